@@ -1,0 +1,1 @@
+"""Who may: keys, and how often."""

@@ -1,0 +1,121 @@
+"""Keys: whose a key is, and the making and ending of keys."""
+
+import time
+from dataclasses import dataclass
+
+import orjson
+import redis
+from cachetools import TTLCache
+from sqlalchemy import Connection, insert, select, update
+from sqlmodel import col
+
+from config.connections import connection as redis_connection
+from models import account, database, errors
+from models.account import Account, Key
+
+#: The channel on which every web process hears which account's keys to look up anew.
+CHANGED_CHANNEL = "likedo:access"
+#: How long a process believes what it last read, where no message tells it otherwise.
+CACHE_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who a key speaks for."""
+
+    account_id: int
+    key_id: int
+    plan: str
+    expires_at: float | None
+
+
+_cache: TTLCache[str, Caller] = TTLCache(maxsize=20_000, ttl=CACHE_SECONDS)
+
+
+def identify(key: str) -> Caller:
+    """Return who `key` speaks for; raise `InvalidKey` where it speaks for nobody (any more)."""
+    hashed = account.hash_key(key)
+    caller = _cache.get(hashed) or _look_up(hashed)
+    if caller.expires_at is not None and caller.expires_at <= time.time():
+        raise errors.InvalidKey("Incorrect API key provided: it has expired.")
+    _cache[hashed] = caller
+    return caller
+
+
+def _look_up(hashed: str) -> Caller:
+    def work(connection: Connection) -> tuple[int, int, str, bool, float | None, float | None]:
+        query = (
+            select(
+                col(Account.id),
+                col(Key.id),
+                col(Account.plan),
+                col(Account.suspended),
+                col(Key.expires_at),
+                col(Key.revoked_at),
+            )
+            .join(Key, col(Key.account_id) == col(Account.id))
+            .where(col(Key.hash) == hashed)
+        )
+        return tuple(connection.execute(query).one_or_none() or ())  # type: ignore[return-value]  # a row is a tuple
+
+    found = database.run(work)
+    if not found:
+        raise errors.InvalidKey("Incorrect API key provided: nobody has this key.")
+    account_id, key_id, plan, suspended, expires_at, revoked_at = found
+    if revoked_at is not None:
+        raise errors.InvalidKey("Incorrect API key provided: it has been revoked.")
+    if suspended:
+        raise errors.InvalidKey("Incorrect API key provided: its account is suspended.")
+    return Caller(account_id, key_id, plan, expires_at)
+
+
+def create(account_id: int, name: str = "", expires_at: float | None = None) -> tuple[int, str]:
+    """Make a key for an account; return its id and the key itself, which is shown only now."""
+    key = account.make_key()
+    row = {
+        "account_id": account_id,
+        "name": name,
+        "hash": account.hash_key(key),
+        "hint": key[-4:],
+        "created": time.time(),
+        "expires_at": expires_at,
+    }
+
+    def work(connection: Connection) -> int:
+        made = connection.execute(insert(Key).returning(col(Key.id)), row)
+        return int(made.scalar_one() or 0)
+
+    return database.run(work), key
+
+
+def revoke(key_id: int) -> None:
+    """End a key, at once in every process; raise `NotFound` where there is none."""
+
+    def work(connection: Connection) -> int | None:
+        return connection.execute(
+            update(Key)
+            .where(col(Key.id) == key_id)
+            .values(revoked_at=time.time())
+            .returning(col(Key.account_id))
+        ).scalar_one_or_none()
+
+    account_id = database.run(work)
+    if account_id is None:
+        raise errors.NotFound(f"There is no key {key_id}.")
+    announce(account_id)
+
+
+def announce(account_id: int) -> None:
+    """Tell every web process that what it knows of an account's keys and plan is out of date."""
+    try:
+        redis_connection().publish(CHANGED_CHANNEL, orjson.dumps({"account": account_id}))
+    except redis.RedisError:
+        # Without Redis no request is let in anyway, and what is cached ends within seconds.
+        return
+
+
+def forget(message: bytes) -> None:
+    """Drop what this process knows of the account that `message`, as announced, names."""
+    account_id = orjson.loads(message)["account"]
+    for hashed in [h for h, caller in _cache.items() if caller.account_id == account_id]:
+        _cache.pop(hashed, None)

@@ -1,0 +1,159 @@
+"""Handing a job's answer to the client that waits for it."""
+
+from collections.abc import Iterator
+from functools import cache
+
+import structlog
+from flask import Response, g, request
+
+from access import keys
+from api import errors as envelope
+from api.client import Client
+from api.handover import handed_over
+from config.settings import settings
+from jobs import rows, waiting
+from jobs.channel import Ended, Listener, Waiter
+from jobs.waiting import Interruption
+from models import errors
+from models.job import Status
+
+log = structlog.get_logger()
+
+#: Between the newlines that keep a connection alive while its job runs.
+KEEP_ALIVE_SECONDS = 10
+#: Of the wait that an SDK announces, we use this part before we show signs of life.
+PATIENCE = 0.8
+
+
+@cache
+def listener() -> Listener:
+    """Return this process's ear for its jobs."""
+    return Listener({keys.CHANGED_CHANNEL: keys.forget})
+
+
+class CutShort(Exception):
+    """Raised amid a body: the server closes the connection, so nobody takes it for an answer."""
+
+
+def wait(waiter: Waiter, client: Client) -> Response:
+    """Wait for the job and return its answer; or, when that takes long, one that goes on."""
+    client.watch(lambda: waiter.heard.put(Interruption.HUNG_UP))
+    try:
+        ended = waiting.wait(waiter, _patience())
+    except BaseException:
+        _part(waiter, client)
+        raise
+    if ended is None:
+        return _go_on(waiter, client)
+    _part(waiter, client)
+    return _respond(waiter.job_id, ended, client)
+
+
+def _part(waiter: Waiter, client: Client) -> None:
+    client.leave()
+    waiter.close()
+
+
+def _respond(job_id: str, ended: Ended | Interruption, client: Client) -> Response:
+    if ended is Interruption.STOPPING:
+        g.job_headers["Location"] = f"/api/v1/ai/jobs/{job_id}"
+        raise errors.JobInProgress(f"The server is restarting; fetch the answer as job {job_id}.")
+    if isinstance(ended, Interruption):
+        return _hung_up(job_id)
+    if ended.status != Status.COMPLETED:
+        _note(job_id, ended)
+        raise errors.from_record(ended.error or {})
+    return _completed(job_id, ended, client)
+
+
+def _hung_up(job_id: str) -> Response:
+    """The job goes on without its client, and is charged."""
+    rows.mark_left(job_id)
+    return Response(status=499)
+
+
+def _completed(job_id: str, ended: Ended, client: Client) -> Response:
+    response = Response(ended.body, content_type="application/json", headers=_facts(job_id, ended))
+    # Closed by the server once the last byte is with the socket.
+    response.call_on_close(lambda: _hand_over(job_id, client))
+    return response
+
+
+def _hand_over(job_id: str, client: Client) -> None:
+    if not client.gone():
+        handed_over(job_id)
+
+
+def _note(job_id: str, ended: Ended) -> None:
+    """Remember the job's headers for the error that is about to be raised."""
+    g.job_headers.update(_facts(job_id, ended))
+
+
+def _facts(job_id: str, ended: Ended) -> dict[str, str]:
+    return dict(g.job_headers) | envelope.headers_of(
+        {
+            "x-job-id": job_id,
+            "x-provider": ended.provider,
+            "x-credits-consumed": ended.charged,
+            "x-credits-remaining": ended.available,
+        }
+    )
+
+
+def _patience() -> float | None:
+    """Return the seconds until the first sign of life is due; None where it never is."""
+    if not settings.sync_wait_seconds:
+        return None
+    announced = _announced_timeout()
+    if announced is None:
+        return settings.sync_wait_seconds
+    return min(settings.sync_wait_seconds, announced * PATIENCE)
+
+
+def _announced_timeout() -> float | None:
+    """Return the seconds an OpenAI SDK says it waits for a read, where it says so."""
+    for name in ("x-stainless-read-timeout", "x-stainless-timeout"):
+        try:
+            seconds = float(request.headers.get(name, ""))
+        except ValueError:
+            continue
+        if seconds > 0:
+            return seconds
+    return None
+
+
+def _go_on(waiter: Waiter, client: Client) -> Response:
+    """Return 200 now, newlines while the job runs, then its JSON.
+
+    A failure cuts the connection before the body's end. JSON may begin with white space.
+    """
+    announced = _announced_timeout()
+    pause = min(KEEP_ALIVE_SECONDS, announced * PATIENCE) if announced else KEEP_ALIVE_SECONDS
+    headers = dict(g.job_headers) | {"x-job-id": waiter.job_id, "x-accel-buffering": "no"}
+    return Response(
+        _newlines_then_answer(waiter, client, pause),
+        content_type="application/json",
+        headers=headers,
+    )
+
+
+def _newlines_then_answer(waiter: Waiter, client: Client, pause: float) -> Iterator[bytes]:
+    try:
+        ended: Ended | Interruption | None = None
+        while ended is None:
+            yield b"\n"
+            ended = waiting.wait(waiter, pause)
+        if ended is Interruption.STOPPING:
+            raise CutShort("The server is restarting.")
+        if isinstance(ended, Interruption):
+            rows.mark_left(waiter.job_id)
+            return
+        if ended.status != Status.COMPLETED or ended.body is None:
+            raise CutShort(f"Job {waiter.job_id} failed.")
+        yield ended.body
+        _hand_over(waiter.job_id, client)
+    except GeneratorExit:
+        rows.mark_left(waiter.job_id)
+        raise
+    finally:
+        _part(waiter, client)

@@ -1,0 +1,114 @@
+"""Chat completions."""
+
+import hashlib
+import time
+from typing import Any
+
+from flask import Blueprint, Response, g, request
+
+from api import answers, client, guards
+from billing import ledger, pricing
+from billing.pricing import ChatTerms
+from config.catalog import Model, Route, catalog
+from jobs import queues
+from models import errors, job, tokens
+from models.chat import ChatRequest
+from models.job import Status
+from routing import routes
+
+bp = Blueprint("chat", __name__)
+
+#: What a later version of this service will do, and this one refuses rather than ignore.
+NOT_YET = ("stream", "background", "fallbacks", "webhook_url")
+
+
+@bp.post("/chat/completions")
+def create_completion() -> Response:
+    """Answer a chat."""
+    body = guards.read_body()
+    guards.count()
+    chat = ChatRequest.read(guards.parse(body))
+    _refuse_what_is_not_yet(chat)
+    possible = routes.find(chat)
+    terms = _terms(chat, possible)
+    return _run(chat, body, terms)
+
+
+def _refuse_what_is_not_yet(chat: ChatRequest) -> None:
+    for name in NOT_YET:
+        if chat.body.get(name):
+            raise errors.UnsupportedParameter(
+                f"'{name}' is not supported yet: leave it out.", param=name
+            )
+
+
+def _terms(chat: ChatRequest, possible: list[Route]) -> ChatTerms:
+    """Return what the call may cost over every route it may take."""
+    model = _model(chat)
+    asked = chat.max_tokens
+    wanted = asked or model.default_output_tokens
+    most = max(min(wanted, route.upstream.max_output_tokens or wanted) for route in possible)
+    return ChatTerms(
+        price=model.price,
+        prompt_tokens=tokens.prompt_ceiling(chat.messages, chat.body.get("tools")),
+        choices=chat.choices,
+        most_output=most,
+        least_output=most if asked else min(most, pricing.LEAST_OUTPUT_TOKENS),
+    )
+
+
+def _model(chat: ChatRequest) -> Model:
+    model = catalog.find(chat.model)
+    assert model is not None  # The routes were found by it.
+    return model
+
+
+def _run(chat: ChatRequest, body: bytes, terms: ChatTerms) -> Response:
+    """Hold, listen, enqueue, wait: in this order, so that no answer can be missed."""
+    caller = client.current()
+    if caller.gone():
+        return Response(status=499)
+    job_id = job.make_id()
+    g.job_headers = {"x-job-id": job_id}
+    waiter = answers.listener().listen(job_id)
+    try:
+        held = ledger.hold(_row(job_id, chat, body, terms), terms)
+        _say_what_was_applied(chat, held)
+        _enqueue(waiter, job_id, body)
+    except BaseException:
+        waiter.close()
+        raise
+    return answers.wait(waiter, caller)
+
+
+def _enqueue(waiter: Any, job_id: str, body: bytes) -> None:
+    try:
+        waiter.ready()
+        queues.enqueue(job_id, "chat", body)
+    except errors.LikeDoError as error:
+        ledger.end_unclaimed(job_id, Status.FAILED, error)
+        raise
+
+
+def _say_what_was_applied(chat: ChatRequest, held: ledger.Hold) -> None:
+    if held.max_tokens != chat.max_tokens:
+        g.job_headers["x-max-tokens-applied"] = str(held.max_tokens)
+
+
+def _row(job_id: str, chat: ChatRequest, body: bytes, terms: ChatTerms) -> dict[str, Any]:
+    now = time.time()
+    return {
+        "id": job_id,
+        "account_id": guards.caller().account_id,
+        "key_id": guards.caller().key_id,
+        "kind": "chat",
+        "model": chat.model,
+        "fingerprint": hashlib.sha256(request.path.encode() + b"\n" + body).hexdigest(),
+        "body_bytes": len(body),
+        "body_at": queues.body_place(body),
+        "attempts": 0,
+        "cancel_requested": False,
+        "created": now,
+        "enqueued_at": now,
+        "price": pricing.as_text(terms.price),
+    }

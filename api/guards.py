@@ -1,0 +1,98 @@
+"""Who is let in, in the contract's order: size, key, body, rate limit, JSON."""
+
+from typing import Any
+
+import orjson
+from flask import g, request
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from access import keys, rate_limit
+from access.keys import Caller
+from config.catalog import Plan, catalog
+from config.settings import settings
+from models import errors
+
+
+def enter() -> None:
+    """Let a request into the API: raise `RequestTooLarge` or `InvalidKey`, or know the caller."""
+    if request.method == "OPTIONS":
+        return
+    check_declared_size()
+    g.caller = keys.identify(_key())
+    if request.method != "POST":
+        g.window = rate_limit.look(g.caller.account_id, plan())
+
+
+def caller() -> Caller:
+    found: Caller = g.caller
+    return found
+
+
+def plan() -> Plan:
+    """Return the caller's plan; raise where the catalogue has dropped it."""
+    found = catalog.plans.get(caller().plan)
+    if found is None:
+        raise errors.Unavailable("Your account's plan is not in the catalogue. Tell the operator.")
+    return found
+
+
+def check_declared_size() -> None:
+    if (request.content_length or 0) > settings.max_body_bytes:
+        raise _too_large()
+
+
+def _too_large() -> errors.RequestTooLarge:
+    return errors.RequestTooLarge(
+        f"The body is too large: at most {settings.max_body_bytes} bytes are taken."
+    )
+
+
+def _key() -> str:
+    """Return the key that was sent. The header wins over `?key=`."""
+    header = request.headers.get("Authorization")
+    if header is None:
+        key = request.args.get("key", "")
+    else:
+        scheme, _, key = header.strip().partition(" ")
+        if scheme.lower() != "bearer":
+            raise errors.InvalidKey(
+                "Incorrect API key provided: send it as 'Authorization: Bearer KEY'."
+            )
+    if not key.strip():
+        raise errors.InvalidKey(
+            "Incorrect API key provided: none was sent. Send it as 'Authorization: Bearer KEY'."
+        )
+    return key.strip()
+
+
+def read_body() -> bytes:
+    """Return the raw body; raise `RequestTooLarge` where more comes than may."""
+    request.max_content_length = settings.max_body_bytes
+    try:
+        return request.get_data(cache=False)
+    except RequestEntityTooLarge:
+        raise _too_large() from None
+
+
+def count() -> None:
+    """Count the request against the caller's hour; raise `RateLimitExceeded` where it is full."""
+    try:
+        g.window = rate_limit.count(caller().account_id, plan())
+    except errors.RateLimitExceeded as error:
+        g.window = rate_limit.Window(plan().requests_per_hour, 0, error.retry_after or 0)
+        raise
+
+
+def parse(body: bytes) -> Any:
+    """Return the JSON in `body`; raise `UnsupportedMediaType` or `InvalidJSON`."""
+    kind = request.mimetype
+    if kind and kind not in ("application/json", "text/json") and not kind.endswith("+json"):
+        raise errors.UnsupportedMediaType(
+            f"Content-Type {kind!r} is not taken: send JSON, as 'application/json'."
+        )
+    if not body.strip():
+        raise errors.InvalidJSON("The body is empty: send a JSON object.")
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise errors.InvalidJSON(f"The body is not valid JSON: {error}.") from None

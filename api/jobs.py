@@ -1,0 +1,55 @@
+"""The caller's own jobs."""
+
+from typing import Any
+
+import orjson
+from flask import Blueprint, Response
+from sqlalchemy import Row
+
+from api import guards
+from jobs import rows
+from models import errors
+from models.job import Status
+
+bp = Blueprint("jobs", __name__)
+
+
+@bp.get("/jobs/<job_id>")
+def get_job(job_id: str) -> Response:
+    """Answer one job, its result included for as long as that is kept."""
+    row = rows.find(job_id, guards.caller().account_id)
+    if row is None:
+        raise errors.NotFound(f"There is no job '{job_id}'.")
+    return Response(orjson.dumps(as_json(row)), content_type="application/json")
+
+
+def as_json(row: Row[Any]) -> dict[str, Any]:
+    """Return a job as callers see it; times are Unix seconds."""
+    done = row.status == Status.COMPLETED
+    return {
+        "id": row.id,
+        "object": "job",
+        "kind": row.kind,
+        "status": row.status,
+        "created": int(row.created),
+        "started_at": _seconds(row.started_at),
+        "finished_at": _seconds(row.finished_at),
+        "model": row.model,
+        "provider": row.provider,
+        "attempts": row.attempts,
+        "queue_position": rows.position(row),
+        "progress": {"completed": int(done), "total": 1},
+        "credits_held": row.held,
+        "credits_consumed": row.charged,
+        "result": _result(row) if done else None,
+        "error": errors.from_record(orjson.loads(row.error)).as_json() if row.error else None,
+    }
+
+
+def _seconds(at: float | None) -> int | None:
+    return None if at is None else int(at)
+
+
+def _result(row: Row[Any]) -> Any:
+    body = rows.result(row.id)
+    return orjson.Fragment(body) if body else None

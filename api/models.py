@@ -1,0 +1,29 @@
+"""The catalogue, in OpenAI's shape."""
+
+import orjson
+from flask import Blueprint, Response
+
+from config.catalog import Model, as_json
+from routing import routes
+
+bp = Blueprint("models", __name__)
+
+
+@bp.get("/models")
+def list_models() -> Response:
+    """List every model a caller can name."""
+    return _json({"object": "list", "data": [_shown(model) for model in routes.listed()]})
+
+
+@bp.get("/models/<path:model_id>")
+def get_model(model_id: str) -> Response:
+    """Describe one model."""
+    return _json(_shown(routes.get_one(model_id)))
+
+
+def _shown(model: Model) -> dict[str, object]:
+    return as_json(model, routes.providers_of(model))
+
+
+def _json(content: object) -> Response:
+    return Response(orjson.dumps(content), content_type="application/json")

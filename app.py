@@ -1,0 +1,29 @@
+"""The web process: what is served where, and nothing else."""
+
+from flask import Blueprint, Flask
+
+from api import chat, credits, errors, guards, headers, jobs, models
+from ops import health, logs
+
+#: The documented address of the API, and the one that some tools insist on.
+BASE_PATHS = ("/api/v1/ai", "/v1")
+
+
+def create_app() -> Flask:
+    """Return the WSGI application."""
+    logs.configure()
+    app = Flask("likedo", static_folder=None)
+    errors.register(app)
+    headers.register(app)
+    app.register_blueprint(health.bp)
+    for number, path in enumerate(BASE_PATHS):
+        app.register_blueprint(_api(number), url_prefix=path)
+    return app
+
+
+def _api(number: int) -> Blueprint:
+    api = Blueprint(f"api{number}", __name__)
+    api.before_request(guards.enter)
+    for noun in (chat, models, credits, jobs):
+        api.register_blueprint(noun.bp)
+    return api

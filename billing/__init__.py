@@ -1,0 +1,1 @@
+"""Who pays: what things cost, and the ledger that says so."""

@@ -1,0 +1,357 @@
+"""Hold, settle, release: what a job may cost, what it did cost, and what is given back.
+
+Each function here is one transaction. The job's row is the hold. Accounts are locked before
+jobs, everywhere, so that no two transactions wait for each other.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, func, insert, select, update
+from sqlmodel import col
+
+from billing import pricing
+from billing.pricing import ChatTerms
+from config.settings import settings
+from models import credit, database, errors
+from models.account import Account
+from models.chat import Usage
+from models.credit import Entry
+from models.job import Job, Result, Status
+
+#: An answer is kept this long unless it is handed over sooner.
+RESULT_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Hold:
+    """What was held for a job: credits, and the output tokens of one choice they allow."""
+
+    credits: int
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a provider gave: the completion, the tokens it used, and who it was."""
+
+    completion: dict[str, Any]
+    usage: Usage
+    provider: str
+    upstream_model: str
+    #: The provider reported nothing that could be charged.
+    free: bool = False
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A job that has been paid for: the answer as callers get it, and the credits."""
+
+    body: bytes
+    charged: int
+    available: int
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """What a settle has to know of the job it ends."""
+
+    id: str
+    account_id: int
+    attempt: int
+    held: int
+    price: str
+
+
+def hold(job: dict[str, Any], terms: ChatTerms) -> Hold:
+    """Insert `job` (columns of `Job`) as queued and hold the most it can cost.
+
+    Where what is available does not afford `terms.most`, less output is held for, down to
+    `terms.least`. Raises `Overloaded`, `InsufficientCredits` or `CreditsHeld`; then nothing
+    was written.
+    """
+    outcome = database.run(lambda connection: _hold(connection, job, terms))
+    if isinstance(outcome, errors.LikeDoError):
+        raise outcome
+    return outcome
+
+
+def _hold(
+    connection: Connection, job: dict[str, Any], terms: ChatTerms
+) -> Hold | errors.LikeDoError:
+    # A refusal is returned, not raised: on SQLite other transactions share this one's commit.
+    if full := _overload(connection, job["body_bytes"]):
+        return full
+    max_tokens, credits = terms.most_output, terms.most
+    if not _take(connection, job["account_id"], credits):
+        balance, held = _lock(connection, job["account_id"])
+        max_tokens = terms.affordable_output(balance - held)
+        if max_tokens < terms.least_output:
+            return _refusal(terms, balance, held)
+        credits = terms.hold(max_tokens)
+        _take(connection, job["account_id"], credits)
+    connection.execute(
+        insert(Job), job | {"held": credits, "max_tokens": max_tokens, "status": Status.QUEUED}
+    )
+    return Hold(credits, max_tokens)
+
+
+def _take(connection: Connection, account_id: int, credits: int) -> bool:
+    """Hold `credits` if they are available. Condition and update are one statement."""
+    taken = connection.execute(
+        update(Account)
+        .where(
+            col(Account.id) == account_id,
+            col(Account.balance) - col(Account.held) >= credits,
+        )
+        .values(held=col(Account.held) + credits)
+    )
+    return bool(taken.rowcount)
+
+
+def _lock(connection: Connection, account_id: int) -> tuple[int, int]:
+    row = connection.execute(
+        select(col(Account.balance), col(Account.held))
+        .where(col(Account.id) == account_id)
+        .with_for_update()
+    ).one()
+    return row.balance, row.held
+
+
+def _overload(connection: Connection, body_bytes: int) -> errors.Overloaded | None:
+    """Say why the queue takes no more. What waits is counted where it is true: in SQL."""
+    depth, size = connection.execute(
+        select(func.count(), func.coalesce(func.sum(col(Job.body_bytes)), 0)).where(
+            col(Job.status) == Status.QUEUED
+        )
+    ).one()
+    if depth >= settings.max_queue_depth:
+        return errors.Overloaded("Too many requests are waiting just now. Try again shortly.")
+    if size + body_bytes > settings.max_queue_bytes:
+        return errors.Overloaded("Too much data is waiting just now. Try again shortly.")
+    return None
+
+
+def _refusal(terms: ChatTerms, balance: int, held: int) -> errors.LikeDoError:
+    need = f"This call may cost {terms.least} credits"
+    if balance >= terms.least:
+        return errors.CreditsHeld(
+            f"{need}; {balance - held} of your {balance} are available while calls that are "
+            "running hold the rest. Try again when one has ended."
+        )
+    return errors.InsufficientCredits(
+        f"{need}; your balance is {balance}. Lower max_tokens or add credits."
+    )
+
+
+def settle(job: Claimed, answer: Answer) -> Settled | None:
+    """Store the answer, charge its real cost and give the rest of the hold back, all in one.
+
+    Returns None where the job is no longer this attempt's to end; then nothing was written.
+    What the cost exceeds the hold by is taken from what is available, and what even that does
+    not cover is written off.
+    """
+    price = pricing.from_text(job.price)
+    cost = 0 if answer.free else pricing.chat(price, answer.usage)
+    # The body is ready before the transaction begins; only a write-off makes it say otherwise.
+    body = _body(answer, cost)
+    return database.run(lambda connection: _settle(connection, job, answer, cost, body))
+
+
+def _settle(
+    connection: Connection, job: Claimed, answer: Answer, cost: int, body: bytes
+) -> Settled | None:
+    account = _lock_for_entry(connection, job.account_id)
+    spendable = account.balance - account.held + job.held
+    charged = min(cost, spendable)
+    if charged != cost:
+        body = _body(answer, charged)
+    ended = _end(
+        connection,
+        job,
+        status=Status.COMPLETED,
+        charged=charged,
+        provider=answer.provider,
+        upstream_model=answer.upstream_model,
+        usage=_usage_record(answer),
+    )
+    if not ended:
+        return None
+    movements = _movements(cost, charged)
+    _record(connection, account, job.held, movements, job.id)
+    connection.execute(
+        insert(Result), {"job_id": job.id, "body": body, "expires_at": time.time() + RESULT_SECONDS}
+    )
+    return Settled(body, charged, spendable - charged)
+
+
+def _body(answer: Answer, charged: int) -> bytes:
+    return orjson.dumps(answer.completion | {"credits_consumed": charged})
+
+
+def _usage_record(answer: Answer) -> str:
+    reported = answer.completion.get("usage") or {
+        "prompt_tokens": answer.usage.prompt_tokens,
+        "completion_tokens": answer.usage.completion_tokens,
+        "total_tokens": answer.usage.prompt_tokens + answer.usage.completion_tokens,
+    }
+    return orjson.dumps(reported | {"estimated": answer.usage.estimated}).decode()
+
+
+def _movements(cost: int, charged: int) -> list[tuple[str, int]]:
+    """Return the ledger's entries for a cost: what is written off comes in before it goes out."""
+    written_off = [("write_off", cost - charged)] if cost > charged else []
+    return written_off + ([("charge", -cost)] if cost else [])
+
+
+def fail(job: Claimed, error: errors.LikeDoError, provider: str | None = None) -> bool:
+    """End a claimed job with `error`, free of charge. False where it was no longer ours to end."""
+    record = orjson.dumps(error.as_record()).decode()
+    return database.run(
+        lambda connection: _release(
+            connection, job, status=Status.FAILED, error=record, provider=provider
+        )
+    )
+
+
+def _release(connection: Connection, job: Claimed, **columns: Any) -> bool:
+    _lock(connection, job.account_id)
+    if not _end(connection, job, charged=0, **columns):
+        return False
+    _give_back(connection, job.account_id, job.held)
+    return True
+
+
+def _end(connection: Connection, job: Claimed, **columns: Any) -> bool:
+    """Bring a claimed job to its end, guarded by state and attempt: only once, only its own."""
+    ended = connection.execute(
+        update(Job)
+        .where(
+            col(Job.id) == job.id,
+            col(Job.status) == Status.IN_PROGRESS,
+            col(Job.attempts) == job.attempt,
+        )
+        .values(finished_at=time.time(), **columns)
+    )
+    return bool(ended.rowcount)
+
+
+def end_unclaimed(job_id: str, status: Status, error: errors.LikeDoError) -> bool:
+    """End a job that no worker has, free of charge. False where one has it, or it has ended."""
+    record = orjson.dumps(error.as_record()).decode()
+    return database.run(
+        lambda connection: _end_waiting(connection, job_id, status=status, error=record)
+    )
+
+
+def _end_waiting(connection: Connection, job_id: str, **columns: Any) -> bool:
+    row = connection.execute(
+        select(col(Job.account_id), col(Job.held)).where(col(Job.id) == job_id)
+    ).one_or_none()
+    if row is None:
+        return False
+    _lock(connection, row.account_id)
+    ended = connection.execute(
+        update(Job)
+        .where(col(Job.id) == job_id, col(Job.status) == Status.QUEUED)
+        .values(finished_at=time.time(), charged=0, **columns)
+    )
+    if ended.rowcount:
+        _give_back(connection, row.account_id, row.held)
+    return bool(ended.rowcount)
+
+
+def _give_back(connection: Connection, account_id: int, credits: int) -> None:
+    connection.execute(
+        update(Account)
+        .where(col(Account.id) == account_id)
+        .values(held=col(Account.held) - credits)
+    )
+
+
+def grant(account_id: int, credits: int, reason: str = "") -> int:
+    """Add `credits` (or take them, if negative) by the operator's hand; return the new balance.
+
+    Raises `InsufficientCredits` where the balance would fall below what is held.
+    """
+
+    def work(connection: Connection) -> int | None:
+        account = _lock_for_entry(connection, account_id)
+        if account.balance + credits < account.held:
+            return None
+        _record(connection, account, 0, [("grant", credits)], None, reason)
+        return int(account.balance) + credits
+
+    balance = database.run(work)
+    if balance is None:
+        raise errors.InsufficientCredits("The balance cannot fall below what running calls hold.")
+    return balance
+
+
+def _lock_for_entry(connection: Connection, account_id: int) -> Any:
+    return connection.execute(
+        select(col(Account.id), col(Account.balance), col(Account.held), col(Account.chain))
+        .where(col(Account.id) == account_id)
+        .with_for_update()
+    ).one()
+
+
+def _record(
+    connection: Connection,
+    account: Any,
+    released: int,
+    movements: list[tuple[str, int]],
+    job_id: str | None,
+    reason: str = "",
+) -> None:
+    """Append `movements` to the locked account's chain, and bring its balance and hold along."""
+    balance, previous = account.balance, account.chain
+    for kind, credits in movements:
+        balance += credits
+        link = credit.chain(previous, account.id, job_id, kind, credits, balance, reason)
+        connection.execute(
+            insert(Entry),
+            {
+                "account_id": account.id,
+                "job_id": job_id,
+                "kind": kind,
+                "credits": credits,
+                "balance_after": balance,
+                "reason": reason,
+                "created": time.time(),
+                "previous_hash": previous,
+                "hash": link,
+            },
+        )
+        previous = link
+    connection.execute(
+        update(Account)
+        .where(col(Account.id) == account.id)
+        .values(balance=balance, held=account.held - released, chain=previous)
+    )
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What an account has, in credits."""
+
+    balance: int
+    held: int
+
+    @property
+    def available(self) -> int:
+        return self.balance - self.held
+
+
+def standing(account_id: int) -> Standing:
+    """Return what the account has."""
+
+    def work(connection: Connection) -> Standing:
+        row = connection.execute(
+            select(col(Account.balance), col(Account.held)).where(col(Account.id) == account_id)
+        ).one()
+        return Standing(row.balance, row.held)
+
+    return database.run(work)

@@ -1,0 +1,62 @@
+"""What a call costs, in whole credits. Pure arithmetic, exact: no floats."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+
+from config.catalog import ChatPrice
+from models.chat import Usage
+
+#: Below this many output tokens an answer is not worth starting.
+LEAST_OUTPUT_TOKENS = 256
+
+
+@dataclass(frozen=True)
+class ChatTerms:
+    """What a chat may cost: its price, and the tokens it may use."""
+
+    price: ChatPrice
+    prompt_tokens: int
+    choices: int
+    #: Output tokens of one choice: as many as the call may use, and as few as it can do with.
+    most_output: int
+    least_output: int
+
+    @property
+    def most(self) -> int:
+        """The most credits the call can cost."""
+        return self.hold(self.most_output)
+
+    @property
+    def least(self) -> int:
+        """The fewest credits that let it start."""
+        return self.hold(self.least_output)
+
+    def hold(self, output_tokens: int) -> int:
+        """Return the credits to hold for `output_tokens` of each choice."""
+        return chat(self.price, Usage(self.prompt_tokens, output_tokens * self.choices))
+
+    def affordable_output(self, credits: int) -> int:
+        """Return the most output tokens of one choice for which `hold` asks at most `credits`."""
+        left = credits * 1000 - self.prompt_tokens * self.price.prompt
+        if not self.price.completion:
+            return self.most_output if left >= 0 else 0
+        tokens = left / (self.price.completion * self.choices)
+        return max(0, min(self.most_output, int(tokens)))
+
+
+def chat(price: ChatPrice, usage: Usage) -> int:
+    """Return the credits of a chat: tokens at `price` per 1000, rounded up once, at least 1."""
+    thousandths = usage.prompt_tokens * price.prompt + usage.completion_tokens * price.completion
+    return max(1, ceil(thousandths / 1000))
+
+
+def as_text(price: ChatPrice) -> str:
+    """Return a price as a job keeps it: fractions as text, exact."""
+    return f"{price.prompt} {price.completion}"
+
+
+def from_text(text: str) -> ChatPrice:
+    """Make the price that `as_text` wrote whole again."""
+    prompt, completion = text.split(" ")
+    return ChatPrice(Fraction(prompt), Fraction(completion))

@@ -1,0 +1,1 @@
+"""What an operator decides: the environment, the catalogue, the connections they name."""

@@ -1,0 +1,223 @@
+"""The catalogue: which models there are, who serves them, what they take and what they cost.
+
+An alias is what callers name. It maps to an ordered list of routes; a route is one model of one
+provider. Prices and limits are data in `catalog.toml`, which says what each table means.
+"""
+
+import datetime
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from config import catalog_file
+from config.catalog_file import PROVIDERS, TAKES, InvalidCatalog
+from config.settings import settings
+
+__all__ = [
+    "PROVIDERS",
+    "TAKES",
+    "Catalog",
+    "ChatDefaults",
+    "ChatPrice",
+    "InvalidCatalog",
+    "Model",
+    "Plan",
+    "Route",
+    "Upstream",
+    "as_json",
+    "catalog",
+    "load",
+]
+
+#: `vendor/model`, as OpenRouter spells it, with an optional variant such as `:free`.
+_VENDOR_MODEL = re.compile(r"~?[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w.-]+)?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Plan:
+    name: str
+    requests_per_hour: int
+    #: Jobs of one account that run at the same time; the rest waits.
+    max_running: int
+
+
+@dataclass(frozen=True)
+class ChatPrice:
+    """Credits for 1000 tokens, exact."""
+
+    prompt: Fraction
+    completion: Fraction
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """One model of one provider, as the vendor names and limits it."""
+
+    provider: str
+    id: str
+    context_tokens: int | None = None
+    max_output_tokens: int | None = None
+    #: What the model takes, in words of `TAKES`.
+    takes: frozenset[str] = frozenset()
+    #: It thinks before it answers unless told not to. OpenAI calls its limit
+    #: `max_completion_tokens` then and takes no temperature.
+    reasoning: bool = False
+    usd_per_million_input: Fraction | None = None
+    usd_per_million_output: Fraction | None = None
+    retires: datetime.date | None = None
+
+
+@dataclass(frozen=True)
+class Route:
+    """One way to serve an alias: the upstream model and what is always sent along."""
+
+    upstream: Upstream
+    #: Sent unless the caller says otherwise, such as `{"reasoning_effort": "none"}`.
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def provider(self) -> str:
+        return self.upstream.provider
+
+
+@dataclass(frozen=True)
+class Model:
+    """What callers name, and the routes that serve it, the preferred one first."""
+
+    id: str
+    kind: str
+    owned_by: str
+    created: int
+    routes: tuple[Route, ...]
+    price: ChatPrice
+    default_output_tokens: int
+    #: The id that took its place where the documented one is retired upstream.
+    successor: str | None = None
+
+
+@dataclass(frozen=True)
+class ChatDefaults:
+    """What a chat model has that says nothing else."""
+
+    price: ChatPrice
+    default_output_tokens: int
+    created: int
+
+
+@dataclass(frozen=True)
+class Catalog:
+    models: dict[str, Model]
+    plans: dict[str, Plan]
+    chat: ChatDefaults
+
+    def find(self, model_id: str) -> Model | None:
+        """Return the model `model_id`; one made on the fly where it is OpenRouter's to know."""
+        if model_id in self.models:
+            return self.models[model_id]
+        if model_id.startswith("sandbox/") or not _VENDOR_MODEL.fullmatch(model_id):
+            return None
+        return _unlisted(model_id, self.chat)
+
+
+@lru_cache(maxsize=1024)
+def _unlisted(model_id: str, defaults: ChatDefaults) -> Model:
+    # OpenRouter knows what the model takes; all we know is that it ignores `n`.
+    upstream = Upstream("openrouter", model_id, takes=TAKES - {"n"})
+    return Model(
+        id=model_id,
+        kind="chat",
+        owned_by=model_id.partition("/")[0],
+        created=defaults.created,
+        routes=(Route(upstream),),
+        price=defaults.price,
+        default_output_tokens=defaults.default_output_tokens,
+    )
+
+
+def as_json(model: Model, providers: list[str]) -> dict[str, Any]:
+    """Return `model` as `GET /models` shows it: OpenAI's shape, and what callers pay and get.
+
+    `providers` are the names that the `provider` parameter takes for it. A price that is not
+    whole is a string, so that it stays exact.
+    """
+    first = model.routes[0].upstream
+    shown: dict[str, Any] = {
+        "id": model.id,
+        "object": "model",
+        "created": model.created,
+        "owned_by": model.owned_by,
+        "kind": model.kind,
+        "providers": providers,
+        "pricing": {
+            "unit": "credits per 1000 tokens",
+            "prompt": _plain(model.price.prompt),
+            "completion": _plain(model.price.completion),
+        },
+        "limits": {
+            "context_tokens": first.context_tokens,
+            "max_output_tokens": first.max_output_tokens,
+            "default_output_tokens": model.default_output_tokens,
+        },
+    }
+    if model.successor:
+        shown["successor"] = model.successor
+    return shown
+
+
+def _plain(credits: Fraction) -> int | str:
+    if credits.denominator == 1:
+        return credits.numerator
+    # The file holds decimals only, so the division comes out even.
+    return f"{Decimal(credits.numerator) / Decimal(credits.denominator):f}"
+
+
+def load(path: Path) -> Catalog:
+    """Read the catalogue at `path`; raise `InvalidCatalog` naming every line that is wrong."""
+    file = catalog_file.read(path)
+    chat = _chat_defaults(file.defaults.chat)
+    upstreams = {name: _upstream(name, table) for name, table in file.upstream.items()}
+    models = {id: _model(id, table, chat, upstreams) for id, table in file.models.items()}
+    plans = {name: Plan(name, **dict(table)) for name, table in file.plans}
+    return Catalog(models, plans, chat)
+
+
+def _chat_defaults(table: catalog_file.ChatDefaults) -> ChatDefaults:
+    created = _timestamp(table.created)
+    return ChatDefaults(_price(table.price), table.default_output_tokens, created)
+
+
+def _price(table: catalog_file.Price) -> ChatPrice:
+    return ChatPrice(table.prompt, table.completion)
+
+
+def _upstream(name: str, table: catalog_file.Upstream) -> Upstream:
+    provider, _, model = name.partition(":")
+    return Upstream(provider, model, **dict(table) | {"takes": frozenset(table.takes)})
+
+
+def _model(
+    id: str, table: catalog_file.Model, defaults: ChatDefaults, upstreams: dict[str, Upstream]
+) -> Model:
+    return Model(
+        id=id,
+        kind=table.kind,
+        owned_by=table.owned_by,
+        created=_timestamp(table.created) if table.created else defaults.created,
+        routes=tuple(Route(upstreams[route.upstream], route.extra) for route in table.routes),
+        price=_price(table.price) if table.price else defaults.price,
+        default_output_tokens=table.default_output_tokens or defaults.default_output_tokens,
+        successor=table.successor,
+    )
+
+
+def _timestamp(day: datetime.date) -> int:
+    midnight = datetime.datetime.combine(day, datetime.time(), datetime.UTC)
+    return int(midnight.timestamp())
+
+
+catalog = load(settings.catalog)

@@ -1,0 +1,32 @@
+"""How gunicorn runs the web processes: `gunicorn -c python:config.gunicorn 'app:create_app()'`."""
+
+# ruff: noqa: E402  # gevent patches before anything is imported that it patches
+from gevent import monkey
+
+monkey.patch_all()
+
+from typing import Any
+
+from config import limits
+from config.settings import settings
+
+bind = f"0.0.0.0:{settings.port}"
+workers = settings.web_concurrency
+worker_class = "ops.web_worker.WebWorker"
+#: Waiting calls and open streams of one process.
+worker_connections = 10_000
+#: Routers keep connections for about a minute; closing first would race their next request.
+keepalive = 75
+#: A process whose loop stands still for this long is replaced.
+timeout = 60
+graceful_timeout = 23
+#: Keys may stand in the query, so no access log is written here; ours leaves the query out.
+accesslog = None
+errorlog = "-"
+loglevel = "warning"
+control_socket_disable = True
+
+
+def post_fork(_server: Any, _worker: Any) -> None:
+    """Raise the limit of open files: each waiting call is one."""
+    limits.raise_open_files()

@@ -1,0 +1,190 @@
+"""Every environment variable, named once, read once and checked once."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+#: Platforms that run many machines with disks of their own, by the variable each one sets.
+MULTI_MACHINE_PLATFORMS = {
+    "DYNO": "Heroku",
+    "RENDER": "Render",
+    "RAILWAY_ENVIRONMENT": "Railway",
+    "FLY_APP_NAME": "Fly.io",
+    "KUBERNETES_SERVICE_HOST": "Kubernetes",
+}
+
+MIB = 1024 * 1024
+
+
+class InvalidSettings(SystemExit):
+    """The environment cannot be used; the message says which line to change."""
+
+
+class Settings(BaseSettings):
+    """The environment, typed. `.env` in the working directory is read first, and loses."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", extra="ignore", env_ignore_empty=True
+    )
+
+    var_dir: Path = Field(Path("var"), alias="LIKEDO_VAR")
+    database_url: str = ""
+    #: Connections one process keeps to PostgreSQL; greenlets that find none free wait their turn.
+    database_pool_size: int = Field(10, ge=1, le=1000)
+    redis_url: str = "redis://127.0.0.1:6379/0"
+
+    port: int = Field(8000, ge=1, le=65535)
+    public_url: str = ""
+
+    openai_api_key: str = ""
+    gemini_api_key: str = ""
+    deepseek_api_key: str = ""
+    openrouter_api_key: str = ""
+    replicate_api_token: str = ""
+    stability_api_key: str = ""
+
+    openai_base_url: str = "https://api.openai.com/v1"
+    gemini_base_url: str = "https://generativelanguage.googleapis.com/v1beta"
+    deepseek_base_url: str = "https://api.deepseek.com"
+    openrouter_base_url: str = "https://openrouter.ai/api/v1"
+    replicate_base_url: str = "https://api.replicate.com/v1"
+    stability_base_url: str = "https://api.stability.ai"
+
+    sandbox: bool = False
+
+    s3_bucket: str = ""
+    s3_endpoint_url: str = ""
+    s3_public_url: str = ""
+
+    web_concurrency: int = Field(2, ge=1, le=64)
+    worker_concurrency: int = Field(1000, ge=1, le=100_000)
+    image_concurrency: int = Field(4, ge=1, le=1000)
+
+    sync_wait_seconds: float = Field(25, ge=0)
+    sync_relay: bool = True
+    stream_commit_seconds: float = Field(8, ge=0)
+    job_timeout_seconds: float = Field(600, gt=0)
+
+    max_queue_depth: int = Field(10_000, ge=1)
+    max_queue_bytes: int = Field(64 * MIB, ge=1)
+    stream_log_bytes: int = Field(64 * MIB, ge=1)
+    max_body_bytes: int = Field(20 * MIB, ge=1)
+
+    admin_token: str = ""
+    secret_key: str = ""
+    catalog: Path = Path(__file__).with_name("catalog.toml")
+
+    edge_safe_errors: bool = False
+    cors_origins: str = "*"
+    webhook_allow_private: bool = False
+    allow_local_state: bool = False
+    support_url: str = ""
+    support_email: str = ""
+
+    log_level: str = "INFO"
+
+    @field_validator("database_url")
+    @classmethod
+    def _name_the_driver(cls, url: str) -> str:
+        """Heroku and others say `postgres://`; SQLAlchemy wants the driver named."""
+        for prefix in ("postgres://", "postgresql://"):
+            if url.startswith(prefix):
+                return "postgresql+psycopg://" + url.removeprefix(prefix)
+        return url
+
+    @field_validator(
+        "public_url",
+        "openai_base_url",
+        "gemini_base_url",
+        "deepseek_base_url",
+        "openrouter_base_url",
+        "replicate_base_url",
+        "stability_base_url",
+    )
+    @classmethod
+    def _drop_the_last_slash(cls, url: str) -> str:
+        if url and not url.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return url.rstrip("/")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _know_the_scheme(cls, url: str) -> str:
+        if not url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must begin with redis://, rediss:// or unix://")
+        return url
+
+    @field_validator("log_level")
+    @classmethod
+    def _know_the_level(cls, level: str) -> str:
+        if level.upper() not in logging.getLevelNamesMapping():
+            raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
+        return level.upper()
+
+    @property
+    def sql_url(self) -> str:
+        """The database's SQLAlchemy URL: `DATABASE_URL`, or SQLite under the state folder."""
+        return self.database_url or f"sqlite:///{self.var_dir.resolve() / 'likedo.db'}"
+
+    @property
+    def uses_sqlite(self) -> bool:
+        return self.sql_url.startswith("sqlite")
+
+    def keys_of(self, provider: str) -> list[str]:
+        """Return the keys an operator gave for `provider`, several being comma-separated."""
+        field = "replicate_api_token" if provider == "replicate" else f"{provider}_api_key"
+        return [key.strip() for key in getattr(self, field, "").split(",") if key.strip()]
+
+    def base_url_of(self, provider: str) -> str:
+        """Return where `provider` is; every call to it starts with this."""
+        return str(getattr(self, f"{provider}_base_url"))
+
+    def local_state_problem(self) -> str | None:
+        """Say what may not live on this machine's disk, and the line to set; None where all may."""
+        platform = next(
+            (MULTI_MACHINE_PLATFORMS[v] for v in MULTI_MACHINE_PLATFORMS if v in os.environ), None
+        )
+        if platform is None or self.allow_local_state:
+            return None
+        if self.uses_sqlite:
+            return (
+                f"{platform} runs processes on machines with disks of their own, and SQLite is one "
+                "file on one disk: set DATABASE_URL=postgresql://… (ALLOW_LOCAL_STATE=1 overrides)."
+            )
+        if not self.s3_bucket:
+            return (
+                f"{platform} runs processes on machines with disks of their own, and local files "
+                "stay on one: set S3_BUCKET=… (ALLOW_LOCAL_STATE=1 overrides)."
+            )
+        return None
+
+
+def environment() -> dict[str, str]:
+    """Return a copy of the environment, to start a child process with."""
+    return dict(os.environ)
+
+
+def _explain(error: ValidationError) -> str:
+    lines = [_explain_one(problem) for problem in error.errors()]
+    return "likedo: the environment cannot be used:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _explain_one(problem: Any) -> str:
+    name = str(problem["loc"][0]).upper() if problem["loc"] else "?"
+    text = problem["msg"].removeprefix("Value error, ")
+    return f"{name}: {text[0].lower()}{text[1:]} (it is {str(problem['input'])[:80]!r})"
+
+
+def load() -> Settings:
+    """Read the environment; raise `InvalidSettings` naming every variable that cannot be used."""
+    try:
+        return Settings()  # type: ignore[call-arg]  # pydantic reads the arguments itself
+    except ValidationError as error:
+        raise InvalidSettings(_explain(error)) from None
+
+
+settings = load()

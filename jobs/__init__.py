@@ -1,0 +1,1 @@
+"""The work: jobs are queued here, run here, and announced here."""

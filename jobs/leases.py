@@ -1,0 +1,78 @@
+"""A worker's lease in SQL: opened, renewed and closed by the worker, ended by upkeep."""
+
+import os
+import socket
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlmodel import col
+
+from models import database
+from models.database import now
+from models.job import Job, Status
+from models.worker import LEASE_SECONDS, Lease
+
+
+def open_lease(name: str, capacity: int) -> None:
+    """Write a new lease, from now."""
+    lease = {
+        "name": name,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "capacity": capacity,
+        "running": 0,
+        "started_at": now(),
+        "last_seen": now(),
+    }
+    database.run(lambda connection: connection.execute(insert(Lease).values(**lease)) and None)
+
+
+def renew(name: str, capacity: int, running: int) -> bool:
+    """Renew a lease by the database's clock; False where it is not there (any more)."""
+
+    def work(connection: Connection) -> bool:
+        renewed = connection.execute(
+            update(Lease)
+            .where(col(Lease.name) == name)
+            .values(last_seen=now(), running=running, capacity=capacity)
+        )
+        return bool(renewed.rowcount)
+
+    return database.run(work)
+
+
+def close_lease(name: str) -> None:
+    """End a lease whose jobs have all ended or gone back to the queue."""
+    database.run(
+        lambda connection: connection.execute(delete(Lease).where(col(Lease.name) == name)) and None
+    )
+
+
+def cancelled_jobs(name: str) -> list[str]:
+    """Return the jobs under a lease that somebody asked to cancel."""
+
+    def work(connection: Connection) -> list[str]:
+        return list(
+            connection.execute(
+                select(col(Job.id)).where(
+                    col(Job.worker) == name,
+                    col(Job.status) == Status.IN_PROGRESS,
+                    col(Job.cancel_requested),
+                )
+            ).scalars()
+        )
+
+    return database.run(work)
+
+
+def live() -> list[Row[Any]]:
+    """Return the leases that are not over, as rows, with `seconds` since each was renewed."""
+
+    def work(connection: Connection) -> list[Row[Any]]:
+        age = (now() - col(Lease.last_seen)).label("age")
+        query = select(Lease.__table__, age).where(  # type: ignore[attr-defined]  # SQLModel's table
+            now() - col(Lease.last_seen) < LEASE_SECONDS
+        )
+        return list(connection.execute(query.order_by(col(Lease.started_at))))
+
+    return database.run(work)

@@ -1,0 +1,104 @@
+"""How work gets to the workers: put in the queue by id, its body beside it."""
+
+from functools import cache
+from typing import cast
+
+import redis
+from rq import Queue
+from rq.serializers import JSONSerializer
+
+import storage
+from config.connections import connection
+from config.settings import settings
+from models import errors
+from models.job import BodyAt
+
+#: A larger body goes to storage; Redis is memory that everybody shares.
+REDIS_BODY_BYTES = 64 * 1024
+#: A body that nobody fetched is of no use after this.
+BODY_SECONDS = 24 * 3600
+#: RQ's own idea of when a job is overdue is only a net below ours.
+RQ_GRACE_SECONDS = 60
+
+
+@cache
+def queue(kind: str) -> Queue:
+    """Return the RQ queue of one kind of job. A seam: tests put another in its place."""
+    return Queue(kind, connection=connection(), serializer=JSONSerializer)
+
+
+def body_place(body: bytes) -> BodyAt:
+    """Say where a body of this size waits."""
+    return BodyAt.REDIS if len(body) <= REDIS_BODY_BYTES else BodyAt.STORAGE
+
+
+def _body_key(job_id: str) -> str:
+    return f"likedo:body:{job_id}"
+
+
+def _body_file(job_id: str) -> str:
+    return f"bodies/{job_id}"
+
+
+def enqueue(job_id: str, kind: str, body: bytes) -> None:
+    """Put a held job in the queue. Raises `Unavailable`, and then it may be in it all the same.
+
+    That does no harm: a job runs only while its row says `queued`.
+    """
+    try:
+        with connection().pipeline(transaction=False) as pipeline:
+            if body_place(body) is BodyAt.REDIS:
+                pipeline.set(_body_key(job_id), body, ex=BODY_SECONDS)
+            else:
+                storage.backend().save(_body_file(job_id), body)
+            _push(pipeline, job_id, kind)
+            pipeline.execute()
+    except redis.RedisError as error:
+        raise errors.Unavailable("The queue does not answer just now. Try again.") from error
+
+
+def enqueue_again(job_id: str, kind: str, at_front: bool = True) -> None:
+    """Put a job that waits for a worker in the queue once more; its body is still there."""
+    with connection().pipeline(transaction=False) as pipeline:
+        _push(pipeline, job_id, kind, at_front)
+        pipeline.execute()
+
+
+def _push(
+    pipeline: "redis.client.Pipeline", job_id: str, kind: str, at_front: bool = False
+) -> None:
+    data = Queue.prepare_data(
+        f"jobs.{kind}.run",
+        args=(job_id,),
+        job_id=job_id,
+        timeout=int(settings.job_timeout_seconds) + RQ_GRACE_SECONDS,
+        result_ttl=0,
+        at_front=at_front,
+    )
+    # Of RQ's ways to enqueue, the one that adds to a pipeline that others have begun.
+    queue(kind).enqueue_many([data], pipeline=pipeline)
+
+
+def body(job_id: str, body_at: str) -> bytes | None:
+    """Return a job's request body; None where it is gone."""
+    if body_at == BodyAt.STORAGE:
+        return storage.backend().load(_body_file(job_id))
+    try:
+        found = cast("bytes | None", connection().get(_body_key(job_id)))
+    except redis.RedisError as error:
+        raise errors.Unavailable("The queue does not answer just now. Try again.") from error
+    return found
+
+
+def has_body(job_id: str, body_at: str) -> bool:
+    if body_at == BodyAt.STORAGE:
+        return storage.backend().load(_body_file(job_id)) is not None
+    return bool(connection().exists(_body_key(job_id)))
+
+
+def forget_body(pipeline: "redis.client.Pipeline", job_id: str, body_at: str) -> None:
+    """Forget the body of a job that has ended; what is in Redis goes with `pipeline`."""
+    if body_at == BodyAt.STORAGE:
+        storage.backend().delete(_body_file(job_id))
+    else:
+        pipeline.delete(_body_key(job_id))

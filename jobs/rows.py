@@ -1,0 +1,146 @@
+"""How a job's row changes hands: claimed by a worker, handed back, left, handed over.
+
+What a change of state costs is the ledger's part; these cost nothing.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select, update
+from sqlmodel import col
+
+from billing.ledger import Claimed
+from models import database
+from models.job import Job, Result, Status
+
+#: An answer that was handed over is kept this long, for a retry that missed its last bytes.
+HANDED_OVER_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job that is this worker's to run, as far as running it needs to know."""
+
+    job: Claimed
+    model: str
+    kind: str
+    body_at: str
+    max_tokens: int
+
+
+def claim(job_id: str, worker: str) -> Claim | None:
+    """Take a queued job for `worker`; None where it is not there to be taken."""
+    return database.run(lambda connection: _claim(connection, job_id, worker))
+
+
+def _claim(connection: Connection, job_id: str, worker: str) -> Claim | None:
+    row = connection.execute(
+        update(Job)
+        .where(col(Job.id) == job_id, col(Job.status) == Status.QUEUED)
+        .values(
+            status=Status.IN_PROGRESS,
+            attempts=col(Job.attempts) + 1,
+            worker=worker,
+            started_at=time.time(),
+        )
+        .returning(
+            col(Job.account_id),
+            col(Job.attempts),
+            col(Job.held),
+            col(Job.price),
+            col(Job.model),
+            col(Job.kind),
+            col(Job.body_at),
+            col(Job.max_tokens),
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    job = Claimed(job_id, row.account_id, row.attempts, row.held, row.price)
+    return Claim(job, row.model, row.kind, row.body_at, row.max_tokens)
+
+
+def hand_back(job: Claimed) -> bool:
+    """Put a claimed job back in the queue, for another worker. False where it is not ours."""
+
+    def work(connection: Connection) -> bool:
+        changed = connection.execute(
+            update(Job)
+            .where(
+                col(Job.id) == job.id,
+                col(Job.status) == Status.IN_PROGRESS,
+                col(Job.attempts) == job.attempt,
+            )
+            .values(status=Status.QUEUED, worker=None, enqueued_at=time.time())
+        )
+        return bool(changed.rowcount)
+
+    return database.run(work)
+
+
+def mark_left(job_id: str) -> None:
+    """Remember that the client that waited for the job is gone."""
+
+    def work(connection: Connection) -> None:
+        connection.execute(
+            update(Job)
+            .where(col(Job.id) == job_id, col(Job.left_at).is_(None))
+            .values(left_at=time.time())
+        )
+
+    database.run(work)
+
+
+def mark_handed_over(job_ids: list[str]) -> None:
+    """Remember that the answers of these jobs reached their callers."""
+    at = time.time()
+
+    def work(connection: Connection) -> None:
+        connection.execute(update(Job).where(col(Job.id).in_(job_ids)).values(handed_over_at=at))
+        connection.execute(
+            update(Result)
+            .where(col(Result.job_id).in_(job_ids))
+            .values(expires_at=at + HANDED_OVER_SECONDS)
+        )
+
+    database.run(work)
+
+
+def find(job_id: str, account_id: int | None = None) -> Row[Any] | None:
+    """Return the job's row; None where there is none, or it is another account's."""
+
+    def work(connection: Connection) -> Row[Any] | None:
+        query = select(Job.__table__).where(col(Job.id) == job_id)  # type: ignore[attr-defined]
+        if account_id is not None:
+            query = query.where(col(Job.account_id) == account_id)
+        return connection.execute(query).one_or_none()
+
+    return database.run(work)
+
+
+def result(job_id: str) -> bytes | None:
+    """Return the job's answer as JSON bytes; None where there is none, or no longer."""
+
+    def work(connection: Connection) -> bytes | None:
+        return connection.execute(
+            select(col(Result.body)).where(col(Result.job_id) == job_id)
+        ).scalar_one_or_none()
+
+    return database.run(work)
+
+
+def position(row: Row[Any]) -> int | None:
+    """Return how many jobs of its kind, itself included, are queued up to this one."""
+    if row.status != Status.QUEUED:
+        return None
+
+    def work(connection: Connection) -> int:
+        ahead = select(func.count()).where(
+            col(Job.status) == Status.QUEUED,
+            col(Job.kind) == row.kind,
+            col(Job.created) <= row.created,
+        )
+        return int(connection.execute(ahead).scalar_one())
+
+    return database.run(work)

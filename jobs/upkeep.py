@@ -1,0 +1,168 @@
+"""What nobody else would notice: dead workers' jobs, lost rows, answers nobody needs any more.
+
+Every pass is safe to run twice and by many at once; a lock in Redis only spares the work.
+"""
+
+import time
+from typing import Any
+
+import gevent
+import redis
+import structlog
+from rq.executions import Execution, ExecutionRegistry
+from rq.worker import BaseWorker
+from sqlalchemy import Connection, Row, delete, select, update
+from sqlmodel import col
+
+from billing import ledger
+from config.connections import connection
+from jobs import channel, leases, queues
+from jobs.channel import Ended
+from models import database, errors
+from models.database import now
+from models.job import Job, Result, Status
+from models.worker import LEASE_SECONDS, Lease
+
+log = structlog.get_logger()
+
+PASS_SECONDS = 2
+#: A job that a dead worker had is tried again until it has been begun this often.
+MOST_ATTEMPTS = 3
+#: A row queued for longer than this should be known to Redis.
+LOST_AFTER_SECONDS = 5
+#: A queued job that nobody waits for any more is cancelled after this.
+LEFT_SECONDS = 60
+#: Rows that one pass takes on.
+BATCH = 500
+
+_swept_at = 0.0
+_LOCK = "likedo:upkeep"
+LOST = "The worker that ran this call is gone, and no other could take it over. Try again."
+
+
+def keep_up(worker: BaseWorker) -> None:
+    """Pass after pass, for as long as the worker lives."""
+    while True:
+        gevent.sleep(PASS_SECONDS)
+        try:
+            sweep()
+            if worker.should_run_maintenance_tasks:
+                worker.run_maintenance_tasks()
+        except (errors.Unavailable, redis.RedisError) as error:
+            log.warning("upkeep.waits", reason=str(error))
+        except Exception:  # A greenlet's outermost door: the next pass may do better.
+            log.exception("upkeep.broke")
+
+
+def sweep() -> None:
+    """Make one pass, unless this process or another has just made one."""
+    global _swept_at
+    if time.monotonic() - _swept_at < PASS_SECONDS - 0.1:
+        return
+    _swept_at = time.monotonic()
+    if not connection().set(_LOCK, "1", nx=True, px=int(PASS_SECONDS * 1000) - 100):
+        return
+    end_dead_leases()
+    find_lost_rows()
+    cancel_left_jobs()
+    forget_old_results()
+
+
+def end_dead_leases() -> None:
+    """Take the jobs of workers whose lease is over, and put them where lost rows are found."""
+    dead = database.run(_end_leases)
+    if dead:
+        log.error("upkeep.workers_dead", workers=dead)
+    for name in dead:
+        if worker := BaseWorker.find_by_key(f"rq:worker:{name}", connection()):
+            worker.register_death()
+
+
+def _end_leases(connection: Connection) -> list[str]:
+    dead = list(
+        connection.execute(
+            select(col(Lease.name)).where(now() - col(Lease.last_seen) >= LEASE_SECONDS)
+        ).scalars()
+    )
+    if dead:
+        connection.execute(
+            update(Job)
+            .where(col(Job.worker).in_(dead), col(Job.status) == Status.IN_PROGRESS)
+            # Queued since ever: the search for lost rows, next in this pass, takes them on.
+            .values(status=Status.QUEUED, worker=None, enqueued_at=0)
+        )
+        connection.execute(delete(Lease).where(col(Lease.name).in_(dead)))
+    return dead
+
+
+def find_lost_rows() -> None:
+    """Queue again, or end free of charge, what SQL says is queued and Redis does not know."""
+    old = database.run(_long_queued)
+    if not old:
+        return
+    known = {kind: set(queues.queue(kind).get_job_ids()) for kind in {row.kind for row in old}}
+    lost = [row for row in old if row.id not in known[row.kind]]
+    workers = len(leases.live()) if lost else 0
+    for row in lost:
+        _tidy_rq(row.id, row.kind)
+        if workers and row.attempts < MOST_ATTEMPTS and queues.has_body(row.id, row.body_at):
+            log.warning("upkeep.queued_again", job=row.id, attempts=row.attempts)
+            queues.enqueue_again(row.id, row.kind)
+        else:
+            _end(row.id, row.body_at, Status.FAILED, errors.Unavailable(LOST))
+
+
+def _long_queued(connection: Connection) -> list[Row[Any]]:
+    query = select(col(Job.id), col(Job.kind), col(Job.body_at), col(Job.attempts)).where(
+        col(Job.status) == Status.QUEUED,
+        col(Job.enqueued_at) < time.time() - LOST_AFTER_SECONDS,
+    )
+    return list(connection.execute(query.order_by(col(Job.created)).limit(BATCH)))
+
+
+def _tidy_rq(job_id: str, kind: str) -> None:
+    """Let RQ's registries follow: the executions that were begun of this job are over."""
+    begun = ExecutionRegistry(job_id, connection()).get_execution_ids()
+    with connection().pipeline(transaction=False) as pipeline:
+        for execution_id in begun:
+            execution = Execution(execution_id, job_id, connection())
+            pipeline.delete(execution.key)
+            pipeline.zrem(queues.queue(kind).started_job_registry.key, execution.composite_key)
+        pipeline.delete(ExecutionRegistry(job_id, connection()).key)
+        pipeline.lrem(queues.queue(kind).intermediate_queue_key, 0, job_id)
+        pipeline.execute()
+
+
+def cancel_left_jobs() -> None:
+    """Cancel, free of charge, what still waits for a worker when its client is long gone."""
+
+    def find(connection: Connection) -> list[Row[Any]]:
+        query = select(col(Job.id), col(Job.body_at)).where(
+            col(Job.status) == Status.QUEUED, col(Job.left_at) < time.time() - LEFT_SECONDS
+        )
+        return list(connection.execute(query.limit(BATCH)))
+
+    for row in database.run(find):
+        gone = errors.JobCancelled("The client left while the call was still queued.")
+        _end(row.id, row.body_at, Status.CANCELLED, gone)
+
+
+def _end(job_id: str, body_at: str, status: Status, error: errors.LikeDoError) -> None:
+    if not ledger.end_unclaimed(job_id, status, error):
+        return
+    log.warning("upkeep.ended", job=job_id, status=status, code=error.code)
+    with connection().pipeline(transaction=False) as pipeline:
+        ended = Ended(status, charged=0, error=error.as_record())
+        pipeline.publish(channel.name(job_id), ended.encode())
+        queues.forget_body(pipeline, job_id, body_at)
+        pipeline.execute()
+
+
+def forget_old_results() -> None:
+    """Drop the answers whose time is up. The records of their jobs stay."""
+
+    def drop(connection: Connection) -> None:
+        old = select(col(Result.job_id)).where(col(Result.expires_at) < time.time()).limit(BATCH)
+        connection.execute(delete(Result).where(col(Result.job_id).in_(old)))
+
+    database.run(drop)

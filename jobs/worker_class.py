@@ -1,0 +1,264 @@
+"""RQ's worker, running its jobs as greenlets: a job here is a wait on somebody else's server."""
+
+import os
+import signal
+import socket
+import sys
+import time
+import uuid
+from typing import Any
+
+import gevent
+import redis
+import structlog
+from gevent.lock import BoundedSemaphore
+from gevent.pool import Group
+from rq import Queue, Retry
+from rq.exceptions import DequeueTimeout
+from rq.executions import Execution
+from rq.job import Job
+from rq.suspension import is_suspended
+from rq.worker import BaseWorker, WorkerStatus
+
+from config.settings import settings
+from jobs import leases, upkeep
+from jobs.running import HandedBack, LeaseLost, work
+from models import errors
+from models.worker import LEASE_SECONDS, RENEWAL_SECONDS
+
+log = structlog.get_logger()
+
+TICK_SECONDS = 1
+#: A stopping worker gives running work this long; then it hands it back.
+DRAIN_SECONDS = 20
+#: What is left of the 25 s for handing back.
+HAND_BACK_SECONDS = 3
+#: RQ's dashboards take a worker without a heartbeat for dead after a minute or more.
+HEARTBEAT_SECONDS = 10
+RECONNECT_SECONDS = 0.5
+#: Without a renewal for this long, another may soon take the jobs over: stop working on them.
+LEASE_MARGIN_SECONDS = 2
+
+
+class GreenletWorker(BaseWorker):
+    """Runs up to `capacity` jobs at once, each in a greenlet, under a lease in SQL."""
+
+    log_result_lifespan = False
+    log_job_description = False
+
+    def __init__(self, kinds: list[str], capacity: int, connection: redis.Redis) -> None:
+        queues = [Queue(kind, connection=connection, serializer="json") for kind in kinds]
+        super().__init__(
+            queues,
+            name=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
+            connection=connection,
+            serializer="json",
+        )
+        self.capacity = capacity
+        self.slots = BoundedSemaphore(capacity)
+        self.jobs = Group()
+        self.renewed_at = 0.0
+
+    @property
+    def dequeue_timeout(self) -> int:
+        return 1
+
+    def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
+        # Long enough that RQ never takes a running job for abandoned: our leases decide that.
+        return int(settings.job_timeout_seconds) + 120
+
+    def _install_signal_handlers(self) -> None:
+        # RQ's own handlers raise inside whatever greenlet happens to run.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            gevent.signal_handler(number, self._request_stop)
+
+    def _request_stop(self) -> None:
+        self._stop_requested = True
+
+    def work(self, *_: Any, **__: Any) -> bool:
+        """Work until told to stop; then finish or hand back what runs."""
+        self._install_signal_handlers()
+        ticker = gevent.spawn(self._tick_for_ever)
+        keeper = gevent.spawn(upkeep.keep_up, self)
+        self._begin()
+        while not self._stop_requested:
+            self._take_next()
+        log.info("worker.stopping", running=len(self.jobs))
+        self._drain()
+        gevent.killall([ticker, keeper])
+        self._end()
+        return True
+
+    def _begin(self) -> None:
+        """Appear in RQ's lists, however long Redis takes to be there."""
+        while not self._stop_requested:
+            try:
+                self.register_birth()
+                self.subscribe()
+                self.set_state(WorkerStatus.STARTED)
+                log.info("worker.started", name=self.name, capacity=self.capacity)
+                return
+            except redis.RedisError as error:
+                self._wait_for_redis(error)
+
+    def _take_next(self) -> None:
+        """Take one job off the queue and run it in a greenlet; wait a second at most."""
+        if not self.slots.acquire(timeout=self.dequeue_timeout):
+            return
+        taken = None
+        try:
+            taken = self._dequeue()
+        except redis.RedisError as error:
+            self._wait_for_redis(error)
+        finally:
+            if taken is None:
+                self.slots.release()
+        if taken is not None:
+            self.jobs.start(gevent.Greenlet(self._run, *taken))
+
+    def _dequeue(self) -> tuple[Job, Queue] | None:
+        if not work.may_claim:
+            gevent.sleep(0.05)
+            return None
+        try:
+            return self.queue_class.dequeue_any(
+                self.queues,
+                self.dequeue_timeout,
+                connection=self.connection,
+                job_class=self.job_class,
+                serializer=self.serializer,
+            )
+        except DequeueTimeout:
+            self._rest_while_suspended()
+            return None
+
+    def _rest_while_suspended(self) -> None:
+        """`rq suspend` is looked for when there is nothing to do, and then obeyed."""
+        while not self._stop_requested and is_suspended(self.connection, self):
+            gevent.sleep(TICK_SECONDS)
+
+    def _wait_for_redis(self, error: redis.RedisError) -> None:
+        log.warning("worker.redis_lost", reason=str(error))
+        gevent.sleep(RECONNECT_SECONDS)
+
+    def _run(self, job: Job, queue: Queue) -> None:
+        try:
+            self.execute_job(job, queue)
+        except redis.RedisError as error:
+            # What the job did is in SQL; RQ's own records of it are upkeep's to tidy.
+            log.warning("worker.redis_lost", job=job.id, reason=str(error))
+        except Exception:  # A greenlet's outermost door.
+            log.exception("worker.job_broke", job=job.id)
+        finally:
+            self.slots.release()
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Run one job in this greenlet, with RQ's records of it before and after."""
+        execution = self._start(job, queue)
+        try:
+            self.perform_job(job, queue, execution)
+        finally:
+            self.executions.pop(execution.id, None)
+
+    def _start(self, job: Job, queue: Queue) -> Execution:
+        """Write what RQ shows of a running job, all in one round trip."""
+        with self.connection.pipeline(transaction=False) as pipeline:
+            execution = Execution.create(
+                job, self.get_heartbeat_ttl(job), pipeline=pipeline, worker_name=self.name
+            )
+            job.prepare_for_execution(self.name, pipeline=pipeline)
+            pipeline.lrem(queue.intermediate_queue_key, 1, job.id)
+            pipeline.execute()
+        self.executions[execution.id] = execution
+        return execution
+
+    def perform_job(self, job: Job, queue: Queue, execution: Execution) -> bool:
+        """Perform the job and clear RQ's records of it: what it did is in SQL."""
+        job.started_at = job.started_at or self.last_heartbeat
+        try:
+            outcome = job.perform()
+        except redis.RedisError:
+            raise
+        except Exception:  # Jobs answer for their own failures: this is a bug, for RQ's registry.
+            self._finalize_failure(job, queue, execution, sys.exc_info())
+            return False
+        with self.connection.pipeline(transaction=False) as pipeline:
+            self.cleanup_execution(job, pipeline=pipeline, execution=execution)
+            if isinstance(outcome, Retry):
+                pipeline.lpush(queue.key, job.id)
+            else:
+                pipeline.delete(job.key)
+            pipeline.execute()
+        return True
+
+    def _tick_for_ever(self) -> None:
+        """Keep the lease, end what is overdue or cancelled, and show signs of life to RQ."""
+        work.lease = self.name
+        last_heartbeat = 0.0
+        while True:
+            self._keep_lease()
+            work.abort_overdue(time.monotonic())
+            if time.monotonic() - last_heartbeat > HEARTBEAT_SECONDS:
+                last_heartbeat = time.monotonic()
+                self._beat()
+            gevent.sleep(TICK_SECONDS)
+
+    def _keep_lease(self) -> None:
+        since = time.monotonic() - self.renewed_at
+        if work.may_claim and since < RENEWAL_SECONDS:
+            return
+        begun = time.monotonic()
+        try:
+            kept = leases.renew(self.name, self.capacity, len(self.jobs))
+        except errors.Unavailable as error:
+            log.warning("worker.lease_waits", reason=error.message)
+            kept = since < LEASE_SECONDS - LEASE_MARGIN_SECONDS and work.may_claim
+        else:
+            self.renewed_at = begun
+            if not kept:
+                # Others took us for dead and took our jobs. What we take from now on is ours.
+                self._lose_jobs()
+                leases.open_lease(self.name, self.capacity)
+                kept = True
+        if not kept and work.may_claim:
+            self._lose_jobs()
+        work.may_claim = kept
+        if kept:
+            self._obey_cancels()
+
+    def _lose_jobs(self) -> None:
+        if work.calls:
+            log.error("worker.lease_lost", running=len(work.calls))
+        work.abort_all(LeaseLost("The worker lost its lease."))
+
+    def _obey_cancels(self) -> None:
+        try:
+            for job_id in leases.cancelled_jobs(self.name):
+                work.abort(job_id, errors.JobCancelled("The job was cancelled."))
+        except errors.Unavailable as error:
+            log.warning("worker.cancels_wait", reason=error.message)
+
+    def _beat(self) -> None:
+        """Renew what RQ shows of this worker; write it anew where Redis was emptied."""
+        try:
+            if not self.connection.exists(self.key):
+                self.register_birth()
+            self.heartbeat()
+        except redis.RedisError as error:
+            log.warning("worker.redis_lost", reason=str(error))
+
+    def _drain(self) -> None:
+        """Let running jobs end; hand back those that take too long."""
+        if not self.jobs.join(timeout=DRAIN_SECONDS):
+            log.info("worker.handing_back", jobs=len(work.calls))
+            work.abort_all(HandedBack("The worker is stopping."))
+            self.jobs.join(timeout=HAND_BACK_SECONDS)
+
+    def _end(self) -> None:
+        work.may_claim = False
+        try:
+            leases.close_lease(self.name)
+            self.teardown()
+        except (errors.Unavailable, redis.RedisError) as error:
+            log.warning("worker.end_unrecorded", reason=str(error))
+        log.info("worker.stopped", name=self.name)

@@ -1,0 +1,399 @@
+"""A chat as callers speak it: the request, checked by name and range, and what it used.
+
+Parameters are those of the API's documentation; what each may be is OpenAI's rule unless ours
+is narrower. A parameter that is not known here is kept and goes to OpenAI-shaped providers as
+it came.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from models import errors
+
+#: The most output tokens a caller may ask for.
+MAX_OUTPUT_TOKENS = 32_000
+#: What a caller who names no temperature gets, from a model that takes one.
+DEFAULT_TEMPERATURE = 0.7
+#: Parameters of this service. They never go upstream.
+OWN_PARAMETERS = frozenset(
+    {"provider", "background", "fallbacks", "webhook_url", "on_disconnect", "key"}
+)
+PROVIDERS = ("openai", "gemini", "deepseek", "openrouter")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of one call, as the provider counted them or, where it did not, as we did."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    estimated: bool = False
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """A chat request whose `body` has been checked: the caller's JSON, as it came."""
+
+    body: dict[str, Any]
+
+    @classmethod
+    def read(cls, body: Any) -> Self:
+        """Return the request in `body`, decoded JSON; raise the most precise `InvalidRequest`."""
+        _check(body)
+        return cls({name: value for name, value in body.items() if value is not None})
+
+    @property
+    def model(self) -> str:
+        return str(self.body["model"])
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        return list(self.body["messages"])
+
+    @property
+    def provider(self) -> str | None:
+        """The provider the caller insists on."""
+        named = self.body.get("provider")
+        return named if isinstance(named, str) else None
+
+    @property
+    def routing_preference(self) -> dict[str, Any] | None:
+        """OpenRouter's own `provider` object, which only OpenRouter understands."""
+        named = self.body.get("provider")
+        return named if isinstance(named, dict) else None
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The most output tokens of one choice; both names of the parameter mean the same."""
+        return self.body.get("max_tokens") or self.body.get("max_completion_tokens")
+
+    @property
+    def choices(self) -> int:
+        return int(self.body.get("n", 1))
+
+    @property
+    def stream(self) -> bool:
+        return bool(self.body.get("stream", False))
+
+
+class _Strict(BaseModel):
+    """JSON types as they are: a number in quotes is not a number."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class _ImageURL(_Strict):
+    url: Annotated[str, Field(pattern=r"^(https?://|data:)")]
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class _TextPart(_Strict):
+    type: Literal["text"]
+    text: str
+
+
+class _RefusalPart(_Strict):
+    type: Literal["refusal"]
+    refusal: str
+
+
+class _ImagePart(_Strict):
+    type: Literal["image_url"]
+    image_url: _ImageURL
+
+
+class _AudioPart(_Strict):
+    type: Literal["input_audio"]
+    input_audio: dict[str, Any]
+
+
+class _FilePart(_Strict):
+    type: Literal["file"]
+    file: dict[str, Any]
+
+
+_Part = Annotated[
+    _TextPart | _RefusalPart | _ImagePart | _AudioPart | _FilePart, Field(discriminator="type")
+]
+
+
+class _Called(_Strict):
+    name: Annotated[str, Field(min_length=1)]
+    arguments: str
+
+
+class _ToolCall(_Strict):
+    id: Annotated[str, Field(min_length=1)]
+    type: str = "function"
+    function: _Called | None = None
+
+
+class _System(_Strict):
+    role: Literal["system", "developer"]
+    content: str | list[_TextPart]
+
+
+class _User(_Strict):
+    role: Literal["user"]
+    content: str | Annotated[list[_Part], Field(min_length=1)]
+
+
+class _Assistant(_Strict):
+    role: Literal["assistant"]
+    content: str | list[_TextPart | _RefusalPart] | None = None
+    tool_calls: Annotated[list[_ToolCall], Field(min_length=1)] | None = None
+    function_call: _Called | None = None
+    refusal: str | None = None
+    audio: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        said = (self.content, self.tool_calls, self.function_call, self.refusal, self.audio)
+        if all(part is None for part in said):
+            raise ValueError("content may be null only beside tool_calls")
+        return self
+
+
+class _Tool(_Strict):
+    role: Literal["tool"]
+    content: str | list[_TextPart]
+    tool_call_id: Annotated[str, Field(min_length=1)]
+
+
+class _Function(_Strict):
+    role: Literal["function"]
+    content: str | None
+    name: Annotated[str, Field(min_length=1)]
+
+
+_Message = Annotated[_System | _User | _Assistant | _Tool | _Function, Field(discriminator="role")]
+
+
+class _FunctionDefinition(_Strict):
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class _ToolDefinition(_Strict):
+    type: Literal["function"]
+    function: _FunctionDefinition
+
+
+class _NamedFunction(_Strict):
+    name: Annotated[str, Field(min_length=1)]
+
+
+class _ToolChoice(_Strict):
+    type: Literal["function"]
+    function: _NamedFunction
+
+
+class _Schema(_Strict):
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    json_schema: dict[str, Any] | None = Field(None, alias="schema")
+    strict: bool | None = None
+    description: str | None = None
+
+
+class _Text(_Strict):
+    type: Literal["text"]
+
+
+class _JSONObject(_Strict):
+    type: Literal["json_object"]
+
+
+class _JSONSchema(_Strict):
+    type: Literal["json_schema"]
+    json_schema: _Schema
+
+
+class _StreamOptions(_Strict):
+    include_usage: bool | None = None
+
+
+_Penalty = Annotated[float, Field(ge=-2, le=2)]
+_OutputTokens = Annotated[int, Field(ge=1, le=MAX_OUTPUT_TOKENS)]
+_StopText = Annotated[str, Field(min_length=1)]
+
+
+class _Chat(_Strict):
+    """What each parameter may be. The field names are the documentation's."""
+
+    model: Annotated[str, Field(min_length=1, max_length=256)]
+    messages: Annotated[list[_Message], Field(min_length=1)]
+    provider: Literal["openai", "gemini", "deepseek", "openrouter"] | dict[str, Any] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    n: Annotated[int, Field(ge=1, le=128)] | None = None
+    stop: _StopText | Annotated[list[_StopText], Field(min_length=1, max_length=4)] | None = None
+    max_tokens: _OutputTokens | None = None
+    max_completion_tokens: _OutputTokens | None = None
+    presence_penalty: _Penalty | None = None
+    frequency_penalty: _Penalty | None = None
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    user: str | None = None
+    tools: Annotated[list[_ToolDefinition], Field(min_length=1, max_length=128)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | _ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    functions: Annotated[list[_FunctionDefinition], Field(min_length=1, max_length=128)] | None = (
+        None
+    )
+    function_call: Literal["none", "auto"] | _NamedFunction | None = None
+    response_format: (
+        Annotated[_Text | _JSONObject | _JSONSchema, Field(discriminator="type")] | None
+    ) = None
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
+        None
+    )
+    metadata: dict[str, str] | None = None
+    store: bool | None = None
+    service_tier: str | None = None
+    background: bool | None = None
+    fallbacks: list[str] | None = None
+    webhook_url: str | None = None
+    on_disconnect: Literal["cancel", "finish"] | None = None
+
+
+def _check(body: Any) -> None:
+    if not isinstance(body, dict):
+        raise errors.InvalidRequest(
+            'The body must be a JSON object: {"model": …, "messages": […]}.'
+        )
+    try:
+        chat = _Chat.model_validate(body)
+    except ValidationError as error:
+        raise _translate(error, body) from None
+    _check_together(chat)
+
+
+def _check_together(chat: _Chat) -> None:
+    """Check the rules that bind two parameters."""
+    limits = {chat.max_tokens, chat.max_completion_tokens} - {None}
+    if len(limits) > 1:
+        raise errors.InvalidRequest(
+            "max_tokens and max_completion_tokens mean the same; send one of them.",
+            param="max_tokens",
+        )
+    if chat.top_logprobs is not None and not chat.logprobs:
+        raise errors.InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
+    if chat.stream_options is not None and not chat.stream:
+        raise errors.InvalidRequest(
+            "stream_options is only allowed when stream is true.", param="stream_options"
+        )
+    if chat.tool_choice not in (None, "none", "auto") and not chat.tools:
+        raise errors.InvalidRequest("tool_choice needs tools to choose from.", param="tool_choice")
+
+
+def _translate(error: ValidationError, body: dict[str, Any]) -> errors.InvalidRequest:
+    """Say the problem that tells most in the API's own words."""
+    problem = _most_telling(error)
+    kind = problem["type"]
+    missing = kind in ("missing", "union_tag_not_found")
+    param = _path(problem["loc"], body, ends_in_a_name=kind == "missing")
+    if kind.startswith("union_tag"):
+        param += "." + problem["ctx"]["discriminator"].strip("'")
+    if missing:
+        return errors.MissingParameter(f"Missing required parameter: '{param}'.", param=param)
+    rule = _rule(problem)
+    if kind in _TYPES:
+        rule = _types_at(param, error, body)
+    return errors.InvalidRequest(f"Invalid value for '{param}': {rule}.", param=param)
+
+
+#: pydantic's name of a wrong type, and what JSON calls the right one.
+_TYPES = {
+    "string_type": "a string",
+    "list_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+}
+
+
+def _types_at(param: str, error: ValidationError, body: dict[str, Any]) -> str:
+    """Say every type that the union at `param` takes."""
+    allowed = [
+        _TYPES[problem["type"]]
+        for problem in error.errors(include_url=False)
+        if problem["type"] in _TYPES and _path(problem["loc"], body, False) == param
+    ]
+    return "it must be " + " or ".join(dict.fromkeys(allowed))
+
+
+def _most_telling(error: ValidationError) -> Any:
+    """Of the problems of a union's members, a broken rule tells more than another type.
+
+    Among those, the one deepest in is about the member that was meant.
+    """
+    problems = error.errors(include_url=False)
+    top = problems[0]["loc"][:1]
+    return max(
+        (problem for problem in problems if problem["loc"][:1] == top),
+        key=lambda problem: (not problem["type"].endswith("_type"), len(problem["loc"])),
+    )
+
+
+def _path(location: tuple[int | str, ...], body: Any, ends_in_a_name: bool) -> str:
+    """Return `messages[0].content[1].image_url.url` for pydantic's location of it.
+
+    pydantic puts the names of union members between the steps. The body knows better: a step
+    that leads nowhere in it is such a name, save the last one of a parameter that is missing.
+    """
+    path, value = "", body
+    for place, step in enumerate(location, 1):
+        if isinstance(step, int) and isinstance(value, list) and step < len(value):
+            path, value = f"{path}[{step}]", value[step]
+        elif isinstance(value, dict) and step in value:
+            path, value = _join(path, step), value[step]
+        elif ends_in_a_name and place == len(location):
+            path = _join(path, step)
+    return path
+
+
+def _join(path: str, step: int | str) -> str:
+    return f"{path}.{step}" if path else str(step)
+
+
+def _rule(problem: Any) -> str:
+    """Say what is allowed, as a phrase."""
+    context = problem.get("ctx", {})
+    match problem["type"]:
+        case "greater_than_equal":
+            return f"it must be at least {_number(context['ge'])}"
+        case "less_than_equal":
+            return f"it must be at most {_number(context['le'])}"
+        case "less_than":
+            return f"it must be less than {_number(context['lt'])}"
+        case "literal_error":
+            return f"it must be one of {context['expected']}"
+        case "union_tag_invalid":
+            return f"it must be one of {context['expected_tags']}"
+        case "string_pattern_mismatch":
+            return f"it must match {context['pattern']}"
+        case "value_error":
+            return str(context["error"])
+        case "too_short" | "string_too_short":
+            return "it must not be empty"
+        case "too_long":
+            return f"it must have at most {context['max_length']} items"
+        case _:
+            text = problem["msg"]
+            return f"{text[0].lower()}{text[1:]}".replace("input should be", "it must be")
+
+
+def _number(value: float) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

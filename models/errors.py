@@ -1,0 +1,220 @@
+"""The errors a caller can meet, and what each one means on the wire.
+
+    LikeDoError
+    ├── InvalidRequest ............ 400 invalid_parameter
+    │   ├── InvalidJSON ........... 400 invalid_json
+    │   ├── MissingParameter ...... 400 missing_required_parameter
+    │   ├── UnsupportedParameter .. 400 unsupported_parameter
+    │   ├── ContextLengthExceeded . 400 context_length_exceeded
+    │   └── ContentPolicyViolation  400 content_policy_violation
+    ├── InvalidKey ................ 401 invalid_api_key
+    ├── InsufficientCredits ....... 402 insufficient_credits
+    ├── CreditsHeld ............... 402 credits_held
+    ├── NotFound .................. 404 not_found
+    │   └── ModelNotFound ......... 404 model_not_found
+    ├── MethodNotAllowed .......... 405 method_not_allowed
+    ├── JobAlreadyFinished ........ 409 job_already_finished
+    ├── JobCancelled .............. 409 job_cancelled
+    ├── RequestTooLarge ........... 413 request_too_large
+    ├── UnsupportedMediaType ...... 415 unsupported_media_type
+    ├── RateLimitExceeded ......... 429 rate_limit_exceeded
+    ├── InternalError ............. 500 internal_error
+    ├── ProviderFailed ............ 502 provider_error
+    │   ├── ProviderRefusedUs ..... 502 provider_auth_error
+    │   ├── ModelGone ............. 502 provider_error (the route is skipped)
+    │   └── ProviderBusy .......... 503 overloaded (the provider's own 429)
+    ├── ProviderTimeout ........... 504 provider_timeout
+    └── Unavailable ............... 503 unavailable
+        ├── JobInProgress ......... 503 job_in_progress
+        ├── Overloaded ............ 503 overloaded (our own queue)
+        └── NoProvider ............ 503 no_provider
+
+Statuses, types and codes are those of the table "Errors" in the API's documentation. `retryable`
+is what `x-should-retry` says. Messages hold no keys and no upstream text that was not read.
+"""
+
+from typing import Any, ClassVar
+
+
+class LikeDoError(Exception):
+    """Something a caller is told: what is wrong and what to do about it."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: ClassVar[str] = "internal_error"
+    retryable: ClassVar[bool] = False
+    #: Seconds until a retry makes sense, where the class knows one.
+    default_retry_after: ClassVar[int | None] = None
+
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after = self.default_retry_after if retry_after is None else retry_after
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the error as callers see it: `{"message", "type", "param", "code"}`."""
+        return {
+            "message": self.message,
+            "type": self.type,
+            "param": self.param,
+            "code": self.code,
+        }
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the error as a job keeps it, to be made whole again by `from_record`."""
+        return {
+            "class": type(self).__name__,
+            "message": self.message,
+            "param": self.param,
+            "retry_after": self.retry_after,
+        }
+
+
+class InvalidRequest(LikeDoError):
+    status, type, code = 400, "invalid_request_error", "invalid_parameter"
+
+
+class InvalidJSON(InvalidRequest):
+    code = "invalid_json"
+
+
+class MissingParameter(InvalidRequest):
+    code = "missing_required_parameter"
+
+
+class UnsupportedParameter(InvalidRequest):
+    code = "unsupported_parameter"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    code = "context_length_exceeded"
+
+
+class ContentPolicyViolation(InvalidRequest):
+    code = "content_policy_violation"
+
+
+class InvalidKey(LikeDoError):
+    """The message begins "Incorrect API key provided", by which some clients know it."""
+
+    status, type, code = 401, "invalid_request_error", "invalid_api_key"
+
+
+class InsufficientCredits(LikeDoError):
+    status, type, code = 402, "insufficient_quota", "insufficient_credits"
+
+
+class CreditsHeld(LikeDoError):
+    """The balance would do, but for calls that are running now."""
+
+    status, type, code = 402, "insufficient_quota", "credits_held"
+    retryable = True
+    default_retry_after = 2
+
+
+class NotFound(LikeDoError):
+    status, type, code = 404, "invalid_request_error", "not_found"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class MethodNotAllowed(LikeDoError):
+    status, type, code = 405, "invalid_request_error", "method_not_allowed"
+
+
+class JobAlreadyFinished(LikeDoError):
+    status, type, code = 409, "invalid_request_error", "job_already_finished"
+
+
+class JobCancelled(LikeDoError):
+    status, type, code = 409, "invalid_request_error", "job_cancelled"
+
+
+class RequestTooLarge(LikeDoError):
+    status, type, code = 413, "invalid_request_error", "request_too_large"
+
+
+class UnsupportedMediaType(LikeDoError):
+    status, type, code = 415, "invalid_request_error", "unsupported_media_type"
+
+
+class RateLimitExceeded(LikeDoError):
+    status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
+    retryable = True
+
+
+class InternalError(LikeDoError):
+    """A bug of ours. The log has the detail; the caller gets none."""
+
+
+class ProviderFailed(LikeDoError):
+    """The provider could not do it, said so or broke off. Nothing is charged."""
+
+    status, type, code = 502, "upstream_error", "provider_error"
+
+
+class ProviderRefusedUs(ProviderFailed):
+    """Our key, our funds or our region: the operator's problem, never the caller's 401 or 402."""
+
+    code = "provider_auth_error"
+
+
+class ModelGone(ProviderFailed):
+    """The provider no longer has the route's model: try the next route and tell the operator."""
+
+
+class ProviderBusy(ProviderFailed):
+    """The provider's own rate limit, which must not be taken for the caller's."""
+
+    status, type, code = 503, "server_error", "overloaded"
+    retryable = True
+    default_retry_after = 5
+
+
+class ProviderTimeout(LikeDoError):
+    status, type, code = 504, "timeout_error", "provider_timeout"
+    retryable = True
+
+
+class Unavailable(LikeDoError):
+    """Something this service stands on is not there just now."""
+
+    status, type, code = 503, "server_error", "unavailable"
+    retryable = True
+    default_retry_after = 2
+
+
+class JobInProgress(Unavailable):
+    code = "job_in_progress"
+    default_retry_after = 1
+
+
+class Overloaded(Unavailable):
+    code = "overloaded"
+    default_retry_after = 5
+
+
+class NoProvider(Unavailable):
+    code = "no_provider"
+    default_retry_after = 30
+
+
+def _tree(root: type[LikeDoError]) -> dict[str, type[LikeDoError]]:
+    found = {root.__name__: root}
+    for child in root.__subclasses__():
+        found |= _tree(child)
+    return found
+
+
+_BY_NAME = _tree(LikeDoError)
+
+
+def from_record(record: dict[str, Any]) -> LikeDoError:
+    """Make the error that `as_record` described whole again."""
+    kind = _BY_NAME.get(record["class"], InternalError)
+    return kind(record["message"], param=record["param"], retry_after=record["retry_after"])

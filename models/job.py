@@ -1,0 +1,103 @@
+"""One piece of work: who asked, what it may cost, how it stands, and its answer."""
+
+import uuid
+from enum import StrEnum
+
+from sqlalchemy import BigInteger, Column, Index, LargeBinary, Text, text
+from sqlmodel import Field, SQLModel
+
+
+class Status(StrEnum):
+    QUEUED = "queued"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+#: Statuses a job never leaves again.
+FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.EXPIRED})
+
+
+class BodyAt(StrEnum):
+    """Where a job's request body waits for the worker."""
+
+    REDIS = "redis"
+    STORAGE = "storage"
+
+
+class Job(SQLModel, table=True):
+    """A job's record, kept for good. The row is the hold: nothing else remembers it.
+
+    Times are Unix seconds. `usage` and `error` are JSON texts.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index("jobs_by_account", "account_id", "created"),
+        Index(
+            "jobs_queued",
+            "created",
+            "body_bytes",
+            postgresql_where=text("status = 'queued'"),
+            sqlite_where=text("status = 'queued'"),
+        ),
+        Index(
+            "jobs_in_progress",
+            "worker",
+            postgresql_where=text("status = 'in_progress'"),
+            sqlite_where=text("status = 'in_progress'"),
+        ),
+    )
+
+    id: str = Field(primary_key=True, max_length=40)
+    account_id: int = Field(foreign_key="accounts.id")
+    key_id: int = Field(foreign_key="keys.id")
+    kind: str = Field(max_length=10)
+    status: str = Field(default=Status.QUEUED, max_length=12)
+    model: str = Field(max_length=256)
+    #: Who answered, and as which of its models.
+    provider: str | None = Field(default=None, max_length=20)
+    upstream_model: str | None = Field(default=None, max_length=256)
+    #: SHA-256 of path and raw body, in hex, by which a retry finds its job.
+    fingerprint: str = Field(max_length=64)
+    body_bytes: int
+    body_at: str = Field(max_length=10)
+    attempts: int = 0
+    #: The lease of the worker that runs it.
+    worker: str | None = Field(default=None, max_length=64)
+    cancel_requested: bool = False
+    #: When the client that waited for it went away.
+    left_at: float | None = None
+    #: When its answer reached a client.
+    handed_over_at: float | None = None
+
+    created: float
+    enqueued_at: float | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+
+    #: Credits.
+    held: int = Field(sa_column=Column(BigInteger, nullable=False))
+    charged: int | None = Field(default=None, sa_column=Column(BigInteger))
+    #: Output tokens of one choice that the upstream call is capped to.
+    max_tokens: int
+    price: str = Field(sa_column=Column(Text, nullable=False))
+    usage: str | None = Field(default=None, sa_column=Column(Text))
+    error: str | None = Field(default=None, sa_column=Column(Text))
+
+
+class Result(SQLModel, table=True):
+    """A finished job's answer, as the JSON bytes that callers get."""
+
+    __tablename__ = "results"
+
+    job_id: str = Field(primary_key=True, foreign_key="jobs.id", max_length=40)
+    body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    expires_at: float = Field(index=True)
+
+
+def make_id() -> str:
+    """Return a new job id; nobody can guess another's."""
+    return f"job_{uuid.uuid4().hex}"

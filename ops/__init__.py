@@ -1,0 +1,1 @@
+"""Running it: logs, health, and stopping in good order."""

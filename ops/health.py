@@ -1,0 +1,68 @@
+"""Is this process up, and is everything it stands on there?"""
+
+import time
+
+import orjson
+import redis
+from flask import Blueprint, Response
+
+import storage
+from config.connections import connection
+from jobs import leases
+from models import errors
+
+bp = Blueprint("health", __name__)
+
+#: A deployment restarts its workers; this long without one is no reason to lose traffic.
+WORKERLESS_SECONDS = 60
+
+_SINCE_KEY = "likedo:workerless-since"
+
+
+@bp.get("/healthz")
+def is_up() -> Response:
+    """Answer that this process is up, and nothing else: what a load balancer asks."""
+    return _answer(200, {"status": "ok"})
+
+
+@bp.get("/readyz")
+def is_ready() -> Response:
+    """Answer whether work would get done, and if not, what is missing."""
+    missing = [name for name, check in _CHECKS.items() if not _passes(check)]
+    if missing:
+        return _answer(503, {"status": "unavailable", "missing": missing})
+    seconds = _workerless_seconds()
+    if seconds is None:
+        return _answer(200, {"status": "ok"})
+    status = "degraded" if seconds < WORKERLESS_SECONDS else "unavailable"
+    return _answer(200 if status == "degraded" else 503, {"status": status, "missing": ["worker"]})
+
+
+def _passes(check: object) -> bool:
+    try:
+        check()  # type: ignore[operator]  # the table below holds functions
+    except (redis.RedisError, errors.Unavailable):
+        return False
+    return True
+
+
+_CHECKS = {
+    "redis": lambda: connection().ping(),
+    "database": lambda: leases.live(),
+    "storage": lambda: storage.backend().check(),
+}
+
+
+def _workerless_seconds() -> float | None:
+    """Return how long there has been no live worker; None where there is one."""
+    if leases.live():
+        connection().delete(_SINCE_KEY)
+        return None
+    connection().set(_SINCE_KEY, time.time(), nx=True, ex=3600)
+    since = connection().get(_SINCE_KEY)
+    return time.time() - float(since or time.time())
+
+
+def _answer(status: int, content: dict[str, object]) -> Response:
+    body = orjson.dumps(content)
+    return Response(body, status=status, content_type="application/json")

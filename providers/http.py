@@ -1,0 +1,420 @@
+"""The one place where `requests` is used and its errors become ours.
+
+`post` sends one request within the deadline of its `Call`. A call can be ended from any other
+greenlet or thread, at any moment: its socket is shut down, whoever was blocked on it sees the end
+of the connection, and `post` raises the reason. Nothing is ever thrown into a greenlet.
+"""
+
+import functools
+import http.client
+import math
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.certs import where
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+
+from config.settings import MIB, settings
+from models.errors import LikeDoError, ProviderFailed, ProviderTimeout
+
+CONNECT_SECONDS = 10.0
+MAX_ANSWER_BYTES = 64 * MIB
+#: Bytes asked for at once; a read returns what has come, be it less.
+READ_BYTES = 64 * 1024
+
+#: Compression would save a provider's bandwidth at the price of our CPU.
+HEADERS = {
+    "Content-Type": "application/json",
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",
+    "User-Agent": "likedo/1",
+}
+
+#: What the layers below us raise. `OSError` is the parent of `requests.RequestException` too.
+FOREIGN = (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A whole answer. The names of the headers are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
+class Call:
+    """One job's time with a provider: its deadline, and how to end it early from outside.
+
+    Several requests may run under one call, side by side.
+    """
+
+    def __init__(self, timeout_seconds: float) -> None:
+        #: On the monotonic clock, in seconds.
+        self.deadline = time.monotonic() + timeout_seconds
+        self._reason: LikeDoError | None = None
+        self._aborted = threading.Event()
+        self._lock = threading.Lock()
+        self._exchanges: set[_Exchange] = set()
+
+    @property
+    def seconds_left(self) -> float:
+        return self.deadline - time.monotonic()
+
+    def abort(self, reason: LikeDoError) -> None:
+        """End the call at once, with `reason`; the first reason given stays."""
+        with self._lock:
+            if self._reason is None:
+                self._reason = reason
+            self._aborted.set()
+            for exchange in self._exchanges:
+                exchange.cut()
+
+    def check(self) -> None:
+        """Raise the reason the call was aborted for, or `ProviderTimeout` past its deadline."""
+        if self._reason is not None:
+            raise self._reason
+        if self.seconds_left <= 0:
+            raise ProviderTimeout("The provider did not answer in time.")
+
+    def wait(self, seconds: float) -> None:
+        """Wait, raising as `check` does as soon as there is a reason to."""
+        self._aborted.wait(max(0.0, min(seconds, self.seconds_left)))
+        self.check()
+
+    @contextmanager
+    def _exchange(self, *, fresh: bool = False) -> "Iterator[_Exchange]":
+        """Let the connection that this thread uses next be cut by `abort`."""
+        exchange = _Exchange(self, fresh)
+        with self._lock:
+            self._exchanges.add(exchange)
+        _current.exchange = exchange
+        try:
+            yield exchange
+        finally:
+            _current.exchange = None
+            with self._lock:
+                self._exchanges.remove(exchange)
+                exchange.forget()
+
+
+class _Exchange:
+    """One request on its way, as its connection sees it."""
+
+    def __init__(self, call: Call, fresh: bool) -> None:
+        self.call = call
+        #: Do not use a connection that was used before.
+        self.fresh = fresh
+        self.reused = False
+        self.answered = False
+        self._socket: socket.socket | None = None
+        self._handle: int | None = None
+
+    def watch(self, sock: socket.socket) -> None:
+        """Take `sock` as the one to cut; raise the reason if the call is over already.
+
+        What is kept is a second handle to the same connection. It stays valid through the TLS
+        handshake and after http.client has let go of its socket, and shutting it down disturbs
+        none of the objects that a blocked reader stands in, as closing those would.
+        """
+        call = self.call
+        with call._lock:
+            if call._reason is not None:
+                raise call._reason
+            self.forget()
+            self._handle = os.dup(sock.fileno())
+        self._socket = sock
+
+    def forget(self) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def cut(self) -> None:
+        if self._handle is None:
+            return
+        handle = socket.socket(fileno=self._handle)
+        with suppress(OSError):  # The other side was faster.
+            handle.shutdown(socket.SHUT_RDWR)
+        handle.detach()
+
+    def narrow(self, seconds: float = math.inf) -> None:
+        """Let no single step outlast the deadline, nor `seconds`."""
+        self.call.check()
+        if self._socket is not None:
+            self._socket.settimeout(max(0.001, min(seconds, self.call.seconds_left)))
+
+
+class _Current(threading.local):
+    """The exchange that this thread, or greenlet, is busy with."""
+
+    exchange: _Exchange | None = None
+
+
+_current = _Current()
+
+
+class _Watched(HTTPConnection):
+    """A connection that tells the current exchange which socket it uses."""
+
+    _used = False
+
+    def _new_conn(self) -> socket.socket:
+        """Connect as urllib3 does, with each socket watched before its first packet."""
+        try:
+            return self._connect()
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, "the connection was not accepted in time") from error
+        except OSError as error:
+            raise NewConnectionError(self, f"the connection was refused: {error}") from error
+
+    def _connect(self) -> socket.socket:
+        host = self._dns_host.strip("[]")
+        addresses = socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)
+        failure: OSError = OSError("the host has no address")
+        for family, kind, protocol, _, address in addresses:
+            sock = socket.socket(family, kind, protocol)
+            try:
+                self._prepare(sock)
+                sock.connect(address)
+                return sock
+            except OSError as error:
+                sock.close()
+                failure = error
+            except LikeDoError:
+                sock.close()
+                raise
+        raise failure
+
+    def _prepare(self, sock: socket.socket) -> None:
+        for option in self.socket_options or ():
+            sock.setsockopt(*option)
+        sock.settimeout(self.timeout)
+        if _current.exchange is not None:
+            _current.exchange.watch(sock)
+            _current.exchange.narrow(CONNECT_SECONDS)
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        exchange = _current.exchange
+        if exchange is not None and self.sock is not None:
+            exchange.reused = self._used
+            exchange.watch(self.sock)
+        self._used = True
+        super().request(*args, **kwargs)
+
+    def getresponse(self) -> urllib3.response.HTTPResponse:  # type: ignore[override]  # urllib3's own is wider than http.client's
+        response = super().getresponse()
+        if _current.exchange is not None:
+            _current.exchange.answered = True
+        return response
+
+    def close(self) -> None:
+        self._used = False
+        super().close()
+
+
+class _WatchedTLS(_Watched, HTTPSConnection):
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Watched
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection = super()._get_conn(timeout)
+        if _current.exchange is not None and _current.exchange.fresh:
+            connection.close()
+        return connection
+
+
+class _PoolTLS(_Pool, HTTPSConnectionPool):
+    ConnectionCls = _WatchedTLS
+
+
+_POOLS = {"http": _Pool, "https": _PoolTLS}
+
+
+class _Adapter(HTTPAdapter):
+    """Requests' adapter over our connections, with one TLS context for all of them.
+
+    urllib3 would read the CA bundle anew for each connection, which costs more than a call.
+    """
+
+    def __init__(self, context: ssl.SSLContext | None) -> None:
+        self._context = context
+        super().__init__(pool_connections=1, pool_maxsize=settings.worker_concurrency)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+    def build_connection_pool_key_attributes(
+        self, request: Any, verify: Any, cert: Any = None
+    ) -> Any:
+        parts = urlsplit(request.url)
+        host = {"scheme": parts.scheme, "host": parts.hostname, "port": parts.port}
+        return host, {"ssl_context": self._context} if self._context else {}
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        """The context verifies."""
+
+
+class _Session:
+    """The way to one origin, such as `https://api.openai.com`.
+
+    `requests` finds the proxy, the CA bundle and the pool of connections, once. Each call then
+    goes to the pool itself, which takes half the CPU of `requests.Session.post`, keeps no cookies
+    and follows no redirect.
+    """
+
+    def __init__(self, origin: str) -> None:
+        found = requests.Session().merge_environment_settings(origin, {}, None, None, None)
+        proxies, verify = found["proxies"], found["verify"]
+        context = _tls_context(verify) if origin.startswith("https:") else None
+        self._adapter = _Adapter(context)
+        request = requests.Request("POST", origin).prepare()
+        self._pool: Any = self._adapter.get_connection_with_tls_context(request, verify, proxies)
+        #: A proxy of plain HTTP wants to be told the whole URL.
+        self._prefix = self._adapter.request_url(request, proxies).removesuffix("/")
+
+    def send(
+        self, path: str, headers: dict[str, str], body: bytes, seconds: float
+    ) -> urllib3.response.BaseHTTPResponse:
+        response: urllib3.response.BaseHTTPResponse = self._pool.urlopen(
+            "POST",
+            self._prefix + path,
+            body=body,
+            headers=headers,
+            retries=False,
+            redirect=False,
+            assert_same_host=False,
+            preload_content=False,
+            timeout=urllib3.Timeout(connect=CONNECT_SECONDS, total=seconds),
+        )
+        return response
+
+
+def _tls_context(verify: Any) -> ssl.SSLContext:
+    bundle = verify if isinstance(verify, str) else where()
+    if os.path.isdir(bundle):
+        return ssl.create_default_context(capath=bundle)
+    return ssl.create_default_context(cafile=bundle)
+
+
+@functools.cache
+def _session(origin: str) -> _Session:
+    return _Session(origin)
+
+
+def post(call: Call, url: str, headers: Mapping[str, str], payload: Mapping[str, Any]) -> Response:
+    """Send `payload` as JSON and return the whole answer, whatever its status but a redirect.
+
+    Raises what `call` was aborted with, `ProviderTimeout` past its deadline, and `ProviderFailed`
+    where the connection fails, the answer is cut short, redirects, or is over 64 MiB.
+    """
+    scheme, _, host, path = url.split("/", 3)
+    body = orjson.dumps(payload)
+    with _translated(call):
+        session = _session(f"{scheme}//{host}")
+        return _send(call, session, "/" + path, {**HEADERS, **headers}, body)
+
+
+@contextmanager
+def _translated(call: Call) -> Iterator[None]:
+    try:
+        yield
+    except FOREIGN as error:
+        call.check()
+        raise _ours(error) from error
+
+
+def _ours(error: Exception) -> LikeDoError:
+    if isinstance(error, NewConnectionError):
+        return ProviderFailed("The provider could not be reached.")
+    if isinstance(error, TimeoutError | urllib3.exceptions.TimeoutError):
+        return ProviderTimeout("The provider did not answer in time.")
+    if isinstance(error, ssl.SSLError | urllib3.exceptions.SSLError):
+        return ProviderFailed("No secure connection to the provider could be made.")
+    return ProviderFailed("The connection to the provider broke off.")
+
+
+def _send(
+    call: Call, session: _Session, path: str, headers: dict[str, str], body: bytes
+) -> Response:
+    try:
+        with call._exchange() as exchange:
+            return _ask(exchange, session, path, headers, body)
+    except FOREIGN as error:
+        if not _went_stale(exchange, error):
+            raise
+
+    # A kept connection that ends without one byte of answer was closed by the server while idle,
+    # as every server does; our request crossed that close on the wire and was not read. Were it
+    # read after all, a chat would be generated twice and the caller still pay for one.
+    with call._exchange(fresh=True) as exchange:
+        return _ask(exchange, session, path, headers, body)
+
+
+def _went_stale(exchange: _Exchange, error: Exception) -> bool:
+    exchange.call.check()
+    broken = isinstance(error, urllib3.exceptions.ProtocolError)
+    return exchange.reused and not exchange.answered and broken
+
+
+def _ask(
+    exchange: _Exchange, session: _Session, path: str, headers: dict[str, str], body: bytes
+) -> Response:
+    call = exchange.call
+    call.check()
+    raw = session.send(path, headers, body, call.seconds_left)
+    try:
+        if 300 <= raw.status < 400:
+            raise ProviderFailed(f"The provider sent a redirect (HTTP {raw.status}).")
+        content = _read(raw, exchange)
+    finally:
+        _give_back(raw)
+    # The end of the body may have been the abort.
+    call.check()
+    return Response(raw.status, {k.lower(): v for k, v in raw.headers.items()}, content)
+
+
+def _read(raw: urllib3.response.BaseHTTPResponse, exchange: _Exchange) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    while True:
+        exchange.narrow()
+        piece = raw.read1(READ_BYTES, decode_content=True)
+        if not piece:
+            return b"".join(pieces)
+        pieces.append(piece)
+        size += len(piece)
+        if size > MAX_ANSWER_BYTES:
+            raise ProviderFailed("The provider's answer is too large.")
+
+
+def _give_back(raw: urllib3.response.BaseHTTPResponse) -> None:
+    """Return the connection to its pool; one with something unread on it is closed first."""
+    if raw.connection is not None:
+        raw.close()
+    raw.release_conn()

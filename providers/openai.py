@@ -1,0 +1,25 @@
+"""OpenAI, whose protocol the others speak too."""
+
+from typing import Any
+
+from config.catalog import Route
+from models.chat import ChatRequest
+from providers.openai_compatible import OpenAICompatible
+
+
+class OpenAI(OpenAICompatible):
+    name = "openai"
+
+    def limit_name(self, route: Route) -> str:
+        # Reasoning models refuse the old name, the oldest models do not know the new one.
+        return "max_completion_tokens" if route.upstream.reasoning else "max_tokens"
+
+    def payload(self, request: ChatRequest, route: Route, max_tokens: int | None) -> dict[str, Any]:
+        sent = super().payload(request, route, max_tokens)
+        if not sent.get("store"):
+            # Refused beside an answer that is not stored, for which it would mean nothing.
+            sent.pop("metadata", None)
+        return sent
+
+
+provider = OpenAI()

@@ -1,0 +1,322 @@
+"""The built-in provider: offline, the same answer for the same question, and plainly labelled.
+
+It serves every model, so that the product can be tried, developed against and tested without a
+key. Four ids behave in a way of their own: `sandbox/slow` takes ten seconds, `sandbox/long` answers
+at length, `sandbox/error-429` and `sandbox/error-500` fail as a provider would.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from config.catalog import Route
+from models.chat import ChatRequest
+from models.errors import LikeDoError, ProviderBusy, ProviderFailed
+from providers import tokens
+from providers.base import Provider
+from providers.http import Call
+
+LABEL = "[sandbox] This is not a real model's answer."
+#: Unix seconds of every answer, the same like all the rest of it.
+CREATED = 1_767_225_600
+SLOW_SECONDS = 10.0
+LONG_LINES = 300
+ECHOED_CHARACTERS = 200
+
+#: A JSON schema may refer to itself; below this depth only what is required is written, and below
+#: twice of it nothing.
+MAX_DEPTH = 8
+
+Schema = Mapping[str, Any]
+
+
+class Sandbox(Provider):
+    name = "sandbox"
+
+    def check(self, request: ChatRequest, route: Route) -> None:
+        """Take everything."""
+
+    def complete(
+        self, request: ChatRequest, route: Route, max_tokens: int | None, key: str, call: Call
+    ) -> dict[str, Any]:
+        _behave(route.upstream.id, call)
+        limit = max_tokens or request.max_tokens
+        choices = [_choice(request, route, place, limit) for place in range(request.choices)]
+        return {
+            "id": f"chatcmpl-sandbox-{_fingerprint(request.body)}",
+            "object": "chat.completion",
+            "created": CREATED,
+            "model": route.upstream.id,
+            "choices": choices,
+            "usage": _usage(request, choices),
+        }
+
+
+def _behave(model: str, call: Call) -> None:
+    """Wait or fail as `model` is made to."""
+    call.check()
+    if model == "sandbox/slow":
+        call.wait(SLOW_SECONDS)
+    if failure := _failure(model):
+        raise failure
+
+
+def _failure(model: str) -> LikeDoError | None:
+    match model:
+        case "sandbox/error-429":
+            return ProviderBusy("The sandbox was asked to be busy.", retry_after=1)
+        case "sandbox/error-500":
+            return ProviderFailed("The sandbox was asked to fail.")
+        case _:
+            return None
+
+
+def _fingerprint(body: Mapping[str, Any]) -> str:
+    asked = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(asked).hexdigest()[:24]
+
+
+def _usage(request: ChatRequest, choices: list[dict[str, Any]]) -> dict[str, Any]:
+    prompt = tokens.count_prompt(request.messages, _tools(request.body))
+    completion = tokens.count_answer({"choices": choices})
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
+    }
+
+
+# ---- What it says --------------------------------------------------------------------------------
+
+
+def _choice(request: ChatRequest, route: Route, place: int, limit: int | None) -> dict[str, Any]:
+    called = _called(request.body)
+    if called is not None:
+        return _calling(called, place, request)
+    text, reason = _cut(_text(request, route, place), request.body.get("stop"), limit)
+    return _finished(place, {"content": text, "refusal": None}, reason)
+
+
+def _finished(place: int, message: dict[str, Any], reason: str) -> dict[str, Any]:
+    return {
+        "index": place,
+        "message": {"role": "assistant"} | message,
+        "logprobs": None,
+        "finish_reason": reason,
+    }
+
+
+def _text(request: ChatRequest, route: Route, place: int) -> str:
+    wanted = request.body.get("response_format") or {}
+    match wanted.get("type"):
+        case "json_object":
+            return _json({"sandbox": LABEL, "echo": _echo(request)})
+        case "json_schema":
+            return _json(_labelled(_schema_of(wanted["json_schema"])))
+        case _:
+            return _prose(request, route, place)
+
+
+def _prose(request: ChatRequest, route: Route, place: int) -> str:
+    number = f" (choice {place + 1})" if place else ""
+    text = f"{LABEL} You asked{number}: {_echo(request)}"
+    if route.upstream.id == "sandbox/long":
+        lines = (
+            f"Line {line} of {LONG_LINES} from the sandbox." for line in range(1, LONG_LINES + 1)
+        )
+        text = "\n".join([text, *lines])
+    return text
+
+
+def _echo(request: ChatRequest) -> str:
+    """Return the last thing the user said, in one line and shortened."""
+    said = [message for message in request.messages if message["role"] == "user"]
+    line = " ".join(_words(said[-1]).split()) if said else ""
+    if len(line) <= ECHOED_CHARACTERS:
+        return line or "nothing in words"
+    return line[: ECHOED_CHARACTERS - 1] + "…"
+
+
+def _words(message: Mapping[str, Any]) -> str:
+    content = message.get("content") or ""
+    if isinstance(content, str):
+        return content
+    return " ".join(
+        part["text"] if part["type"] == "text" else f"[{part['type']}]" for part in content
+    )
+
+
+def _cut(text: str, stop: str | list[str] | None, limit: int | None) -> tuple[str, str]:
+    """Return what is left of `text` before a stop sequence and the limit, and why it ends."""
+    for sequence in [stop] if isinstance(stop, str) else stop or ():
+        text = text.split(sequence, 1)[0]
+    if limit is not None and tokens.count_text(text) > limit:
+        return tokens.cut(text, limit), "length"
+    return text, "stop"
+
+
+# ---- Tools and schemas ---------------------------------------------------------------------------
+
+
+def _tools(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    old = [{"type": "function", "function": function} for function in body.get("functions") or ()]
+    return [*(body.get("tools") or ()), *old]
+
+
+def _called(body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the function that the caller insists on; without a tool choice none is called."""
+    functions: list[dict[str, Any]] = [tool["function"] for tool in _tools(body)]
+    choice = body.get("tool_choice") or body.get("function_call")
+    if choice == "required":
+        return functions[0]
+    if not isinstance(choice, dict):
+        return None
+    name = choice.get("function", choice).get("name")
+    return next((function for function in functions if function["name"] == name), None)
+
+
+def _calling(function: dict[str, Any], place: int, request: ChatRequest) -> dict[str, Any]:
+    called = {
+        "name": function["name"],
+        "arguments": _json(_value(function.get("parameters") or {})),
+    }
+    if "functions" in request.body:
+        return _finished(place, {"content": None, "function_call": called}, "function_call")
+    identity = _fingerprint({"body": request.body, "place": place})
+    call = {"id": f"call_{identity}", "type": "function", "function": called}
+    # OpenAI says `tool_calls` where the model chose to call, `stop` where it was made to; clients
+    # are written for the first.
+    return _finished(place, {"content": None, "refusal": None, "tool_calls": [call]}, "tool_calls")
+
+
+def _schema_of(wanted: Mapping[str, Any]) -> Schema:
+    schema = wanted.get("schema")
+    return schema if isinstance(schema, dict) else {}
+
+
+def _labelled(schema: Schema) -> Any:
+    """Return a value valid under `schema` that says it is the sandbox's, where that is allowed."""
+    value = _value(schema)
+    if isinstance(value, dict) and schema.get("additionalProperties", True) is True:
+        value.setdefault("sandbox", LABEL)
+    return value
+
+
+def _value(schema: Any, root: Any = None, depth: int = 0) -> Any:
+    """Return the same simple value valid under `schema`, every time."""
+    root = schema if root is None else root
+    if not isinstance(schema, dict) or depth > 2 * MAX_DEPTH:
+        return None
+    if "$ref" in schema:
+        return _value(_resolved(schema["$ref"], root), root, depth + 1)
+    for fixed in ("const", "default"):
+        if fixed in schema:
+            return schema[fixed]
+    if schema.get("enum"):
+        return schema["enum"][0]
+    for union in ("anyOf", "oneOf"):
+        if schema.get(union):
+            return _value(_simplest(schema[union]), root, depth + 1)
+    if schema.get("allOf"):
+        return _value(_merged(schema, root), root, depth + 1)
+    return _typed_value(schema, root, depth)
+
+
+def _typed_value(schema: Schema, root: Any, depth: int) -> Any:
+    match _type(schema):
+        case "object":
+            return _object_value(schema, root, depth)
+        case "array":
+            least = int(schema.get("minItems", 0 if depth > MAX_DEPTH else 1))
+            return [_value(schema.get("items", {}), root, depth + 1) for _ in range(least)]
+        case "string":
+            return _string_value(schema)
+        case "integer" | "number" as kind:
+            return _number_value(schema, kind)
+        case "boolean":
+            return True
+        case _:
+            return None
+
+
+def _type(schema: Schema) -> str:
+    named = schema.get("type", "object" if "properties" in schema else "string")
+    return str(named[0] if isinstance(named, list) else named)
+
+
+def _object_value(schema: Schema, root: Any, depth: int) -> dict[str, Any]:
+    properties = schema.get("properties") or {}
+    required = schema.get("required") or []
+    names = required if depth > MAX_DEPTH else dict.fromkeys([*properties, *required])
+    return {name: _value(properties.get(name, {}), root, depth + 1) for name in names}
+
+
+#: A value for each format that a client may parse.
+_FORMATS = {
+    "date-time": "2026-01-01T00:00:00Z",
+    "date": "2026-01-01",
+    "time": "00:00:00Z",
+    "duration": "PT1S",
+    "email": "sandbox@example.com",
+    "hostname": "example.com",
+    "uri": "https://example.com/sandbox",
+    "ipv4": "192.0.2.1",
+    "ipv6": "2001:db8::1",
+    "uuid": "00000000-0000-4000-8000-000000000000",
+}
+
+
+def _string_value(schema: Schema) -> str:
+    text = _FORMATS.get(str(schema.get("format")), LABEL)
+    text = text.ljust(int(schema.get("minLength", 0)), ".")
+    return text[: int(schema.get("maxLength", len(text)))]
+
+
+def _number_value(schema: Schema, kind: str) -> int | float:
+    """Return the number nearest to 1 from the schema's lower bound on."""
+    step = schema.get("multipleOf") or 1
+    least = schema.get("minimum", schema.get("exclusiveMinimum", 0))
+    most = schema.get("maximum", schema.get("exclusiveMaximum"))
+    number = -(-least // step) * step
+    if number == schema.get("exclusiveMinimum") or (number < 1 and (most is None or most > step)):
+        number += step
+    if most is not None and number > most:
+        number = most
+    return int(number) if kind == "integer" else number
+
+
+def _simplest(members: list[Any]) -> Any:
+    """Prefer a member that is not null, so that the value says something."""
+    return next((member for member in members if member != {"type": "null"}), members[0])
+
+
+def _merged(schema: Schema, root: Any) -> Schema:
+    merged: dict[str, Any] = {name: part for name, part in schema.items() if name != "allOf"}
+    for member in schema["allOf"]:
+        part = _resolved(member["$ref"], root) if "$ref" in member else member
+        properties = {**merged.get("properties", {}), **part.get("properties", {})}
+        required = [*merged.get("required", []), *part.get("required", [])]
+        merged = {**merged, **part, "required": required}
+        if properties:
+            merged["properties"] = properties
+    return merged
+
+
+def _resolved(reference: str, root: Any) -> Any:
+    """Return the part of `root` that `#/$defs/Name` points at; anything where it points nowhere."""
+    found = root
+    for step in reference.removeprefix("#").split("/")[1:]:
+        name = step.replace("~1", "/").replace("~0", "~")
+        found = found.get(name, {}) if isinstance(found, dict) else {}
+    return found
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+provider = Sandbox()

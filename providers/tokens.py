@@ -1,0 +1,75 @@
+"""Counting tokens offline, for answers whose provider did not count and for the sandbox.
+
+The encoding is `o200k_base`, that of OpenAI's models since gpt-4o; other vendors' differ by some
+per cent. The tokenizer takes about 70 MB, so it is loaded by the first count and by nothing else:
+a process that only estimates uses `models.tokens`.
+"""
+
+import functools
+import importlib.machinery
+import importlib.util
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from models.tokens import Message, Tool, flat_tokens, prompt_texts, tool_texts
+
+ENCODING = "o200k_base"
+
+
+def count_text(text: str) -> int:
+    """Return how many tokens `text` is; its length may be anything."""
+    return int(_tokenizer().count(_encodable(text)))
+
+
+def count_prompt(messages: Sequence[Message], tools: Sequence[Tool] | None = None) -> int:
+    """Return how many tokens a prompt is, images at the flat figure of `models.tokens`."""
+    texts = [*prompt_texts(messages), *tool_texts(tools or ())]
+    return sum(map(count_text, texts)) + flat_tokens(messages, tools or ())
+
+
+def count_answer(body: Mapping[str, Any]) -> int:
+    """Return how many tokens the choices of a `chat.completion` object are."""
+    return sum(map(count_text, (text for choice in body["choices"] for text in _said(choice))))
+
+
+def cut(text: str, tokens: int) -> str:
+    """Return what the first `tokens` tokens of `text` say, less a character they cut in two."""
+    encoded = _tokenizer().encode(_encodable(text))[:tokens]
+    while encoded:
+        with suppress(ValueError):
+            return str(_tokenizer().decode(encoded))
+        encoded.pop()
+    return ""
+
+
+def _said(choice: Mapping[str, Any]) -> list[str]:
+    message = choice.get("message") or {}
+    calls = [call.get("function") or {} for call in message.get("tool_calls") or ()]
+    if message.get("function_call"):
+        calls.append(message["function_call"])
+    texts = [message.get(field) for field in ("content", "refusal", "reasoning_content")]
+    texts += [call.get(field) for call in calls for field in ("name", "arguments")]
+    return [text for text in texts if isinstance(text, str)]
+
+
+def _encodable(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+@functools.cache
+def _tokenizer() -> Any:
+    """Return the Rust object of `bpe_openai`, as typed in its `_bindings.pyi`.
+
+    The Python package around it refuses texts of a million characters and answers of 200,000
+    tokens, and importing it builds tables that nothing here reads: 65 MB and most of a second in
+    which a worker's other calls stand still. So the extension is loaded alone.
+    """
+    package = importlib.util.find_spec("bpe_openai")
+    places = package.submodule_search_locations if package else None
+    spec = importlib.machinery.PathFinder.find_spec("_bindings", places)
+    if spec is None or spec.loader is None:
+        raise ImportError("bpe_openai has no _bindings: reinstall the dependencies.")
+    bindings = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bindings)
+    return bindings.tokenizer_for_encoding(ENCODING)

@@ -1,0 +1,184 @@
+"""The catalogue as it ships, and what `find` and `as_json` make of it."""
+
+import datetime
+from fractions import Fraction
+from pathlib import Path
+
+import orjson
+import pytest
+
+from config.catalog import TAKES, Catalog, ChatPrice, Model, as_json, catalog, load
+
+DOCUMENTED = [
+    "gpt-4",
+    "gpt-4-turbo",
+    "gpt-3.5-turbo",
+    "gemini-pro",
+    "gemini-1.5-pro",
+    "deepseek-chat",
+    "deepseek-coder",
+]
+#: The day the catalogue was written: nothing it routes to was retired before.
+WRITTEN = datetime.date(2026, 11, 22)
+FILE = Path(__file__).parents[2] / "config" / "catalog.toml"
+
+EVERY_MODEL = pytest.mark.parametrize("model", catalog.models.values(), ids=lambda model: model.id)
+
+
+def find(model_id: str) -> Model:
+    model = catalog.find(model_id)
+    assert model is not None
+    return model
+
+
+def variant(tmp_path: Path, old: str, new: str) -> Catalog:
+    """Return the shipped catalogue with the first `old` in its file replaced by `new`."""
+    path = tmp_path / "catalog.toml"
+    path.write_text(FILE.read_text().replace(old, new, 1))
+    return load(path)
+
+
+@pytest.mark.parametrize("model_id", DOCUMENTED)
+def test_every_documented_id_is_served_and_names_what_took_its_place(model_id: str) -> None:
+    model = find(model_id)
+
+    assert model.routes
+    assert model.successor in catalog.models
+
+
+@pytest.mark.parametrize("model_id", DOCUMENTED)
+def test_a_documented_id_goes_to_openrouter_in_the_end(model_id: str) -> None:
+    assert find(model_id).routes[-1].provider == "openrouter"
+
+
+@EVERY_MODEL
+def test_no_route_leads_to_a_model_that_was_retired_when_the_catalogue_was_written(
+    model: Model,
+) -> None:
+    for route in model.routes:
+        assert route.upstream.retires is None or route.upstream.retires > WRITTEN
+
+
+@EVERY_MODEL
+def test_a_model_of_openai_that_thinks_takes_no_sampling(model: Model) -> None:
+    for route in model.routes:
+        if route.provider == "openai" and route.upstream.reasoning:
+            assert not route.upstream.takes & {"sampling", "logprobs", "seed"}
+
+
+@EVERY_MODEL
+def test_a_model_costs_what_the_product_says(model: Model) -> None:
+    assert model.price == ChatPrice(prompt=Fraction(1), completion=Fraction(3))
+    assert model.default_output_tokens == 8192
+
+
+def test_the_plans_allow_what_the_product_says() -> None:
+    per_hour = {plan.name: plan.requests_per_hour for plan in catalog.plans.values()}
+
+    assert per_hour == {"free": 200, "pro": 2000, "lifetime": 2000}
+
+
+def test_every_upstream_in_the_file_is_used() -> None:
+    used = {
+        (route.provider, route.upstream.id)
+        for model in catalog.models.values()
+        for route in model.routes
+    }
+    headers = FILE.read_text().count("\n[upstream.")
+
+    assert headers == len(used)
+
+
+def test_deepseek_thinks_for_the_reasoner_only() -> None:
+    chat, reasoner = find("deepseek-chat").routes[0], find("deepseek-reasoner").routes[0]
+
+    assert chat.upstream == reasoner.upstream
+    assert chat.extra == {"thinking": {"type": "disabled"}}
+    assert reasoner.extra == {"thinking": {"type": "enabled"}}
+
+
+@pytest.mark.parametrize(
+    "model_id",
+    ["anthropic/claude-sonnet-4.6", "meta-llama/llama-3.2-3b-instruct:free", "x-ai/grok-4"],
+)
+def test_an_unlisted_vendor_and_model_goes_to_openrouter_at_the_default_price(
+    model_id: str,
+) -> None:
+    model = find(model_id)
+
+    assert [(r.provider, r.upstream.id) for r in model.routes] == [("openrouter", model_id)]
+    assert model.routes[0].upstream.takes == TAKES - {"n"}
+    assert model.price == catalog.chat.price
+    assert model.owned_by == model_id.partition("/")[0]
+
+
+def test_an_unlisted_model_is_made_once() -> None:
+    assert find("anthropic/claude-haiku-4.5") is find("anthropic/claude-haiku-4.5")
+
+
+@pytest.mark.parametrize(
+    "model_id",
+    ["", "nope", "a/", "/b", "a/b/c", "a b/c", "a/b\n", "../etc", "sandbox/nope", "é/b", "a/b:"],
+)
+def test_anything_else_is_not_found(model_id: str) -> None:
+    assert catalog.find(model_id) is None
+
+
+def test_a_listed_vendor_and_model_keeps_its_limits() -> None:
+    assert find("microsoft/phi-4").routes[0].upstream.context_tokens == 16_384
+
+
+def test_json_of_a_retired_id_names_its_price_limits_and_successor() -> None:
+    assert as_json(find("gpt-4"), ["openai"]) == {
+        "id": "gpt-4",
+        "object": "model",
+        "created": 1687824000,
+        "owned_by": "openai",
+        "kind": "chat",
+        "providers": ["openai"],
+        "pricing": {"unit": "credits per 1000 tokens", "prompt": 1, "completion": 3},
+        "limits": {
+            "context_tokens": 1_047_576,
+            "max_output_tokens": 32_768,
+            "default_output_tokens": 8192,
+        },
+        "successor": "gpt-4.1",
+    }
+
+
+@EVERY_MODEL
+def test_every_model_is_json(model: Model) -> None:
+    assert orjson.loads(orjson.dumps(as_json(model, [])))["id"] == model.id
+
+
+def test_json_of_a_current_model_has_no_successor() -> None:
+    assert "successor" not in as_json(find("gpt-4.1"), [])
+
+
+def test_a_price_that_is_not_whole_is_exact(tmp_path: Path) -> None:
+    cheap = variant(tmp_path, "prompt = 1, completion = 3", "prompt = 0.1, completion = 2.50")
+
+    model = cheap.models["gpt-4"]
+
+    assert model.price == ChatPrice(prompt=Fraction(1, 10), completion=Fraction(5, 2))
+    assert as_json(model, [])["pricing"]["prompt"] == "0.1"
+    assert as_json(model, [])["pricing"]["completion"] == "2.5"
+
+
+def test_a_model_may_name_its_own_price_and_output(tmp_path: Path) -> None:
+    changed = variant(
+        tmp_path,
+        '[models."gpt-4"]',
+        '[models."gpt-4"]\nprice = { prompt = 2, completion = 6 }\ndefault_output_tokens = 100',
+    )
+
+    assert changed.models["gpt-4"].price == ChatPrice(Fraction(2), Fraction(6))
+    assert changed.models["gpt-4"].default_output_tokens == 100
+    assert changed.models["gpt-4-turbo"].price == changed.chat.price
+
+
+def test_a_decimal_in_what_is_always_sent_is_a_number_of_json(tmp_path: Path) -> None:
+    changed = variant(tmp_path, 'extra = { reasoning_effort = "none" }', "extra = { top_p = 0.5 }")
+
+    assert changed.models["gpt-4"].routes[1].extra == {"top_p": 0.5}
+    assert type(changed.models["gpt-4"].routes[1].extra["top_p"]) is float

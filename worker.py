@@ -1,0 +1,23 @@
+"""The worker process: `python worker.py`, any number of them, on any number of machines."""
+
+# ruff: noqa: E402  # gevent patches before anything is imported that it patches
+from gevent import monkey
+
+monkey.patch_all()
+
+from config import connections, limits
+from config.settings import settings
+from jobs import chat  # noqa: F401  # RQ finds its functions by name; they are loaded up front
+from jobs.worker_class import GreenletWorker
+from ops import logs
+
+
+def main() -> None:
+    """Work until told to stop."""
+    logs.configure()
+    limits.raise_open_files()
+    GreenletWorker(["chat"], settings.worker_concurrency, connections.connection()).work()
+
+
+if __name__ == "__main__":
+    main()
