@@ -31,11 +31,12 @@ check: .venv/.ready ## Check format, lint, types and who imports whom
 	@.venv/bin/python -m pytest -q tests/test_imports.py
 
 install: .venv/.ready ## Make .venv with the project and its likedo, gunicorn and python
+	@echo "Ready: .venv/bin/likedo"
 
 bench: .venv/.ready ## Measure what a call costs, and print the figures (ARGS="â€¦")
 	@.venv/bin/python -m bench $(ARGS)
 
-.venv/.ready: pyproject.toml constraints.txt | .venv/bin/python
+.venv/.ready: pyproject.toml constraints.txt .venv/bin/python
 	@echo "Installing into .venv; this takes a minute the first time."
 	@$(PIP) install --quiet -e '.[dev]' -c constraints.txt
 	@touch $@
@@ -57,5 +58,5 @@ bench: .venv/.ready ## Measure what a call costs, and print the figures (ARGS="â
 	exit 1
 
 tests/node/node_modules/.ready: tests/node/package-lock.json
-	@npm ci --silent --no-audit --no-fund --prefix tests/node --cache .venv/npm
+	@npm ci --loglevel error --no-audit --no-fund --prefix tests/node --cache .venv/npm
 	@touch $@

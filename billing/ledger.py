@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
 from sqlmodel import col
 
 from billing import pricing
@@ -86,47 +86,59 @@ def _hold(
         return full
     max_tokens, credits = terms.most_output, terms.most
     if not _take(connection, job["account_id"], credits):
-        balance, held = _lock(connection, job["account_id"])
-        max_tokens = terms.affordable_output(balance - held)
+        account = _lock(connection, job["account_id"])
+        max_tokens = terms.affordable_output(account.balance - account.held)
         if max_tokens < terms.least_output:
-            return _refusal(terms, balance, held)
+            return _refusal(terms, account.balance, account.held)
         credits = terms.hold(max_tokens)
         _take(connection, job["account_id"], credits)
-    connection.execute(
-        insert(Job), job | {"held": credits, "max_tokens": max_tokens, "status": Status.QUEUED}
-    )
+    row = job | {"held": credits, "max_tokens": max_tokens, "status": Status.QUEUED.value}
+    connection.execute(_INSERT_JOB, row)
     return Hold(credits, max_tokens)
 
 
-def _take(connection: Connection, account_id: int, credits: int) -> bool:
-    """Hold `credits` if they are available. Condition and update are one statement."""
-    taken = connection.execute(
-        update(Account)
-        .where(
-            col(Account.id) == account_id,
-            col(Account.balance) - col(Account.held) >= credits,
-        )
-        .values(held=col(Account.held) + credits)
+# Statements are made once: making one costs ten times what running it does.
+_TAKE = (
+    update(Account)
+    # The condition and the update are one statement, so two calls cannot spend the same credit.
+    .where(
+        col(Account.id) == bindparam("account"),
+        col(Account.balance) - col(Account.held) >= bindparam("credits"),
     )
+    .values(held=col(Account.held) + bindparam("credits"))
+)
+_LOCK = (
+    select(col(Account.id), col(Account.balance), col(Account.held), col(Account.chain))
+    .where(col(Account.id) == bindparam("account"))
+    .with_for_update()
+)
+_WAITING = select(func.count(), func.coalesce(func.sum(col(Job.body_bytes)), 0)).where(
+    col(Job.status) == Status.QUEUED.value
+)
+_MOVE = (
+    update(Account)
+    .where(col(Account.id) == bindparam("account"))
+    .values(
+        balance=bindparam("new_balance"), held=bindparam("new_held"), chain=bindparam("new_chain")
+    )
+)
+_INSERT_JOB = insert(Job)
+_INSERT_ENTRY = insert(Entry)
+_INSERT_RESULT = insert(Result)
+
+
+def _take(connection: Connection, account_id: int, credits: int) -> bool:
+    taken = connection.execute(_TAKE, {"account": account_id, "credits": credits})
     return bool(taken.rowcount)
 
 
-def _lock(connection: Connection, account_id: int) -> tuple[int, int]:
-    row = connection.execute(
-        select(col(Account.balance), col(Account.held))
-        .where(col(Account.id) == account_id)
-        .with_for_update()
-    ).one()
-    return row.balance, row.held
+def _lock(connection: Connection, account_id: int) -> Any:
+    return connection.execute(_LOCK, {"account": account_id}).one()
 
 
 def _overload(connection: Connection, body_bytes: int) -> errors.Overloaded | None:
     """Say why the queue takes no more. What waits is counted where it is true: in SQL."""
-    depth, size = connection.execute(
-        select(func.count(), func.coalesce(func.sum(col(Job.body_bytes)), 0)).where(
-            col(Job.status) == Status.QUEUED
-        )
-    ).one()
+    depth, size = connection.execute(_WAITING).one()
     if depth >= settings.max_queue_depth:
         return errors.Overloaded("Too many requests are waiting just now. Try again shortly.")
     if size + body_bytes > settings.max_queue_bytes:
@@ -163,7 +175,7 @@ def settle(job: Claimed, answer: Answer) -> Settled | None:
 def _settle(
     connection: Connection, job: Claimed, answer: Answer, cost: int, body: bytes
 ) -> Settled | None:
-    account = _lock_for_entry(connection, job.account_id)
+    account = _lock(connection, job.account_id)
     spendable = account.balance - account.held + job.held
     charged = min(cost, spendable)
     if charged != cost:
@@ -171,7 +183,7 @@ def _settle(
     ended = _end(
         connection,
         job,
-        status=Status.COMPLETED,
+        status=Status.COMPLETED.value,
         charged=charged,
         provider=answer.provider,
         upstream_model=answer.upstream_model,
@@ -181,9 +193,8 @@ def _settle(
         return None
     movements = _movements(cost, charged)
     _record(connection, account, job.held, movements, job.id)
-    connection.execute(
-        insert(Result), {"job_id": job.id, "body": body, "expires_at": time.time() + RESULT_SECONDS}
-    )
+    kept = {"job_id": job.id, "body": body, "expires_at": time.time() + RESULT_SECONDS}
+    connection.execute(_INSERT_RESULT, kept)
     return Settled(body, charged, spendable - charged)
 
 
@@ -211,7 +222,7 @@ def fail(job: Claimed, error: errors.LikeDoError, provider: str | None = None) -
     record = orjson.dumps(error.as_record()).decode()
     return database.run(
         lambda connection: _release(
-            connection, job, status=Status.FAILED, error=record, provider=provider
+            connection, job, status=Status.FAILED.value, error=record, provider=provider
         )
     )
 
@@ -224,17 +235,37 @@ def _release(connection: Connection, job: Claimed, **columns: Any) -> bool:
     return True
 
 
-def _end(connection: Connection, job: Claimed, **columns: Any) -> bool:
-    """Bring a claimed job to its end, guarded by state and attempt: only once, only its own."""
-    ended = connection.execute(
-        update(Job)
-        .where(
-            col(Job.id) == job.id,
-            col(Job.status) == Status.IN_PROGRESS,
-            col(Job.attempts) == job.attempt,
-        )
-        .values(finished_at=time.time(), **columns)
+# Guarded by state and attempt: a job is ended once, and by nobody but the attempt that runs it.
+_END = (
+    update(Job)
+    .where(
+        col(Job.id) == bindparam("job"),
+        col(Job.status) == Status.IN_PROGRESS.value,
+        col(Job.attempts) == bindparam("attempt"),
     )
+    .values(
+        {
+            name: bindparam(f"new_{name}")
+            for name in (
+                "status",
+                "finished_at",
+                "charged",
+                "provider",
+                "upstream_model",
+                "usage",
+                "error",
+            )
+        }
+    )
+)
+
+
+def _end(connection: Connection, job: Claimed, **columns: Any) -> bool:
+    """Bring a claimed job to its end; False where it is no longer this attempt's."""
+    new = {"provider": None, "upstream_model": None, "usage": None, "error": None} | columns
+    new["finished_at"] = time.time()
+    values = {f"new_{name}": value for name, value in new.items()}
+    ended = connection.execute(_END, values | {"job": job.id, "attempt": job.attempt})
     return bool(ended.rowcount)
 
 
@@ -278,7 +309,7 @@ def grant(account_id: int, credits: int, reason: str = "") -> int:
     """
 
     def work(connection: Connection) -> int | None:
-        account = _lock_for_entry(connection, account_id)
+        account = _lock(connection, account_id)
         if account.balance + credits < account.held:
             return None
         _record(connection, account, 0, [("grant", credits)], None, reason)
@@ -288,14 +319,6 @@ def grant(account_id: int, credits: int, reason: str = "") -> int:
     if balance is None:
         raise errors.InsufficientCredits("The balance cannot fall below what running calls hold.")
     return balance
-
-
-def _lock_for_entry(connection: Connection, account_id: int) -> Any:
-    return connection.execute(
-        select(col(Account.id), col(Account.balance), col(Account.held), col(Account.chain))
-        .where(col(Account.id) == account_id)
-        .with_for_update()
-    ).one()
 
 
 def _record(
@@ -312,7 +335,7 @@ def _record(
         balance += credits
         link = credit.chain(previous, account.id, job_id, kind, credits, balance, reason)
         connection.execute(
-            insert(Entry),
+            _INSERT_ENTRY,
             {
                 "account_id": account.id,
                 "job_id": job_id,
@@ -327,9 +350,13 @@ def _record(
         )
         previous = link
     connection.execute(
-        update(Account)
-        .where(col(Account.id) == account.id)
-        .values(balance=balance, held=account.held - released, chain=previous)
+        _MOVE,
+        {
+            "account": account.id,
+            "new_balance": balance,
+            "new_held": account.held - released,
+            "new_chain": previous,
+        },
     )
 
 
@@ -355,3 +382,18 @@ def standing(account_id: int) -> Standing:
         return Standing(row.balance, row.held)
 
     return database.run(work)
+
+
+def entries(account_id: int, newest: int | None = None) -> list[Row[Any]]:
+    """Return an account's ledger, the oldest entry first: all of it, or the `newest` so many."""
+    query: Select[Any] = select(
+        col(Entry.id),
+        col(Entry.kind),
+        col(Entry.credits),
+        col(Entry.balance_after),
+        col(Entry.created),
+        col(Entry.job_id),
+        col(Entry.reason),
+    ).where(col(Entry.account_id) == account_id)
+    query = query.order_by(col(Entry.id).desc()).limit(newest)
+    return database.run(lambda connection: list(connection.execute(query))[::-1])

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 from sqlmodel import col
 
 from billing.ledger import Claimed
@@ -34,27 +34,30 @@ def claim(job_id: str, worker: str) -> Claim | None:
     return database.run(lambda connection: _claim(connection, job_id, worker))
 
 
+_CLAIM = (
+    update(Job)
+    .where(col(Job.id) == bindparam("job"), col(Job.status) == Status.QUEUED.value)
+    .values(
+        status=Status.IN_PROGRESS.value,
+        attempts=col(Job.attempts) + 1,
+        worker=bindparam("by"),
+        started_at=bindparam("at"),
+    )
+    .returning(
+        col(Job.account_id),
+        col(Job.attempts),
+        col(Job.held),
+        col(Job.price),
+        col(Job.model),
+        col(Job.kind),
+        col(Job.body_at),
+        col(Job.max_tokens),
+    )
+)
+
+
 def _claim(connection: Connection, job_id: str, worker: str) -> Claim | None:
-    row = connection.execute(
-        update(Job)
-        .where(col(Job.id) == job_id, col(Job.status) == Status.QUEUED)
-        .values(
-            status=Status.IN_PROGRESS,
-            attempts=col(Job.attempts) + 1,
-            worker=worker,
-            started_at=time.time(),
-        )
-        .returning(
-            col(Job.account_id),
-            col(Job.attempts),
-            col(Job.held),
-            col(Job.price),
-            col(Job.model),
-            col(Job.kind),
-            col(Job.body_at),
-            col(Job.max_tokens),
-        )
-    ).one_or_none()
+    row = connection.execute(_CLAIM, {"job": job_id, "by": worker, "at": time.time()}).one_or_none()
     if row is None:
         return None
     job = Claimed(job_id, row.account_id, row.attempts, row.held, row.price)
@@ -142,5 +145,34 @@ def position(row: Row[Any]) -> int | None:
             col(Job.created) <= row.created,
         )
         return int(connection.execute(ahead).scalar_one())
+
+    return database.run(work)
+
+
+def listing(
+    limit: int,
+    account_id: int | None = None,
+    status: str | None = None,
+    kind: str | None = None,
+) -> list[Row[Any]]:
+    """Return the newest `limit` jobs that fit, the newest first."""
+    wanted = {Job.account_id: account_id, Job.status: status, Job.kind: kind}
+    query = select(Job.__table__).where(  # type: ignore[attr-defined]
+        *(col(column) == value for column, value in wanted.items() if value is not None)
+    )
+    query = query.order_by(col(Job.created).desc(), col(Job.id).desc()).limit(limit)
+    return database.run(lambda connection: list(connection.execute(query)))
+
+
+def request_cancel(job_id: str) -> bool:
+    """Ask the worker that runs a job to end it. False where no worker has it."""
+
+    def work(connection: Connection) -> bool:
+        asked = connection.execute(
+            update(Job)
+            .where(col(Job.id) == job_id, col(Job.status) == Status.IN_PROGRESS)
+            .values(cancel_requested=True)
+        )
+        return bool(asked.rowcount)
 
     return database.run(work)

@@ -32,8 +32,8 @@ _MESSAGE = (
 _TOOL_CALL = ("id", "type", "function", "custom", "extra_content")
 _USAGE_DETAILS = ("prompt_tokens_details", "completion_tokens_details")
 
-_FINISHED = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
-_BROKE_OFF = frozenset({"error", "insufficient_system_resource"})
+_FINISHED = ("stop", "length", "tool_calls", "content_filter", "function_call")
+_BROKE_OFF = ("error", "insufficient_system_resource")
 
 
 def chat_completion(provider: str, response: http.Response) -> dict[str, Any]:

@@ -218,7 +218,7 @@ def _plain(content: bytes) -> str:
 
 #: Keys of every vendor we know, also where partly starred out, and ids of the operator's account.
 _SECRET = re.compile(
-    r"(?i:bearer)\s+\S+"
+    r"(?i:bearer)\s+[\w.*~+/=-]+"
     r"|\b(?:sk|pk|rk|r8|key|xai|gsk|hf|whsec)[-_][\w.*-]{6,}"
     r"|\bAIza[\w-]{10,}"
     r"|[\w-]*\*{3,}[\w*-]*"

@@ -5,9 +5,9 @@ greenlet or thread, at any moment: its socket is shut down, whoever was blocked 
 of the connection, and `post` raises the reason. Nothing is ever thrown into a greenlet.
 """
 
+import errno
 import functools
 import http.client
-import math
 import os
 import socket
 import ssl
@@ -23,10 +23,11 @@ import orjson
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from requests.certs import where
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.util import wait_for_write
 
 from config.settings import MIB, settings
 from models.errors import LikeDoError, ProviderFailed, ProviderTimeout
@@ -46,6 +47,9 @@ HEADERS = {
 
 #: What the layers below us raise. `OSError` is the parent of `requests.RequestException` too.
 FOREIGN = (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException)
+
+#: How the end of a connection looks from this side, where nothing was read from it.
+GONE = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +156,12 @@ class _Exchange:
             handle.shutdown(socket.SHUT_RDWR)
         handle.detach()
 
-    def narrow(self, seconds: float = math.inf) -> None:
-        """Let no single step outlast the deadline, nor `seconds`."""
+    def narrow(self) -> None:
+        """Let the next read not outlast the deadline."""
         self.call.check()
         if self._socket is not None:
-            self._socket.settimeout(max(0.001, min(seconds, self.call.seconds_left)))
+            with suppress(OSError):  # It is closed: the answer has been read to its end.
+                self._socket.settimeout(max(0.001, self.call.seconds_left))
 
 
 class _Current(threading.local):
@@ -166,6 +171,12 @@ class _Current(threading.local):
 
 
 _current = _Current()
+
+
+def _raise_if(number: int) -> None:
+    """Raise the error of the operating system that has this number; a connection begins late."""
+    if number not in (0, errno.EINPROGRESS):
+        raise OSError(number, os.strerror(number))
 
 
 class _Watched(HTTPConnection):
@@ -191,8 +202,7 @@ class _Watched(HTTPConnection):
         for family, kind, protocol, _, address in addresses:
             sock = socket.socket(family, kind, protocol)
             try:
-                self._prepare(sock)
-                sock.connect(address)
+                self._connect_one(sock, address)
                 return sock
             except OSError as error:
                 sock.close()
@@ -202,13 +212,25 @@ class _Watched(HTTPConnection):
                 raise
         raise failure
 
-    def _prepare(self, sock: socket.socket) -> None:
+    def _connect_one(self, sock: socket.socket, address: Any) -> None:
         for option in self.socket_options or ():
             sock.setsockopt(*option)
-        sock.settimeout(self.timeout)
+        sock.setblocking(False)
+        _raise_if(sock.connect_ex(address))
+        # A socket can be shut down from here on and not earlier, when it has nothing to shut: were
+        # it watched first, an abort in between would be lost, and the connection waited for.
         if _current.exchange is not None:
             _current.exchange.watch(sock)
-            _current.exchange.narrow(CONNECT_SECONDS)
+            _current.exchange.call.check()
+        if not wait_for_write(sock, timeout=self._patience()):
+            raise TimeoutError
+        _raise_if(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        sock.settimeout(self._patience())
+
+    def _patience(self) -> float:
+        exchange = _current.exchange
+        left = exchange.call.seconds_left if exchange is not None else CONNECT_SECONDS
+        return max(0.001, min(left, CONNECT_SECONDS))
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         exchange = _current.exchange
@@ -316,7 +338,7 @@ class _Session:
 
 
 def _tls_context(verify: Any) -> ssl.SSLContext:
-    bundle = verify if isinstance(verify, str) else where()
+    bundle = verify if isinstance(verify, str) else DEFAULT_CA_BUNDLE_PATH
     if os.path.isdir(bundle):
         return ssl.create_default_context(capath=bundle)
     return ssl.create_default_context(cafile=bundle)
@@ -325,6 +347,11 @@ def _tls_context(verify: Any) -> ssl.SSLContext:
 @functools.cache
 def _session(origin: str) -> _Session:
     return _Session(origin)
+
+
+def forget_connections() -> None:
+    """Close the idle connections; the next call reads the environment's proxies anew."""
+    _session.cache_clear()
 
 
 def post(call: Call, url: str, headers: Mapping[str, str], payload: Mapping[str, Any]) -> Response:
@@ -378,8 +405,8 @@ def _send(
 
 def _went_stale(exchange: _Exchange, error: Exception) -> bool:
     exchange.call.check()
-    broken = isinstance(error, urllib3.exceptions.ProtocolError)
-    return exchange.reused and not exchange.answered and broken
+    ended = isinstance(error.args[-1] if error.args else None, GONE)
+    return ended and exchange.reused and not exchange.answered
 
 
 def _ask(

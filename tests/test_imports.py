@@ -13,7 +13,7 @@ LAYERS = {
     "config": set[str](),
     "models": set[str](),
     "providers": {"models"},
-    "storage": set[str](),
+    "storage": {"models"},
     "access": {"models"},
     "billing": {"models"},
     "routing": {"models", "providers"},
@@ -120,9 +120,12 @@ def forbidden(module: str, source: str) -> Iterator[str]:
     """Yield what the file `module`, such as `jobs/chat`, imports against the rules, by name."""
     layer = module.split("/")[0]
     for name in _used(module, ast.parse(source)):
-        if _breaks_a_layer(layer, name) or _passes_a_door(module, name):
-            yield name
-        elif layer == "providers" and any(_is_in(name, other) for other in NOT_FOR_PROVIDERS):
+        rules = (
+            _breaks_a_layer(layer, name),
+            _passes_a_door(module, name),
+            _has_state(layer, name),
+        )
+        if any(rules):
             yield name
 
 
@@ -137,6 +140,10 @@ def _passes_a_door(module: str, name: str) -> bool:
     """Tell whether `name` belongs to a door that neither `module` nor its folder may use."""
     doors = (users for door, users in DOORS.items() if _is_in(name, door))
     return any(not users & {module, module.split("/")[0]} for users in doors)
+
+
+def _has_state(layer: str, name: str) -> bool:
+    return layer == "providers" and any(_is_in(name, other) for other in NOT_FOR_PROVIDERS)
 
 
 def _is_in(name: str, module: str) -> bool:

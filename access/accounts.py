@@ -1,0 +1,93 @@
+"""Accounts: made, found, given another plan, suspended."""
+
+import time
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, exc, func, insert, select, update
+from sqlmodel import col
+
+from access import keys
+from models import credit, database, errors
+from models.account import Account, Key
+
+
+def create(name: str, plan: str) -> int:
+    """Make an account without credits and return its id; raise `InvalidRequest` on a taken name."""
+    row = {
+        "name": name,
+        "plan": plan,
+        "suspended": False,
+        "balance": 0,
+        "held": 0,
+        "chain": credit.NO_ENTRY,
+        "created": time.time(),
+    }
+
+    def work(connection: Connection) -> int:
+        made = connection.execute(insert(Account).returning(col(Account.id)), row)
+        return int(made.scalar_one() or 0)
+
+    try:
+        return database.run(work)
+    except exc.IntegrityError as error:
+        raise errors.InvalidRequest(
+            f"There is an account named '{name}' already. Choose another name."
+        ) from error
+
+
+def listing() -> list[Row[Any]]:
+    """Return every account, the oldest first, each with `key_count`, its keys not revoked."""
+    query = _shown().order_by(col(Account.id))
+    return database.run(lambda connection: list(connection.execute(query)))
+
+
+def find(name: str) -> Row[Any] | None:
+    """Return the account called `name`, as `listing` does; None where there is none."""
+    query = _shown().where(col(Account.name) == name)
+    return database.run(lambda connection: connection.execute(query).one_or_none())
+
+
+def get_one(name: str) -> Row[Any]:
+    """Return the account called `name`, as `listing` does; raise `NotFound`."""
+    found = find(name)
+    if found is None:
+        raise errors.NotFound(
+            f"There is no account named '{name}'. `likedo accounts list` shows those there are."
+        )
+    return found
+
+
+def _shown() -> Select[Any]:
+    in_force = (
+        select(func.count())
+        .select_from(Key)
+        .where(col(Key.account_id) == col(Account.id), col(Key.revoked_at).is_(None))
+    )
+    return select(
+        col(Account.id),
+        col(Account.name),
+        col(Account.plan),
+        col(Account.suspended),
+        col(Account.balance),
+        col(Account.held),
+        col(Account.created),
+        in_force.scalar_subquery().label("key_count"),
+    )
+
+
+def set_plan(account_id: int, plan: str) -> None:
+    """Give an account another plan, at once in every process."""
+    _change(account_id, plan=plan)
+
+
+def suspend(account_id: int, suspended: bool = True) -> None:
+    """Refuse an account's keys, at once in every process; or let them in again."""
+    _change(account_id, suspended=suspended)
+
+
+def _change(account_id: int, **columns: Any) -> None:
+    def work(connection: Connection) -> None:
+        connection.execute(update(Account).where(col(Account.id) == account_id).values(**columns))
+
+    database.run(work)
+    keys.announce(account_id)

@@ -1,0 +1,174 @@
+"""`make bench`: what a plain chat costs, beside what it could cost at the least, in one run.
+
+Every figure is of this run and this machine; compare the ratios, not the milliseconds. The
+upstream is a server that answers after a fixed delay; `direct` is the same callers on it.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import redis
+from rq import Queue, SimpleWorker
+from rq.serializers import JSONSerializer
+
+from bench import processes
+from bench.load import BODY
+from tests.stack import ROOT, Process, Stack, fetch, free_port, stack, wait_until
+from tests.upstream import Upstream
+
+DELAY_SECONDS = 0.1
+
+
+@dataclass
+class Run:
+    """One load on one address."""
+
+    seconds: float
+    latencies: list[float]
+    #: CPU milliseconds of one call, by process.
+    cpu: dict[str, float]
+
+    def at(self, share: float) -> float:
+        """Return the latency that `share` of the calls stayed under, in milliseconds."""
+        return self.latencies[int(len(self.latencies) * share)] * 1000
+
+    @property
+    def total_cpu(self) -> float:
+        return sum(self.cpu.values())
+
+
+def measure(url: str, key: str, asked: argparse.Namespace, pids: dict[str, int]) -> Run:
+    """Load `url` once to warm it up, and once to measure."""
+    _load(url, key, asked.callers, 5)
+    before = {name: processes.cpu_seconds(pid) for name, pid in pids.items()}
+    told = _load(url, key, asked.callers, asked.calls)
+    count = asked.callers * asked.calls
+    used = {
+        name: (processes.cpu_seconds(pid) - before[name]) * 1000 / count
+        for name, pid in pids.items()
+    }
+    if set(told["statuses"]) != {"200"}:
+        raise SystemExit(f"bench: not every call was answered: {told['statuses']}")
+    return Run(told["seconds"], told["latencies"], used)
+
+
+def _load(url: str, key: str, callers: int, calls: int) -> dict[str, object]:
+    command = [sys.executable, "-m", "bench.load", url, key]
+    command += ["--callers", str(callers), "--calls", str(calls)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def floor(upstream: Upstream, made: Stack) -> tuple[str, Process]:
+    """Start the floor's proxy and return its address."""
+    port = free_port()
+    command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-w", "1"]
+    command += ["--worker-connections", "10000", "-b", f"127.0.0.1:{port}", "bench.floor:app"]
+    env = made.env(openai_base_url=f"{upstream.url}/openai") | {"PYTHONPATH": str(ROOT)}
+    process = Process("floor", command, env, made.folder)
+    address = f"http://127.0.0.1:{port}"
+    path = f"{address}/v1/chat/completions"
+    wait_until(lambda: fetch(path, BODY)[0] == 200, "the floor answers", process)
+    return path, process
+
+
+def simple_worker(made: Stack, jobs: int = 500) -> dict[str, float]:
+    """Return the CPU milliseconds of enqueuing and of running one RQ job that does nothing."""
+    connection = redis.Redis.from_url(made.valkey.url)
+    queue = Queue("noop", connection=connection, serializer=JSONSerializer)
+    valkey = made.valkey.process.pid
+    before = processes.cpu_seconds(valkey)
+    enqueue = _cpu_of(lambda: [queue.enqueue("bench.noop.run", "id") for _ in range(jobs)])
+    worker = SimpleWorker([queue], connection=connection, serializer=JSONSerializer)
+    worker.log.setLevel("ERROR")
+    work = _cpu_of(lambda: worker.work(burst=True, logging_level="ERROR"))
+    used = {"enqueue": enqueue, "work": work, "redis": processes.cpu_seconds(valkey) - before}
+    connection.close()
+    return {name: seconds * 1000 / jobs for name, seconds in used.items()}
+
+
+def _cpu_of(work: Callable[[], object]) -> float:
+    begun = time.process_time()
+    work()
+    return time.process_time() - begun
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--callers", type=int, default=16)
+    parser.add_argument("--calls", type=int, default=60, help="of each caller")
+    parser.add_argument("--database", help="an empty database's URL; SQLite where none is given")
+    asked = parser.parse_args()
+
+    with Upstream() as upstream:
+        upstream.script(default={"delay": DELAY_SECONDS})
+        provider = {"openai_base_url": f"{upstream.url}/openai", "openai_api_key": "sk-bench"}
+        settings = {"database_url": asked.database} if asked.database else {}
+        with stack(**provider, **settings, catalog=_unlimited_catalog()) as made:
+            _report(asked, upstream, made)
+
+
+def _unlimited_catalog() -> str:
+    """Return a catalogue whose hour has room for the benchmark."""
+    import re
+    import tempfile
+
+    text = (ROOT / "config" / "catalog.toml").read_text()
+    path = tempfile.NamedTemporaryFile("w", suffix=".toml", delete=False)  # noqa: SIM115  # read by others
+    with path:
+        path.write(re.sub(r"requests_per_hour = \d+", "requests_per_hour = 1000000", text))
+    return path.name
+
+
+def _report(asked: argparse.Namespace, upstream: Upstream, made: Stack) -> None:
+    web, worker = made.web(), made.worker()
+    key = made.account(credits=10_000_000).key
+    floor_url, floor_process = floor(upstream, made)
+    try:
+        direct = measure(f"{upstream.url}/openai/chat/completions", "direct", asked, {})
+        least = measure(floor_url, key, asked, {"proxy": floor_process.pid})
+        ours = measure(
+            f"{web}/v1/chat/completions",
+            key,
+            asked,
+            {"web": made.webs[0].pid, "worker": worker.pid, "redis": made.valkey.process.pid},
+        )
+    finally:
+        floor_process.stop()
+    _print(asked, made, direct, least, ours, simple_worker(made))
+
+
+def _print(
+    asked: argparse.Namespace,
+    made: Stack,
+    direct: Run,
+    least: Run,
+    ours: Run,
+    noop: dict[str, float],
+) -> None:
+    count = asked.callers * asked.calls
+    kind = made.database_url.partition(":")[0]
+    print(f"Plain chat, {asked.callers} callers, {count} calls, upstream {DELAY_SECONDS} s, {kind}")
+    print("CPU, ms a call:")
+    for name, value in ours.cpu.items():
+        print(f"  {name:<24}{value:8.2f}")
+    print(f"  {'all of it':<24}{ours.total_cpu:8.2f}")
+    print(f"  {'the floor':<24}{least.total_cpu:8.2f}   ratio {ours.total_cpu / least.total_cpu:.2f}")
+    rq = sum(noop.values())
+    parts = ", ".join(f"{name} {value:.2f}" for name, value in noop.items())
+    print(f"  {'RQ SimpleWorker, no-op':<24}{rq:8.2f}   ratio {ours.total_cpu / rq:.2f} ({parts})")
+    print("Latency added over direct, ms:    p50      p95")
+    for name, run in (("ours", ours), ("the floor", least)):
+        added = [run.at(share) - direct.at(share) for share in (0.5, 0.95)]
+        print(f"  {name:<28}{added[0]:8.1f} {added[1]:8.1f}")
+    memory = {"web": made.webs[0].pid, "worker": made.workers[0].pid}
+    print("Memory, MiB: " + ", ".join(f"{n} {processes.resident_mib(p):.0f}" for n, p in memory.items()))
+
+
+if __name__ == "__main__":
+    main()

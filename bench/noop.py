@@ -1,0 +1,5 @@
+"""The least an RQ job costs: a job that does nothing, for RQ's own SimpleWorker."""
+
+
+def run(_: str) -> None:
+    """Do nothing."""

@@ -1,0 +1,118 @@
+"""The copy of `likedo up` that runs on this state folder: at most one, and how to find it.
+
+A file is locked for as long as it or a process it started lives; what the file says is who and
+where.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+import orjson
+
+from config.settings import settings
+
+#: The processes of a copy that was killed end by themselves within this.
+ORPHAN_SECONDS = 30
+RETRY_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Instance:
+    pid: int
+    #: Where its web process is.
+    address: str
+    #: Where its queue is, for other commands on this machine.
+    redis_url: str
+
+
+def _path() -> Path:
+    return settings.var_dir / "up.lock"
+
+
+@contextmanager
+def claimed() -> Iterator[int]:
+    """Be the one copy here for the length of a block; give the lock, for children to share."""
+    settings.var_dir.mkdir(parents=True, exist_ok=True)
+    lock = os.open(_path(), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        _wait_for(lock)
+        tell(lock)
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def tell(lock: int) -> None:
+    """Write into the lock who we are, and where, as the settings say just now."""
+    we = Instance(os.getpid(), f"http://127.0.0.1:{settings.port}", settings.redis_url)
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, orjson.dumps(asdict(we)), 0)
+
+
+def _wait_for(lock: int) -> None:
+    """Lock the file; a copy that runs is an error, what one left behind is waited for."""
+    end = time.monotonic() + ORPHAN_SECONDS
+    while not _take(lock, fcntl.LOCK_EX):
+        other = _read(lock)
+        if other is not None and _lives(other.pid):
+            raise click.ClickException(
+                f"LikeDo is already running here (pid {other.pid}, {other.address}). Use that "
+                f"one, or stop it first: kill {other.pid}"
+            )
+        if time.monotonic() > end:
+            raise click.ClickException(
+                "Processes of an earlier `likedo up`, which was killed, still run here. End its "
+                "gunicorn, worker.py and valkey-server, and start again."
+            )
+        time.sleep(RETRY_SECONDS)
+
+
+def running() -> Instance | None:
+    """Return the copy that runs here; None where none does."""
+    try:
+        lock = os.open(_path(), os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        return None if _take(lock, fcntl.LOCK_SH) else _read(lock)
+    finally:
+        os.close(lock)
+
+
+def use_its_redis() -> None:
+    """Speak to the queue of the copy that runs here, unless the environment names another."""
+    if "redis_url" in settings.model_fields_set:
+        return
+    if found := running():
+        settings.redis_url = found.redis_url
+
+
+def _take(lock: int, kind: int) -> bool:
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read(lock: int) -> Instance | None:
+    try:
+        return Instance(**orjson.loads(os.pread(lock, 4096, 0)))
+    except (orjson.JSONDecodeError, TypeError):
+        return None
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

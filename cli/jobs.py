@@ -1,0 +1,100 @@
+"""`likedo jobs`: the work there is and was."""
+
+from typing import Any
+
+import click
+import redis
+from sqlalchemy import Row
+
+from access import accounts
+from api.jobs import as_json as job_as_json
+from billing import ledger
+from cli import instance
+from cli.output import json_option, show, show_all
+from config.connections import connection
+from jobs import channel, queues, rows
+from jobs.channel import Ended
+from models import errors
+from models.job import FINAL, Status
+
+CANCELLED = errors.JobCancelled("The job was cancelled.")
+
+
+@click.group()
+def command() -> None:
+    """List, show and cancel jobs."""
+
+
+@command.command("list")
+@click.option("--account", help="Only the jobs of this account.")
+@click.option("--status", type=click.Choice([*Status]))
+@click.option("--kind", type=click.Choice(["chat", "image", "batch"]))
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
+@json_option
+def list_(
+    account: str | None, status: str | None, kind: str | None, limit: int, as_json: bool
+) -> None:
+    """List jobs, the newest first, without their results."""
+    account_id = accounts.get_one(account).id if account is not None else None
+    names = {row.id: row.name for row in accounts.listing()}
+    found = [
+        {"account": names.get(row.account_id)} | _without_result(row)
+        for row in rows.listing(limit, account_id, status, kind)
+    ]
+    columns = ("id", "account", "kind", "status", "model", "provider", "attempts", "created")
+    show_all(found, (*columns, "credits_held", "credits_consumed"), as_json)
+
+
+def _without_result(row: Row[Any]) -> dict[str, Any]:
+    return {name: value for name, value in job_as_json(row).items() if name != "result"}
+
+
+@command.command("show")
+@click.argument("job_id", metavar="ID")
+@json_option
+def show_(job_id: str, as_json: bool) -> None:
+    """Show one job; with --json its result too."""
+    row = _get_one(job_id)
+    show(job_as_json(row) if as_json else _without_result(row), as_json)
+
+
+@command.command()
+@click.argument("job_id", metavar="ID")
+def cancel(job_id: str) -> None:
+    """Cancel a job: at once where it is queued, within seconds where it runs."""
+    click.echo(_cancel(_get_one(job_id)))
+
+
+def _cancel(row: Row[Any]) -> str:
+    """Cancel a job and say what came of it; a worker may hand it back or take it meanwhile."""
+    while row.status not in FINAL:
+        if ledger.end_unclaimed(row.id, Status.CANCELLED, CANCELLED):
+            _announce(row)
+            return f"Job {row.id} is cancelled, free of charge."
+        if rows.request_cancel(row.id):
+            return f"Job {row.id} is running; its worker ends it within seconds."
+        row = _get_one(row.id)
+    if row.status != Status.CANCELLED:
+        raise errors.JobAlreadyFinished(f"Job {row.id} has ended already: it is {row.status}.")
+    return f"Job {row.id} was cancelled before."
+
+
+def _announce(row: Row[Any]) -> None:
+    """Tell whoever waits for a cancelled job, and forget its body."""
+    instance.use_its_redis()
+    ended = Ended(Status.CANCELLED, charged=0, error=CANCELLED.as_record())
+    try:
+        with connection().pipeline(transaction=False) as pipeline:
+            pipeline.publish(channel.name(row.id), ended.encode())
+            queues.forget_body(pipeline, row.id, row.body_at)
+            pipeline.execute()
+    except (redis.RedisError, errors.Unavailable):
+        # It is cancelled all the same; whoever waits looks at the row within seconds.
+        return
+
+
+def _get_one(job_id: str) -> Row[Any]:
+    row = rows.find(job_id) if "\0" not in job_id else None
+    if row is None:
+        raise errors.NotFound(f"There is no job '{job_id}'. `likedo jobs list` shows the newest.")
+    return row

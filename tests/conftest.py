@@ -1,0 +1,110 @@
+"""What tests share: real servers, started once for a run.
+
+In this process nothing reads a developer's `.env`: it works in a folder of its own.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# Before anything of ours is imported: settings are read from the environment at import.
+_FOLDER = tempfile.TemporaryDirectory(prefix="likedo-tests-")
+os.chdir(_FOLDER.name)
+for _name in [name for name in os.environ if name.endswith(("_API_KEY", "_API_TOKEN", "_URL"))]:
+    del os.environ[_name]
+
+import pytest  # noqa: E402  # see above
+
+from tests import postgres  # noqa: E402
+from tests.stack import Account, Stack  # noqa: E402
+from tests.upstream import Upstream  # noqa: E402
+
+DATABASES = [
+    "sqlite",
+    pytest.param("postgresql", marks=pytest.mark.postgres),
+    pytest.param("postgresql with a pool of one", marks=pytest.mark.postgres),
+]
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Postgres]:
+    binaries = postgres.binaries()
+    if binaries is None:
+        pytest.skip("PostgreSQL is not installed here.")
+    server = postgres.Postgres(binaries)
+    yield server
+    server.close()
+
+
+def database_settings(name: str, request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Return the settings of a stack on the database that a test's parameter names."""
+    if name == "sqlite":
+        return {}
+    url = request.getfixturevalue("postgres_server").database()
+    pool = 1 if name.endswith("one") else 10
+    return {"database_url": url, "database_pool_size": pool}
+
+
+def provider_settings(upstream: Upstream) -> dict[str, Any]:
+    """Return the settings that put every provider behind the tests' own upstream."""
+    names = ("openai", "deepseek", "openrouter")
+    urls = {f"{name}_base_url": f"{upstream.url}/{name}" for name in names}
+    return urls | {f"{name}_api_key": f"sk-{name}-upstream" for name in names}
+
+
+@pytest.fixture(scope="session")
+def shared_upstream() -> Iterator[Upstream]:
+    with Upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def upstream(shared_upstream: Upstream) -> Iterator[Upstream]:
+    """The providers, as one server: fresh for each test."""
+    shared_upstream.reset()
+    yield shared_upstream
+    shared_upstream.reset()
+
+
+class Server:
+    """A stack with one web and one worker process that many tests share, and its address."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.url = stack.web()
+        stack.worker()
+
+    @property
+    def api(self) -> str:
+        return f"{self.url}/api/v1/ai"
+
+
+@pytest.fixture(scope="session", params=DATABASES)
+def server(request: pytest.FixtureRequest, shared_upstream: Upstream) -> Iterator[Server]:
+    """The product in front of the tests' upstream."""
+    stack = Stack(
+        **database_settings(request.param, request), **provider_settings(shared_upstream), sandbox=1
+    )
+    yield Server(stack)
+    stack.close()
+
+
+@pytest.fixture(params=DATABASES)
+def fresh_stack(request: pytest.FixtureRequest, upstream: Upstream) -> Iterator[Stack]:
+    """A stack of a test's own, with no process started, for what would disturb others."""
+    stack = Stack(**database_settings(request.param, request), **provider_settings(upstream))
+    yield stack
+    stack.close()
+
+
+@pytest.fixture
+def account(server: Server) -> Account:
+    """A new account on the shared server, with credits to spare."""
+    return server.stack.account(credits=10_000, plan="pro")
+
+
+@pytest.fixture(scope="session")
+def recordings_folder() -> Path:
+    return Path(__file__).resolve().parents[2] / "shared" / "recordings"

@@ -1,0 +1,375 @@
+"""What holds for every provider that chats, whoever it is; a new one is covered by its line."""
+
+import copy
+from typing import Any
+
+import orjson
+import pytest
+
+from config.settings import settings
+from models import errors
+from models.chat import OWN_PARAMETERS, ChatRequest
+from providers import by_name
+from providers.base import Provider
+from providers.http import Call
+from providers.openai_compatible import OpenAICompatible
+from tests.providers.requests_and_routes import HELLO, chat, route
+from tests.upstream import Upstream
+
+EVERYONE = [pytest.param(provider, id=name) for name, provider in by_name.items()]
+#: Those that call a server.
+REMOTE = [
+    pytest.param(provider, id=name)
+    for name, provider in by_name.items()
+    if hasattr(settings, f"{name}_base_url")
+]
+#: Those whose server speaks OpenAI's protocol.
+SPEAKERS = [p for p in REMOTE if isinstance(p.values[0], OpenAICompatible)]
+
+KEY = "sk-proj-0123456789abcdefABCDEF"
+
+every_provider = pytest.mark.parametrize("provider", EVERYONE)
+every_remote_provider = pytest.mark.parametrize("provider", REMOTE)
+every_speaker = pytest.mark.parametrize("provider", SPEAKERS)
+
+
+def ask(provider: Provider, request: ChatRequest | None = None, **options: Any) -> dict[str, Any]:
+    call = options.pop("call", None) or Call(20)
+    way = options.pop("way", None) or route(provider.name)
+    limit = options.pop("max_tokens", None)
+    return provider.complete(request or chat(), way, limit, KEY, call)
+
+
+def refusal(provider: Provider, upstream: Upstream, step: dict[str, Any]) -> errors.LikeDoError:
+    upstream.script(default=step)
+    with pytest.raises(errors.LikeDoError) as raised:
+        ask(provider)
+    return raised.value
+
+
+@every_provider
+def test_an_answer_is_openais_object(provider: Provider, upstream: Upstream) -> None:
+    answer = ask(provider)
+
+    assert answer["object"] == "chat.completion"
+    assert answer["id"]
+    assert isinstance(answer["created"], int)
+    (choice,) = answer["choices"]
+    assert (choice["index"], choice["finish_reason"]) == (0, "stop")
+    assert choice["message"]["role"] == "assistant"
+    assert choice["message"]["content"]
+    usage = answer["usage"]
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+
+
+@every_provider
+def test_a_request_stays_as_it_was(provider: Provider, upstream: Upstream) -> None:
+    request = chat(
+        messages=[
+            {"role": "developer", "content": [{"type": "text", "text": "Be brief."}]},
+            {"role": "user", "content": "Hello!"},
+        ],
+        stop=["x"],
+        background=True,
+        response_format={"type": "json_object"},
+    )
+    before = copy.deepcopy(request)
+
+    ask(provider, request)
+
+    assert request == before
+
+
+@every_provider
+def test_what_asks_for_nothing_is_never_refused(provider: Provider) -> None:
+    request = chat(
+        temperature=0.7,
+        top_p=1,
+        n=1,
+        presence_penalty=0,
+        frequency_penalty=0.0,
+        logit_bias={},
+        logprobs=False,
+        tool_choice="auto",
+        parallel_tool_calls=True,
+        response_format={"type": "text"},
+        user="someone",
+        metadata={"a": "b"},
+        store=False,
+        service_tier="auto",
+        max_tokens=5,
+        background=True,
+        fallbacks=["another"],
+        on_disconnect="finish",
+    )
+
+    provider.check(request, route(provider.name, frozenset({"none-of-these"}), reasoning=True))
+
+
+@every_provider
+def test_openais_default_temperature_is_never_refused(provider: Provider) -> None:
+    provider.check(chat(temperature=1), route(provider.name, frozenset({"tools"})))
+
+
+@every_provider
+def test_an_aborted_call_raises_its_reason(provider: Provider, upstream: Upstream) -> None:
+    reason = errors.JobCancelled("The job was cancelled.")
+    call = Call(20)
+    call.abort(reason)
+
+    with pytest.raises(errors.JobCancelled) as raised:
+        ask(provider, call=call)
+
+    assert raised.value is reason
+
+
+@every_provider
+def test_a_call_past_its_deadline_times_out(provider: Provider, upstream: Upstream) -> None:
+    with pytest.raises(errors.ProviderTimeout):
+        ask(provider, call=Call(0))
+
+
+@every_remote_provider
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, errors.InvalidRequest),
+        (401, errors.ProviderRefusedUs),
+        (402, errors.ProviderRefusedUs),
+        (403, errors.ProviderRefusedUs),
+        (404, errors.ModelGone),
+        (408, errors.ProviderFailed),
+        (409, errors.ProviderFailed),
+        (418, errors.ProviderFailed),
+        (422, errors.InvalidRequest),
+        (429, errors.ProviderBusy),
+        (500, errors.ProviderFailed),
+        (502, errors.ProviderFailed),
+        (503, errors.ProviderFailed),
+        (504, errors.ProviderTimeout),
+        (520, errors.ProviderFailed),
+        (302, errors.ProviderFailed),
+    ],
+)
+def test_a_status_has_its_class(
+    provider: Provider, upstream: Upstream, status: int, kind: type[errors.LikeDoError]
+) -> None:
+    said = {"error": {"message": "No.", "type": None, "param": None, "code": None}}
+
+    error = refusal(provider, upstream, {"status": status, "json": said})
+
+    assert type(error) is kind
+
+
+@every_remote_provider
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 429, 500, 502])
+def test_a_page_of_html_shows_nothing_of_itself(
+    provider: Provider, upstream: Upstream, status: int
+) -> None:
+    page = "<!DOCTYPE html><title>Sorry</title><center>cloudflare</center>"
+    step = {"status": status, "headers": {"content-type": "text/html"}, "body": page}
+
+    error = refusal(provider, upstream, step)
+
+    assert "cloudflare" not in error.message
+    assert "<" not in error.message
+
+
+@every_remote_provider
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 422, 429, 500])
+def test_no_error_quotes_our_key(provider: Provider, upstream: Upstream, status: int) -> None:
+    said = {"error": {"message": f"Bad key: {KEY}, Bearer {KEY} or sk-12*********cdEF."}}
+
+    error = refusal(provider, upstream, {"status": status, "json": said})
+
+    assert KEY not in error.message
+    assert "cdEF" not in error.message
+
+
+@every_remote_provider
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"body": ""},
+        {"body": "   "},
+        {"body": "OK"},
+        {"body": "<html>"},
+        {"json": None},
+        {"json": []},
+        {"json": "text"},
+        {"json": {}},
+        {"json": {"choices": []}},
+        {"json": {"choices": None}},
+        {"json": {"choices": [None]}},
+        {"json": {"choices": [{"message": None}]}},
+        {"json": {"error": {"message": "Something.", "code": None}}},
+        {"json": {"error": "Something."}},
+        {"cut": 30},
+        {"cut": -1},
+        {"chunked": True, "cut": 30},
+        {"raw": "no HTTP at all"},
+    ],
+    ids=str,
+)
+def test_a_200_without_an_answer_is_a_failure(
+    provider: Provider, upstream: Upstream, step: dict[str, Any]
+) -> None:
+    assert type(refusal(provider, upstream, step)) is errors.ProviderFailed
+
+
+@every_remote_provider
+def test_a_busy_provider_says_for_how_long(provider: Provider, upstream: Upstream) -> None:
+    step = {"status": 429, "headers": {"Retry-After": "7"}, "json": {"error": {"message": "Slow"}}}
+
+    assert refusal(provider, upstream, step).retry_after == 7
+
+
+@every_remote_provider
+def test_the_key_goes_along(provider: Provider, upstream: Upstream) -> None:
+    ask(provider)
+
+    (call,) = upstream.calls()
+    assert KEY in orjson.dumps(call["headers"]).decode()
+    assert KEY not in call["path"]
+
+
+@every_speaker
+def test_our_own_parameters_never_go_upstream(provider: Provider, upstream: Upstream) -> None:
+    own = {
+        "provider": provider.name,
+        "background": True,
+        "fallbacks": ["b"],
+        "webhook_url": "https://example.com",
+        "on_disconnect": "finish",
+        "key": "secret",
+    }
+    assert own.keys() == OWN_PARAMETERS
+
+    ask(provider, ChatRequest(HELLO | own | {"stream": True, "stream_options": {}}))
+
+    sent = upstream.calls()[0]["body"]
+    assert sent.keys().isdisjoint(OWN_PARAMETERS | {"stream", "stream_options"})
+
+
+@every_speaker
+def test_a_parameter_nobody_knows_goes_as_it_came(provider: Provider, upstream: Upstream) -> None:
+    ask(provider, chat(brand_new={"a": [1, None]}))
+
+    assert upstream.calls()[0]["body"]["brand_new"] == {"a": [1, None]}
+
+
+@every_speaker
+def test_the_model_is_the_routes(provider: Provider, upstream: Upstream) -> None:
+    ask(provider, way=route(provider.name, model="vendor/model"))
+
+    assert upstream.calls()[0]["body"]["model"] == "vendor/model"
+
+
+@every_speaker
+def test_what_the_route_adds_gives_way_to_the_caller(
+    provider: Provider, upstream: Upstream
+) -> None:
+    way = route(provider.name, verbosity="low", top_k=5)
+
+    ask(provider, chat(verbosity="high"), way=way)
+
+    sent = upstream.calls()[0]["body"]
+    assert (sent["verbosity"], sent["top_k"]) == ("high", 5)
+
+
+@every_speaker
+def test_the_limit_to_send_overrides_the_callers(provider: Provider, upstream: Upstream) -> None:
+    ask(provider, chat(max_completion_tokens=900), max_tokens=300)
+
+    sent = upstream.calls()[0]["body"]
+    assert sent["max_tokens"] == 300
+    assert "max_completion_tokens" not in sent
+
+
+@every_speaker
+def test_without_a_limit_none_is_sent(provider: Provider, upstream: Upstream) -> None:
+    ask(provider)
+
+    assert upstream.calls()[0]["body"].keys().isdisjoint({"max_tokens", "max_completion_tokens"})
+
+
+@every_speaker
+def test_the_temperature_is_ours_where_the_caller_gave_none(
+    provider: Provider, upstream: Upstream
+) -> None:
+    ask(provider)
+    ask(provider, chat(temperature=0))
+    ask(provider, way=route(provider.name, frozenset({"tools"}), reasoning=True))
+
+    sent = [call["body"].get("temperature") for call in upstream.calls()]
+    assert sent == [0.7, 0, None]
+
+
+@every_speaker
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ("temperature", 0.2),
+        ("top_p", 0.5),
+        ("presence_penalty", 1),
+        ("frequency_penalty", -1),
+        ("logit_bias", {"50256": -100}),
+        ("logprobs", True),
+        ("stop", "END"),
+        ("seed", 1),
+        ("n", 2),
+        ("tools", [{"type": "function", "function": {"name": "f"}}]),
+        ("functions", [{"name": "f"}]),
+        ("reasoning_effort", "high"),
+        ("response_format", {"type": "json_object"}),
+    ],
+)
+def test_what_a_model_lacks_is_refused_by_name(
+    provider: Provider, parameter: str, value: Any
+) -> None:
+    with pytest.raises(errors.UnsupportedParameter) as refused:
+        provider.check(chat(**{parameter: value}), route(provider.name, frozenset({"x"})))
+
+    assert refused.value.param == parameter
+    assert parameter in refused.value.message
+
+
+@every_speaker
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
+        {"type": "input_audio", "input_audio": {"data": "", "format": "wav"}},
+        {"type": "file", "file": {"file_data": ""}},
+    ],
+    ids=lambda part: part["type"],
+)
+def test_a_part_that_a_model_cannot_take_is_refused_by_place(
+    provider: Provider, part: dict[str, Any]
+) -> None:
+    text = {"type": "text", "text": "What is it?"}
+    request = chat(
+        messages=[
+            {"role": "system", "content": "Look."},
+            {"role": "user", "content": [text, part]},
+        ]
+    )
+
+    with pytest.raises(errors.UnsupportedParameter) as refused:
+        provider.check(request, route(provider.name, frozenset({"x"})))
+
+    assert refused.value.param == "messages[1].content[1]"
+
+
+@every_speaker
+def test_a_successor_without_a_temperature_takes_one_all_the_same(
+    provider: Provider, upstream: Upstream
+) -> None:
+    """An alias was documented with a temperature; the model in its place has none."""
+    way = route(provider.name, frozenset({"x"}), reasoning=True, reasoning_effort="none")
+    request = chat(temperature=0.2, max_tokens=20)
+
+    provider.check(request, way)
+    ask(provider, request, way=way)
+
+    assert "temperature" not in upstream.calls()[0]["body"]

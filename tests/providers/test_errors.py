@@ -1,0 +1,266 @@
+"""Refusals in every shape that providers use, and how long they ask to wait."""
+
+import json
+import time
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models import errors as ours
+from providers import errors
+from providers.http import Response
+
+
+def refusal(status: int, body: Any, headers: dict[str, str] | None = None) -> ours.LikeDoError:
+    content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    return errors.refusal("vendor", Response(status, headers or {}, content))
+
+
+def said(message: str = "No.", **fields: Any) -> dict[str, Any]:
+    return {"error": {"message": message} | fields}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (400, said(code="context_length_exceeded"), ours.ContextLengthExceeded),
+        (400, said("The maximum context length is 10 tokens."), ours.ContextLengthExceeded),
+        (400, said("prompt is too long: 9 tokens > 8 maximum"), ours.ContextLengthExceeded),
+        (400, said(code="content_policy_violation"), ours.ContentPolicyViolation),
+        (400, said(type="image_generation_user_error", code="moderation_blocked"),
+         ours.ContentPolicyViolation),
+        (400, said("It was rejected by our safety system."), ours.ContentPolicyViolation),
+        (400, said(code="unsupported_parameter"), ours.UnsupportedParameter),
+        (400, said(code="unsupported_value"), ours.UnsupportedParameter),
+        (400, said("Unknown parameter: 'moderation'.", code="unknown_parameter"),
+         ours.UnsupportedParameter),
+        (400, said(code="billing_hard_limit_reached"), ours.ProviderRefusedUs),
+        (400, said("Model Not Exist"), ours.ModelGone),
+        (400, said("acme/none is not a valid model ID"), ours.ModelGone),
+        (400, said(code="model_not_found"), ours.ModelGone),
+        (422, "Failed to deserialize: messages[0]", ours.InvalidRequest),
+        (413, said("Payload too large"), ours.InvalidRequest),
+        (403, said("Blocked", metadata={"reasons": ["violence"], "flagged_input": "…"}),
+         ours.ContentPolicyViolation),
+        (403, said(code="unsupported_country_region_territory"), ours.ProviderRefusedUs),
+        (404, said("No endpoints found that can handle the requested parameters."),
+         ours.UnsupportedParameter),
+        (429, said(code="insufficient_quota"), ours.ProviderRefusedUs),
+        (429, said("Request too large for x: Limit 1, Requested 2"), ours.ContextLengthExceeded),
+        (529, said("Overloaded"), ours.ProviderFailed),
+    ],
+)  # fmt: skip
+def test_a_refusal_is_of_the_most_precise_class(
+    status: int, body: Any, kind: type[ours.LikeDoError]
+) -> None:
+    assert type(refusal(status, body)) is kind
+
+
+def test_the_caller_learns_which_parameter_and_why() -> None:
+    error = refusal(400, said("Invalid 'top_p'.", param="top_p", code="invalid_value"))
+
+    assert (error.message, error.param) == ("Invalid 'top_p'.", "top_p")
+
+
+def test_an_old_complaint_names_its_parameter_in_words() -> None:
+    error = refusal(400, said("Unrecognized request argument supplied: chat", param=None))
+
+    assert error.param == "chat"
+
+
+def test_the_operators_troubles_are_told_in_our_words() -> None:
+    for status in (401, 402, 403):
+        error = refusal(status, said("Account 12 of Example Ltd owes us money."))
+
+        assert "Example" not in error.message
+
+
+def test_a_provider_behind_the_provider_is_heard() -> None:
+    inner = json.dumps(said("Too hot.", param="temperature", code="unsupported_value"))
+    body = said("Provider returned error", code=400, metadata={"raw": inner})
+
+    error = refusal(400, body)
+
+    assert type(error) is ours.UnsupportedParameter
+    assert (error.message, error.param) == ("Too hot.", "temperature")
+
+
+def test_a_provider_behind_the_provider_may_speak_plainly() -> None:
+    body = said("Provider returned error", code=400, metadata={"raw": "That is too hot."})
+
+    assert refusal(400, body).message == "That is too hot."
+
+
+@pytest.mark.parametrize("body", [[said("In a list.")], {"error": "In a list."}])
+def test_an_error_may_be_wrapped_otherwise(body: Any) -> None:
+    assert refusal(400, body).message == "In a list."
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ({"code": 429, "message": "Slow down."}, ours.ProviderBusy),
+        ({"code": 504, "message": "Late."}, ours.ProviderTimeout),
+        ({"code": 400, "message": "Bad."}, ours.InvalidRequest),
+        ({"code": "rate_limit_exceeded", "message": "Slow down."}, ours.ProviderBusy),
+        ({"code": 7, "message": "?"}, ours.ProviderFailed),
+        ({"code": None, "metadata": {"error_type": "context_length_exceeded"}},
+         ours.ContextLengthExceeded),
+        ("Just words.", ours.ProviderFailed),
+        (None, ours.ProviderFailed),
+    ],
+)  # fmt: skip
+def test_an_error_within_a_200_goes_by_its_own_code(
+    error: Any, kind: type[ours.LikeDoError]
+) -> None:
+    assert type(errors.refusal_within("vendor", error, {})) is kind
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "sk-proj-abcDEF123456",
+        "sk-or-v1-0123456789abcdef",
+        "AIzaSyA0123456789abcdef",
+        "r8_0123456789abcdef",
+        "Bearer something-else",
+        "bad-key-**********test",
+        "****-key",
+        "org-a1b2c3d4e5f6",
+        "proj_a1b2c3d4e5f6",
+    ],
+)
+def test_what_looks_like_a_key_is_taken_out(secret: str) -> None:
+    assert errors.scrub(f"Given {secret}: no.") == "Given [redacted]: no."
+
+
+@pytest.mark.parametrize("words", ["user-provided input", "a sketch of organic keywords", "a ** b"])
+def test_ordinary_words_stay(words: str) -> None:
+    assert errors.scrub(words) == words
+
+
+@given(st.text())
+def test_a_message_is_never_long(text: str) -> None:
+    assert len(errors.scrub(text * 40)) <= errors.MAX_MESSAGE_CHARACTERS + len("[redacted]")
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["error", "message", "code", "metadata", "raw", "param", "details"])
+            | st.text(),
+            inner,
+            max_size=4,
+        )
+    ),
+)
+
+
+@given(st.integers(400, 599), ANYTHING | st.text())
+def test_no_body_is_too_odd_to_be_an_error(status: int, body: Any) -> None:
+    assert isinstance(refusal(status, body), ours.LikeDoError)
+
+
+# ---- How long to wait
+
+
+def test_milliseconds_come_before_seconds() -> None:
+    assert errors.retry_after({"retry-after-ms": "1500", "retry-after": "9"}) == 1.5
+
+
+def test_retry_after_may_be_a_date() -> None:
+    in_a_minute = formatdate(time.time() + 60, usegmt=True)
+
+    delay = errors.retry_after({"retry-after": in_a_minute})
+
+    assert delay is not None
+    assert 50 < delay <= 60
+
+
+def test_a_date_gone_by_is_now() -> None:
+    assert errors.retry_after({"retry-after": formatdate(0, usegmt=True)}) == 0
+
+
+def test_the_limit_with_nothing_remaining_is_the_one_to_wait_for() -> None:
+    headers = {
+        "x-ratelimit-remaining-requests": "0",
+        "x-ratelimit-reset-requests": "8.64s",
+        "x-ratelimit-remaining-tokens": "100",
+        "x-ratelimit-reset-tokens": "6m0s",
+    }
+
+    assert errors.retry_after(headers, "Please try again in 20s.") == 8.64
+
+
+def test_words_are_read_where_no_limit_is_used_up() -> None:
+    headers = {"x-ratelimit-remaining-tokens": "100", "x-ratelimit-reset-tokens": "6m0s"}
+
+    assert errors.retry_after(headers, "Please try again in 2.5s. Visit us.") == 2.5
+    assert errors.retry_after(headers) == 360
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [
+        ("Please try again in 20s. Visit https://example.com", 20),
+        ("Please try again in 1m20s.", 80),
+        ("Please retry in 48.9s", 48.9),
+        ("Please try again in 120ms.", 0.12),
+        ("Expected available in 1 second.", 1),
+        ("Your rate limit resets in ~30s.", 30),
+        ("Retry after 2 minutes", 120),
+        ("Please retry shortly.", None),
+    ],
+)
+def test_a_message_may_say_how_long(words: str, seconds: float | None) -> None:
+    assert errors.retry_after({}, words) == seconds
+
+
+def test_openrouter_gives_the_moment_in_milliseconds() -> None:
+    moment = str(int((time.time() + 30) * 1000))
+    body = said("Limit", code=429, metadata={"headers": {"X-RateLimit-Reset": moment}})
+
+    for error in (
+        refusal(429, body),
+        refusal(429, said("Limit"), {"x-ratelimit-reset": moment}),
+    ):
+        assert error.retry_after is not None
+        assert 20 < error.retry_after <= 30
+
+
+def test_google_gives_it_in_the_details() -> None:
+    detail = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.4s"}
+
+    assert refusal(429, said(details=[{}, None, detail])).retry_after == 34.4
+
+
+def test_a_busy_provider_that_says_nothing_is_left_alone_for_a_while() -> None:
+    assert refusal(429, said()).retry_after == ours.ProviderBusy.default_retry_after
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("12ms", 0.012), ("0s", 0), ("8.64s", 8.64), ("1m30.5s", 90.5), ("6m0s", 360),
+     ("1h2m3s", 3723), ("", None), ("soon", None)],
+)  # fmt: skip
+def test_durations_are_gos(text: str, seconds: float | None) -> None:
+    assert errors.duration(text) == pytest.approx(seconds)
+
+
+@given(st.integers(0, 99), st.integers(0, 59), st.integers(0, 59))
+def test_every_duration_is_read(hours: int, minutes: int, seconds: int) -> None:
+    assert errors.duration(f"{hours}h{minutes}m{seconds}s") == hours * 3600 + minutes * 60 + seconds
+
+
+@given(st.dictionaries(
+    st.sampled_from(["retry-after", "retry-after-ms", "x-ratelimit-reset", "ratelimit-reset",
+                     "x-ratelimit-reset-tokens"]), st.text()), st.text())  # fmt: skip
+def test_a_delay_is_never_absurd(headers: dict[str, str], message: str) -> None:
+    delay = errors.retry_after(headers, message)
+
+    assert delay is None or 0 <= delay <= errors.MAX_RETRY_SECONDS

@@ -1,0 +1,460 @@
+"""One request: ended from outside at any moment, by its deadline, or by the other side."""
+
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from models.errors import JobCancelled, LikeDoError, ProviderFailed, ProviderTimeout
+from providers import http
+from providers.http import Call
+from tests.upstream import ROOT, Upstream
+
+CANCELLED = JobCancelled("The job was cancelled.")
+PATH = "/v1/chat/completions"
+
+
+def post(upstream: Upstream, call: Call | None = None) -> http.Response:
+    return http.post(call or Call(20), upstream.url + PATH, {"Authorization": "k"}, {"a": "ä"})
+
+
+class Outcome:
+    """A post in a thread of its own, and what it raised."""
+
+    def __init__(self, call: Call, url: str) -> None:
+        self.call = call
+        self.error: LikeDoError | None = None
+        self._thread = threading.Thread(target=self._run, args=(url,))
+        self._thread.start()
+
+    def _run(self, url: str) -> None:
+        try:
+            http.post(self.call, url, {}, {})
+        except LikeDoError as error:
+            self.error = error
+
+    def after_abort(self) -> LikeDoError | None:
+        self.call.abort(CANCELLED)
+        return self.at_last()
+
+    def at_last(self) -> LikeDoError | None:
+        self._thread.join()
+        return self.error
+
+
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """A server that accepts connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+def port_of(listener: socket.socket) -> int:
+    return int(listener.getsockname()[1])
+
+
+def test_an_answer_is_its_status_headers_and_bytes(upstream: Upstream) -> None:
+    upstream.script({"status": 418, "headers": {"X-Tea": "Yes"}, "body": "Grüße"})
+
+    response = post(upstream)
+
+    assert (response.status, response.headers["x-tea"]) == (418, "Yes")
+    assert response.content.decode() == "Grüße"
+
+
+def test_a_payload_goes_out_as_json_with_the_given_headers(upstream: Upstream) -> None:
+    post(upstream)
+
+    (call,) = upstream.calls()
+    assert call["body"] == {"a": "ä"}
+    assert call["headers"]["authorization"] == "k"
+    assert call["headers"]["content-type"] == "application/json"
+    assert "cookie" not in call["headers"]
+
+
+def test_cookies_are_not_kept(upstream: Upstream) -> None:
+    upstream.script({"headers": {"set-cookie": "a=b; Path=/"}})
+
+    post(upstream)
+    post(upstream)
+
+    assert "cookie" not in upstream.calls()[1]["headers"]
+
+
+@pytest.mark.parametrize(
+    "step", [{}, {"chunked": True}, {"split": 7}, {"dribble": " ", "times": 2}]
+)
+def test_a_connection_is_used_again(upstream: Upstream, step: dict[str, object]) -> None:
+    http.forget_connections()
+    upstream.script(default=step)
+
+    for _ in range(3):
+        post(upstream)
+
+    assert upstream.counts()["connections"] == 1
+
+
+def test_compressed_answers_are_read_all_the_same(upstream: Upstream) -> None:
+    import base64
+    import gzip
+
+    squeezed = base64.b64encode(gzip.compress(b'{"a": 1}')).decode()
+    upstream.script({"headers": {"content-encoding": "gzip"}, "body_base64": squeezed})
+
+    assert post(upstream).content == b'{"a": 1}'
+
+
+# ---- Ended from outside
+
+
+def test_a_call_aborted_beforehand_sends_nothing(upstream: Upstream) -> None:
+    call = Call(20)
+    call.abort(CANCELLED)
+
+    with pytest.raises(JobCancelled) as raised:
+        post(upstream, call)
+
+    assert raised.value is CANCELLED
+    assert upstream.counts()["received"] == 0
+
+
+def test_the_first_reason_stays() -> None:
+    call = Call(20)
+    call.abort(CANCELLED)
+    call.abort(ProviderTimeout("Too late."))
+
+    with pytest.raises(JobCancelled):
+        call.check()
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param({"delay": 60}, id="before-the-headers"),
+        pytest.param({"body_delay": 60}, id="after-the-headers"),
+        pytest.param({"dribble": " ", "gap": 0.01}, id="while-reading"),
+        pytest.param({"body_delay": 60, "close": "announced"}, id="on-a-connection-let-go-of"),
+    ],
+)
+@pytest.mark.parametrize("reused", [False, True])
+def test_an_abort_ends_a_waiting_call_with_its_reason(
+    upstream: Upstream, step: dict[str, object], reused: bool
+) -> None:
+    http.forget_connections()
+    if reused:
+        post(upstream)
+    upstream.script(step)
+    outcome = Outcome(Call(60), upstream.url + PATH)
+    upstream.wait(received=1 + reused)
+
+    error = outcome.after_abort()
+
+    assert error is CANCELLED
+    upstream.wait(aborted=1)
+
+
+def test_an_abort_ends_a_handshake(silent: socket.socket) -> None:
+    outcome = Outcome(Call(60), f"https://127.0.0.1:{port_of(silent)}{PATH}")
+    connection, _ = silent.accept()
+
+    with closing(connection):
+        connection.recv(1)
+
+        assert outcome.after_abort() is CANCELLED
+
+
+def test_an_abort_ends_a_connection_that_nobody_accepts() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, closing(socket.socket()) as one:
+        one.connect(full.getsockname())
+        reached = threading.Event()
+        call = Watched(60, reached)
+        outcome = Outcome(call, f"http://127.0.0.1:{port_of(full)}{PATH}")
+        reached.wait()
+
+        assert outcome.after_abort() is CANCELLED
+
+
+class Watched(Call):
+    """A call that tells when its first socket is about to connect."""
+
+    def __init__(self, seconds: float, reached: threading.Event) -> None:
+        super().__init__(seconds)
+        self._reached, self._checks = reached, 0
+
+    def check(self) -> None:
+        super().check()
+        # The first check is before the connection, the second has its socket in hand.
+        self._checks += 1
+        if self._checks == 2:
+            self._reached.set()
+
+
+def test_many_requests_of_one_call_end_together(upstream: Upstream) -> None:
+    upstream.script(default={"delay": 60})
+    call = Call(60)
+    outcomes = [Outcome(call, upstream.url + PATH) for _ in range(5)]
+    upstream.wait(received=5)
+
+    call.abort(CANCELLED)
+
+    assert [outcome.after_abort() for outcome in outcomes] == [CANCELLED] * 5
+    upstream.wait(aborted=5)
+
+
+def test_an_abort_of_one_call_leaves_the_next_on_its_connection_alone(upstream: Upstream) -> None:
+    first = Call(20)
+    post(upstream, first)
+
+    upstream.script({"body_delay": 0.05})
+    outcome = Outcome(Call(20), upstream.url + PATH)
+    upstream.wait(received=2)
+    first.abort(CANCELLED)
+
+    assert outcome.at_last() is None
+
+
+def test_waiting_ends_with_the_abort() -> None:
+    call = Call(60)
+    threading.Thread(target=call.abort, args=(CANCELLED,)).start()
+
+    with pytest.raises(JobCancelled):
+        call.wait(60)
+
+
+def test_waiting_ends_with_the_deadline() -> None:
+    with pytest.raises(ProviderTimeout):
+        Call(0.01).wait(60)
+
+
+def test_greenlets_are_aborted_as_threads_are(upstream: Upstream) -> None:
+    upstream.script(default={"delay": 60})
+
+    done = subprocess.run(
+        [sys.executable, "-c", GREENLETS, upstream.url],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+    assert (done.stdout, done.stderr, done.returncode) == ("20 cancelled\n", "", 0)
+    upstream.wait(aborted=20)
+
+
+GREENLETS = """
+from gevent import monkey
+monkey.patch_all()
+import sys
+import urllib.request
+import gevent
+from models.errors import JobCancelled
+from providers.http import Call, post
+
+def run(call):
+    try:
+        post(call, sys.argv[1] + "/v1/chat/completions", {}, {})
+    except JobCancelled as error:
+        return error
+
+calls = [Call(60) for _ in range(20)]
+greenlets = [gevent.spawn(run, call) for call in calls]
+reasons = [JobCancelled(str(place)) for place in range(20)]
+urllib.request.urlopen(sys.argv[1] + "/__calls?bare=1&received=20").close()
+for call, reason in zip(calls, reasons):
+    call.abort(reason)
+gevent.joinall(greenlets)
+print(sum(greenlet.value is reason for greenlet, reason in zip(greenlets, reasons)), "cancelled")
+"""
+
+
+# ---- Ended by the deadline
+
+
+@pytest.mark.parametrize(
+    "step",
+    [{"delay": 60}, {"body_delay": 60}, {"dribble": "\n", "gap": 0.01}, {"split": 1, "gap": 0.05}],
+)
+def test_no_answer_outlasts_the_deadline(upstream: Upstream, step: dict[str, object]) -> None:
+    upstream.script(step)
+
+    with pytest.raises(ProviderTimeout):
+        post(upstream, Call(0.2))
+
+    upstream.wait(aborted=1)
+
+
+def test_a_call_past_its_deadline_sends_nothing(upstream: Upstream) -> None:
+    with pytest.raises(ProviderTimeout):
+        post(upstream, Call(0))
+
+    assert upstream.counts()["received"] == 0
+
+
+def test_a_connection_that_nobody_accepts_ends_with_the_deadline() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, closing(socket.socket()) as one:
+        one.connect(full.getsockname())
+
+        with pytest.raises(ProviderTimeout):
+            http.post(Call(0.2), f"http://127.0.0.1:{port_of(full)}{PATH}", {}, {})
+
+
+# ---- Ended by the other side
+
+
+def test_a_kept_connection_that_the_server_closed_is_no_failure(upstream: Upstream) -> None:
+    for _ in range(5):
+        upstream.script({"close": "silent"})
+
+        assert post(upstream).status == 200
+
+
+def test_a_kept_connection_that_closes_under_the_request_is_tried_anew(upstream: Upstream) -> None:
+    http.forget_connections()
+    upstream.script({}, {"cut": -1}, {})
+    post(upstream)
+
+    assert post(upstream).status == 200
+    assert upstream.counts() == {"received": 3, "running": 0, "aborted": 0, "connections": 2}
+
+
+def test_a_fresh_connection_that_closes_is_not_tried_again(upstream: Upstream) -> None:
+    http.forget_connections()
+    upstream.script({"cut": -1})
+
+    with pytest.raises(ProviderFailed):
+        post(upstream)
+
+    assert upstream.counts()["received"] == 1
+
+
+@pytest.mark.parametrize(
+    "step", [{"cut": 20}, {"chunked": True, "cut": 20}, {"raw": "SSH-2.0-OpenSSH\r\n"}]
+)
+def test_an_answer_that_began_is_not_asked_for_again(
+    upstream: Upstream, step: dict[str, object]
+) -> None:
+    post(upstream)
+    upstream.script(step)
+
+    with pytest.raises(ProviderFailed) as raised:
+        post(upstream)
+
+    assert raised.value.__cause__ is not None
+    assert upstream.counts()["received"] == 2
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_is_not_followed(upstream: Upstream, status: int) -> None:
+    upstream.script({"status": status, "headers": {"location": upstream.url + "/elsewhere"}})
+
+    with pytest.raises(ProviderFailed):
+        post(upstream)
+
+    assert [call["path"] for call in upstream.calls()] == [PATH]
+
+
+def test_an_answer_without_end_is_refused(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "MAX_ANSWER_BYTES", 1000)
+    upstream.script({"size": 1000}, {"size": 1001})
+
+    assert len(post(upstream).content) == 1000
+    with pytest.raises(ProviderFailed, match="too large"):
+        post(upstream)
+
+
+def test_a_server_that_is_not_there_is_a_failure() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = port_of(listener)
+
+    with pytest.raises(ProviderFailed, match="could not be reached"):
+        http.post(Call(20), f"http://127.0.0.1:{port}{PATH}", {}, {})
+
+
+def test_a_host_without_an_address_is_a_failure() -> None:
+    with pytest.raises(ProviderFailed, match="could not be reached"):
+        http.post(Call(20), f"http://nowhere.invalid{PATH}", {}, {})
+
+
+# ---- The environment
+
+
+def test_a_proxy_of_the_environment_is_used(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", upstream.url)
+    monkeypatch.setenv("NO_PROXY", "")
+    http.forget_connections()
+
+    response = http.post(Call(20), f"http://provider.invalid{PATH}", {}, {})
+
+    assert response.status == 200
+    assert upstream.calls()[0]["target"] == f"http://provider.invalid{PATH}"
+    http.forget_connections()
+
+
+def test_no_proxy_is_honoured(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    http.forget_connections()
+
+    assert post(upstream).status == 200
+    http.forget_connections()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
+    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    try:
+        subprocess.run([*command.split(), *names, *files], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("There is no openssl command to make a certificate with.")
+    return certificate, key
+
+
+def serve_once(listener: socket.socket, files: tuple[Path, Path]) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*files)
+    plain, _ = listener.accept()
+    try:
+        with context.wrap_socket(plain, server_side=True) as connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+            connection.recv(65536)
+    except OSError:
+        plain.close()
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_certificate_counts_if_the_bundle_of_the_environment_has_it(
+    silent: socket.socket,
+    certificate: tuple[Path, Path],
+    trusted: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    http.forget_connections()
+    if trusted:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
+    server = threading.Thread(target=serve_once, args=(silent, certificate))
+    server.start()
+
+    try:
+        response = http.post(Call(20), f"https://127.0.0.1:{port_of(silent)}/", {}, {})
+    except ProviderFailed as error:
+        assert not trusted
+        assert "secure connection" in error.message
+    else:
+        assert trusted
+        assert response.content == b"{}"
+    finally:
+        http.forget_connections()
+        server.join()

@@ -1,0 +1,159 @@
+"""Every recorded chat goes through its provider, and comes out as the vendor said it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from config.catalog import Route
+from models import errors
+from models.chat import ChatRequest
+from providers import get_one
+from providers.http import Call
+from tests import recordings
+from tests.providers.requests_and_routes import HELLO, route
+from tests.upstream import Upstream
+
+#: What each recorded refusal means.
+REFUSALS = {
+    "openai/error-400-gpt-3.5-turbo-01": errors.InvalidRequest,
+    "openai/error-400-gpt-4.1-01": errors.InvalidRequest,
+    "openai/error-400-gpt-4.1-nano-01": errors.UnsupportedParameter,
+    "openai/error-400-gpt-4o-01": errors.InvalidRequest,
+    "openai/error-400-gpt-4o-02": errors.UnsupportedParameter,
+    "openai/error-400-gpt-4o-mini-01": errors.InvalidRequest,
+    "openai/error-400-gpt-5-mini-01": errors.InvalidRequest,
+    "openai/error-400-max-tokens-unsupported-01": errors.UnsupportedParameter,
+    "openai/error-400-o1-mini-01": errors.UnsupportedParameter,
+    "openai/error-401-gpt-3.5-turbo-01": errors.ProviderRefusedUs,
+    "openai/error-401-gpt-4o-mini-01": errors.ProviderRefusedUs,
+    "openai/error-404-this-model-does-not-exist-01": errors.ModelGone,
+    "openai/error-404-this-model-does-not-exist-02": errors.ModelGone,
+    "openai/error-429-01": errors.ProviderRefusedUs,
+    "openai/error-429-gpt-5-nano-01": errors.ContextLengthExceeded,
+    "openai/error-429-gpt-5-nano-02": errors.ContextLengthExceeded,
+    "openai/length-gpt-4-vision-preview-01": errors.InvalidRequest,
+    "deepseek/error-400-deepseek-chat-01": errors.ContextLengthExceeded,
+    "deepseek/error-401-deepseek-chat-01": errors.ProviderRefusedUs,
+    "deepseek/error-422-deepseek-chat-01": errors.InvalidRequest,
+    "openrouter/error-400-claude-haiku-4.5-01": errors.ContextLengthExceeded,
+    "openrouter/error-400-o3-01": errors.UnsupportedParameter,
+    "openrouter/error-401-claude-3.5-sonnet-01": errors.ProviderRefusedUs,
+    "openrouter/error-401-claude-haiku-4.5-01": errors.ProviderRefusedUs,
+    "openrouter/error-401-llama-3.2-3b-instruct-free-01": errors.ProviderRefusedUs,
+    "openrouter/error-403-o3-mini-01": errors.ProviderRefusedUs,
+    "openrouter/error-404-gemini-2.5-flash-free-01": errors.ModelGone,
+    "openrouter/error-429-gemini-2.0-flash-exp-free-01": errors.ProviderBusy,
+    "openrouter/error-in-200-gemini-2.0-flash-exp-free-01": errors.ProviderBusy,
+}
+
+Case = tuple[recordings.Recording, dict[str, Any]]
+
+
+def is_plain_chat(exchange: dict[str, Any]) -> bool:
+    request, response = exchange["request"], exchange["response"]
+    streamed = (request["body"] or {}).get("stream") if _is_json(request["body"]) else False
+    said = response.get("body", "").lstrip()
+    return (
+        request["url"].endswith("/chat/completions")
+        and not streamed
+        and not said.startswith(("data:", ":"))
+    )
+
+
+def _is_json(body: Any) -> bool:
+    return body is None or isinstance(body, dict)
+
+
+def is_answer(exchange: dict[str, Any]) -> bool:
+    return exchange["response"]["status"] == 200 and "choices" in _body(exchange)
+
+
+def _body(exchange: dict[str, Any]) -> dict[str, Any]:
+    return dict(json.loads(exchange["response"]["body"]))
+
+
+def cases(*, answered: bool) -> list[Any]:
+    found: list[Case] = [
+        (recording, exchange)
+        for provider in ("openai", "deepseek", "openrouter")
+        for recording in recordings.load(provider)
+        for exchange in recording.exchanges
+        if is_plain_chat(exchange) and is_answer(exchange) == answered
+    ]
+    names = [f"{recording}-{place}" for place, (recording, _) in enumerate(found)]
+    return recordings.parameters(found, names)
+
+
+def asked(exchange: dict[str, Any]) -> tuple[ChatRequest, Route]:
+    """Return the recorded request, read where our own checks take it."""
+    body = exchange["request"]["body"] or HELLO
+    try:
+        request = ChatRequest.read(body)
+    except errors.InvalidRequest:
+        request = ChatRequest(body)
+    return request, route("", model=body["model"])
+
+
+def replay(case: Case, upstream: Upstream) -> dict[str, Any]:
+    recording, exchange = case
+    upstream.play(exchange)
+    request, way = asked(exchange)
+    return get_one(recording.provider).complete(request, way, None, "a-key", Call(10))
+
+
+@pytest.mark.parametrize("case", cases(answered=True))
+def test_an_answer_comes_out_as_the_vendor_gave_it(case: Case, upstream: Upstream) -> None:
+    said = _body(case[1])
+
+    answer = replay(case, upstream)
+
+    assert answer["object"] == "chat.completion"
+    assert answer["id"] == said["id"]
+    assert answer["created"] == said["created"]
+    assert answer["model"] == said["model"]
+    assert answer.get("system_fingerprint") == said.get("system_fingerprint")
+    assert len(answer["choices"]) == len(said["choices"])
+    for choice, original in zip(answer["choices"], said["choices"], strict=True):
+        assert choice["index"] == original["index"]
+        assert choice["finish_reason"] == original.get("finish_reason")
+        assert choice["logprobs"] == original.get("logprobs")
+        same_message(choice["message"], original["message"])
+
+
+def same_message(message: dict[str, Any], original: dict[str, Any]) -> None:
+    for field in ("role", "content", "refusal", "annotations", "function_call", "images"):
+        assert message.get(field) == original.get(field), field
+    thoughts = original.get("reasoning_content") or original.get("reasoning")
+    assert message.get("reasoning_content") == thoughts
+    calls = [(call["id"], call["function"]) for call in message.get("tool_calls", [])]
+    assert calls == [(c["id"], c["function"]) for c in original.get("tool_calls") or []]
+
+
+@pytest.mark.parametrize("case", cases(answered=True))
+def test_tokens_are_those_the_vendor_counted(case: Case, upstream: Upstream) -> None:
+    said = _body(case[1])["usage"]
+
+    usage = replay(case, upstream)["usage"]
+
+    for field in ("prompt_tokens", "completion_tokens", "total_tokens"):
+        assert usage[field] == said[field]
+    for field in ("prompt_tokens_details", "completion_tokens_details"):
+        assert (said.get(field) or {}).items() <= usage.get(field, {}).items()
+    assert set(usage) <= {
+        "prompt_tokens",
+        "completion_tokens",
+        "total_tokens",
+        "prompt_tokens_details",
+        "completion_tokens_details",
+    }
+
+
+@pytest.mark.parametrize("case", cases(answered=False))
+def test_a_refusal_is_of_the_right_class(case: Case, upstream: Upstream) -> None:
+    with pytest.raises(errors.LikeDoError) as refused:
+        replay(case, upstream)
+
+    error = refused.value
+    assert type(error) is REFUSALS[str(case[0])]
+    assert "***" not in error.message

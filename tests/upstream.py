@@ -1,0 +1,411 @@
+"""A provider to test against: a real HTTP server that says what a test tells it to say.
+
+`python -m tests.upstream --port N` serves until it is told to stop. It answers every
+`POST …/chat/completions` with a small fixed completion, any number of them at a time, and records
+what it was asked. `Upstream` starts one on a free port and steers it over HTTP:
+
+    POST /__script   {"next": [step, …], "default": step}; either may be left out
+    GET  /__calls    {"received", "running", "aborted", "connections", "calls": [call, …]}
+                     `?received=N` or `?aborted=N` waits until there are as many, for 10 s
+    POST /__reset    forget the script and the calls
+
+A step says how one request is answered; a request takes the first step of `next` that matches it,
+or else the default. All its fields may be left out:
+
+    status, headers, body   the answer; or `body_base64` (bytes), `json` (a value), `size` (bytes)
+    match                   take this step only for a path that contains this text
+    delay                   seconds before the first byte of the answer
+    body_delay              seconds between the headers and the body
+    dribble, gap, times     before the body, this text `times` times (for ever where there is no
+                            number), every `gap` seconds
+    split                   the body in pieces of so many bytes, `gap` seconds between them
+    chunked                 no Content-Length, the body in chunks
+    cut                     bytes of the body after which the connection ends; -1 ends it before
+                            the status line
+    close                   "announced" as HTTP does it, "silent" right after the answer
+    raw                     text sent instead of any HTTP
+"""
+
+import argparse
+import base64
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import parse_qs
+
+import gevent
+from gevent.event import Event
+from gevent.server import StreamServer
+from gevent.socket import wait_read
+
+ROOT = Path(__file__).parents[1]
+WAIT_SECONDS = 10.0
+KEPT_CALLS = 20_000
+
+#: What the body's framing and the connection make anew.
+HOP_BY_HOP = frozenset(
+    {"connection", "content-encoding", "content-length", "keep-alive", "transfer-encoding"}
+)
+
+COMPLETION = {
+    "id": "chatcmpl-upstream",
+    "object": "chat.completion",
+    "created": 1_767_225_600,
+    "model": "upstream-1",
+    "choices": [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "Hello from upstream."},
+            "logprobs": None,
+            "finish_reason": "stop",
+        }
+    ],
+    "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+}
+
+Step = dict[str, Any]
+
+#: What happens where nothing was scripted.
+COMPLETES: Step = {"match": "/chat/completions"}
+
+
+class Upstream:
+    """A server in a process of its own, and the means to steer it."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.upstream", "--port", "0", "--until-stdin-closes"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self._process.stdout is not None
+        self.port = int(self._process.stdout.readline())
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        self._process.terminate()
+        # Closes the pipes, too.
+        self._process.communicate()
+
+    def script(self, *steps: Step, default: Step | None = None) -> None:
+        """Answer the next requests with `steps`, in order, and all others with `default`."""
+        told: dict[str, Any] = {"next": steps}
+        if default is not None:
+            told["default"] = default
+        self._ask("POST", "/__script", told)
+
+    def play(self, *exchanges: dict[str, Any]) -> None:
+        """Answer the next requests as recorded exchanges were answered, byte for byte."""
+        self.script(*(as_step(exchange["response"]) for exchange in exchanges))
+
+    def calls(self) -> list[dict[str, Any]]:
+        """Return the requests so far: `method`, `path`, `headers`, `body` (JSON), `aborted`."""
+        return list(self._ask("GET", "/__calls")["calls"])
+
+    def counts(self) -> dict[str, int]:
+        """Return how many requests were `received`, are `running`, were `aborted` by the client,
+        and how many `connections` they came on."""
+        return dict(self._ask("GET", "/__calls?bare=1"))
+
+    def wait(self, **counts: int) -> None:
+        """Wait until `received=N` requests have come, or the client left `aborted=N` of them."""
+        query = "&".join(f"{name}={count}" for name, count in counts.items())
+        reached = self._ask("GET", f"/__calls?bare=1&{query}")
+        for name, count in counts.items():
+            assert reached[name] >= count, f"{name}: {reached[name]}, not {count}"
+
+    def reset(self) -> None:
+        self._ask("POST", "/__reset")
+
+    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=3 * WAIT_SECONDS)
+        try:
+            connection.request(method, path, json.dumps(body), {"Connection": "close"})
+            return json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+
+
+def as_step(response: dict[str, Any]) -> Step:
+    """Return the step that answers as the recorded `response` does."""
+    kept = {k: v for k, v in response["headers"].items() if k.lower() not in HOP_BY_HOP}
+    body = {name: response[name] for name in ("body", "body_base64") if name in response}
+    return {"status": response["status"], "headers": kept, **body}
+
+
+# ---- The server ----------------------------------------------------------------------------------
+
+
+class _Hangup(Exception):
+    """The client has gone."""
+
+
+class _Answer:
+    """A step made ready, so that serving it is little more than writing bytes."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        self.match = step.get("match", "")
+        self.delay = step.get("delay", 0.0)
+        self.body_delay = step.get("body_delay", 0.0)
+        self.gap = step.get("gap", 0.0)
+        self.split = step.get("split")
+        self.cut = step.get("cut")
+        self.raw = step.get("raw")
+        self.chunked = bool(step.get("chunked") or "dribble" in step)
+        self.body = self._body()
+        self.head = self._head()
+        whole = {"dribble", "split", "cut", "close", "raw", "chunked", "body_delay"}
+        #: Head and body in one write.
+        self.is_plain = whole.isdisjoint(step)
+
+    def _body(self) -> bytes:
+        step = self.step
+        if "body_base64" in step:
+            return base64.b64decode(step["body_base64"])
+        if "size" in step:
+            return b"x" * step["size"]
+        if "body" in step:
+            return str(step["body"]).encode()
+        return json.dumps(step.get("json", COMPLETION)).encode()
+
+    def _head(self) -> bytes:
+        status = self.step.get("status", 200)
+        headers = {"content-type": "application/json"} | self.step.get("headers", {})
+        if self.chunked:
+            headers["transfer-encoding"] = "chunked"
+        else:
+            headers["content-length"] = str(len(self.body))
+        if self.step.get("close") == "announced":
+            headers["connection"] = "close"
+        lines = [f"HTTP/1.1 {status} {http.client.responses.get(status, 'Status')}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        return "\r\n".join([*lines, "", ""]).encode("utf-8")
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield what is written one piece after another, `gap` seconds between them."""
+        body = self.body if self.cut is None else self.body[: self.cut]
+        dribble, times = self.step.get("dribble", "").encode(), self.step.get("times")
+        while dribble and times != 0:
+            yield dribble
+            times = times - 1 if times is not None else None
+        size = self.split or len(body) or 1
+        yield from (body[start : start + size] for start in range(0, len(body), size))
+
+
+_NOT_FOUND = _Answer({"status": 404, "json": {"error": {"message": "There is nothing here."}}})
+
+
+class _Server:
+    """Everything the process knows."""
+
+    def __init__(self) -> None:
+        self.changed = Event()
+        self.forget()
+
+    def forget(self) -> None:
+        self.next: deque[_Answer] = deque()
+        self.default = _Answer(COMPLETES)
+        self.calls: deque[dict[str, Any]] = deque(maxlen=KEPT_CALLS)
+        self.counts = {"received": 0, "running": 0, "aborted": 0, "connections": 0}
+
+    def connected(self, sock: Any, _: Any) -> None:
+        """Serve one connection until its client leaves or a step ends it."""
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        reader = sock.makefile("rb")
+        counted = False
+        try:
+            while (request := _read_request(reader, sock)) is not None:
+                if not request["path"].startswith("/__"):
+                    self.counts["connections"] += not counted
+                    counted = True
+                if not self._serve(sock, request):
+                    return
+        except (_Hangup, OSError):
+            pass
+        finally:
+            reader.close()
+            sock.close()
+
+    def _serve(self, sock: Any, request: dict[str, Any]) -> bool:
+        """Answer one request; return whether the connection goes on."""
+        if request["path"].startswith("/__"):
+            return self._steered(sock, request)
+        counts = self.counts  # A reset puts another in its place while this one runs on.
+        counts["received"] += 1
+        counts["running"] += 1
+        self.calls.append(request)
+        self.changed.set()
+        try:
+            return _play(sock, self._answer_to(request))
+        except (_Hangup, OSError):
+            request["aborted"] = True
+            counts["aborted"] += 1
+            raise _Hangup from None
+        finally:
+            counts["running"] -= 1
+            self.changed.set()
+
+    def _answer_to(self, request: dict[str, Any]) -> _Answer:
+        path = request["path"]
+        for answer in self.next:
+            if answer.match in path:
+                self.next.remove(answer)
+                return answer
+        return self.default if self.default.match in path else _NOT_FOUND
+
+    def _steered(self, sock: Any, request: dict[str, Any]) -> bool:
+        path, _, query = request["path"].partition("?")
+        match path:
+            case "/__script":
+                told = json.loads(request["body"])
+                self.next.extend(_Answer(step) for step in told.get("next", ()))
+                if "default" in told:
+                    self.default = _Answer(told["default"])
+                said: Any = {}
+            case "/__calls":
+                said = self._report({name: found[0] for name, found in parse_qs(query).items()})
+            case _:
+                self.forget()
+                said = {}
+        return _play(sock, _Answer({"json": said, "close": "announced"}))
+
+    def _report(self, query: dict[str, str]) -> dict[str, Any]:
+        counts = self.counts
+        wanted = {name: int(count) for name, count in query.items() if name in counts}
+        with gevent.Timeout(WAIT_SECONDS, False):
+            while any(counts[name] < count for name, count in wanted.items()):
+                self.changed.clear()
+                self.changed.wait()
+        if "bare" in query:
+            return counts
+        return counts | {"calls": [_shown(call) for call in self.calls]}
+
+
+def _shown(call: dict[str, Any]) -> dict[str, Any]:
+    try:
+        body = json.loads(call["body"]) if call["body"] else None
+    except ValueError:
+        body = call["body"].decode("utf-8", "replace")
+    lines = call["head"].decode("latin-1").split("\r\n")[1:]
+    headers = {name.lower(): value for name, _, value in (li.partition(": ") for li in lines)}
+    return call | {"head": None, "headers": headers, "body": body}
+
+
+def _read_request(reader: Any, sock: Any) -> dict[str, Any] | None:
+    lines = []
+    while (line := reader.readline(65536)) not in (b"\r\n", b"\n", b""):
+        lines.append(line)
+    if not lines or not line:
+        return None
+    head = b"".join(lines)
+    lowered = head.lower()
+    if b"\r\nexpect: 100-continue" in lowered:
+        sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+    method, target, _ = lines[0].decode("latin-1").split(" ", 2)
+    # A proxy is asked for a whole URL.
+    path = target if target.startswith("/") else "/" + target.split("/", 3)[3]
+    return {
+        "method": method,
+        "path": path,
+        "target": target,
+        "head": head.rstrip(),
+        "body": _read_body(reader, lowered),
+        "aborted": False,
+    }
+
+
+def _read_body(reader: Any, head: bytes) -> bytes:
+    if b"\r\ntransfer-encoding: chunked" in head:
+        return b"".join(_read_chunks(reader))
+    _, found, rest = head.partition(b"\r\ncontent-length:")
+    return bytes(reader.read(int(rest.split(b"\r\n", 1)[0]))) if found else b""
+
+
+def _read_chunks(reader: Any) -> Iterator[bytes]:
+    while size := int(reader.readline().split(b";")[0], 16):
+        yield reader.read(size)
+        reader.readline()
+    reader.readline()
+
+
+def _play(sock: Any, answer: _Answer) -> bool:
+    if answer.delay:
+        _pause(sock, answer.delay)
+    if answer.is_plain:
+        sock.sendall(answer.head + answer.body)
+        return True
+    if answer.raw is not None:
+        sock.sendall(answer.raw.encode())
+        return False
+    if answer.cut == -1:
+        return False
+    sock.sendall(answer.head)
+    if answer.body_delay:
+        _pause(sock, answer.body_delay)
+    _write_body(sock, answer)
+    return answer.cut is None and not answer.step.get("close")
+
+
+def _write_body(sock: Any, answer: _Answer) -> None:
+    first = True
+    for piece in answer.pieces():
+        if answer.gap and not first:
+            _pause(sock, answer.gap)
+        first = False
+        sock.sendall(b"%x\r\n%s\r\n" % (len(piece), piece) if answer.chunked else piece)
+    if answer.chunked and answer.cut is None:
+        sock.sendall(b"0\r\n\r\n")
+
+
+def _pause(sock: Any, seconds: float) -> None:
+    """Wait, and notice at once when the client leaves."""
+    try:
+        wait_read(sock.fileno(), timeout=seconds)
+    except TimeoutError:
+        return
+    if not sock.recv(1, socket.MSG_PEEK):
+        raise _Hangup
+    gevent.sleep(seconds)
+
+
+def _stop_with_stdin() -> None:
+    wait_read(0)
+    os._exit(0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds before each answer")
+    parser.add_argument("--until-stdin-closes", action="store_true")
+    options = parser.parse_args()
+
+    state = _Server()
+    if options.delay:
+        state.default = _Answer(COMPLETES | {"delay": options.delay})
+    server = StreamServer((options.host, options.port), state.connected, backlog=4096)
+    server.start()
+    print(server.server_port, flush=True)
+    if options.until_stdin_closes:
+        gevent.spawn(_stop_with_stdin)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
