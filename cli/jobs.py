@@ -27,7 +27,7 @@ def command() -> None:
 
 @command.command("list")
 @click.option("--account", help="Only the jobs of this account.")
-@click.option("--status", type=click.Choice([*Status]))
+@click.option("--status", type=click.Choice([*map(str, Status)]))
 @click.option("--kind", type=click.Choice(["chat", "image", "batch"]))
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
 @json_option

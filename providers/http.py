@@ -26,7 +26,12 @@ from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    NameResolutionError,
+    NewConnectionError,
+    ProxyError,
+)
 from urllib3.util import wait_for_write
 
 from config.settings import MIB, settings
@@ -44,6 +49,14 @@ HEADERS = {
     "Accept-Encoding": "identity",
     "User-Agent": "likedo/1",
 }
+
+#: A model may think for minutes without a word, and routers on the way forget a connection that
+#: says nothing for so long. The kernel speaks up after these seconds, then again.
+KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
+    (socket.IPPROTO_TCP, getattr(socket, name), value)
+    for name, value in (("TCP_KEEPIDLE", 45), ("TCP_KEEPINTVL", 30), ("TCP_KEEPCNT", 4))
+    if hasattr(socket, name)
+]
 
 #: What the layers below us raise. `OSError` is the parent of `requests.RequestException` too.
 FOREIGN = (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException)
@@ -213,7 +226,7 @@ class _Watched(HTTPConnection):
         raise failure
 
     def _connect_one(self, sock: socket.socket, address: Any) -> None:
-        for option in self.socket_options or ():
+        for option in (*(self.socket_options or ()), *KEEP_ALIVE):
             sock.setsockopt(*option)
         sock.setblocking(False)
         _raise_if(sock.connect_ex(address))
@@ -377,7 +390,7 @@ def _translated(call: Call) -> Iterator[None]:
 
 
 def _ours(error: Exception) -> LikeDoError:
-    if isinstance(error, NewConnectionError):
+    if isinstance(error, NewConnectionError | ProxyError):
         return ProviderFailed("The provider could not be reached.")
     if isinstance(error, TimeoutError | urllib3.exceptions.TimeoutError):
         return ProviderTimeout("The provider did not answer in time.")

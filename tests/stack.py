@@ -135,6 +135,7 @@ class Stack:
         self.webs: list[Process] = []
         self.workers: list[Process] = []
         self.ports: list[int] = []
+        self.clerk: subprocess.Popen[str] | None = None
         self.run("db", "upgrade")
 
     def env(self, **more: Any) -> dict[str, str]:
@@ -197,10 +198,20 @@ class Stack:
 
     def account(self, credits: int = 1000, plan: str = "pro") -> "Account":
         """Make an account with a key."""
-        name = f"test-{time.monotonic_ns()}"
-        self.run("accounts", "create", name, "--plan", plan, "--credits", str(credits), "--json")
-        made = self.run("keys", "create", "--account", name, "--json")
-        return Account(self, name, made["key"], made["id"])
+        asked = {"name": f"test-{time.monotonic_ns()}", "plan": plan, "credits": credits}
+        if self.clerk is None:
+            self.clerk = subprocess.Popen(
+                [sys.executable, "-m", "tests.clerk"],
+                cwd=self.folder,
+                env=self._code_env(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        assert self.clerk.stdin is not None and self.clerk.stdout is not None
+        print(json.dumps(asked), file=self.clerk.stdin, flush=True)
+        made = json.loads(self.clerk.stdout.readline())
+        return Account(self, str(asked["name"]), made["key"], made["id"])
 
     def query(self, sql: str, **parameters: Any) -> list[Any]:
         """Ask the database directly, as an auditor would."""
@@ -221,6 +232,8 @@ class Stack:
         return int(self.query(sql)[0][0])
 
     def close(self) -> None:
+        if self.clerk is not None:
+            self.clerk.communicate()  # Its input ends, and so does it.
         for process in [*self.webs, *self.workers]:
             process.terminate() if process.child.poll() is None else None
         for process in [*self.webs, *self.workers]:

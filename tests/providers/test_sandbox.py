@@ -188,14 +188,14 @@ def is_valid(value: dict[str, Any]) -> None:
         {},
         {"type": "null"},
         {"type": ["string", "null"]},
-        {"allOf": [{"properties": {"a": {"type": "integer"}}, "required": ["a"]}, {"type": "object"}]},
+        {"allOf": [{"properties": {"a": {"type": "integer"}}}, {"required": ["a"]}]},
         {"$ref": "#/$defs/nowhere"},
         {"$ref": "#"},
         {"type": "array", "items": True},
         {"type": "object", "required": ["unknown"]},
         {"type": "integer", "multipleOf": 5, "minimum": 7},
     ],
-)  # fmt: skip
+)
 def test_no_schema_is_too_odd(schema: dict[str, Any]) -> None:
     wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
 

@@ -94,9 +94,14 @@ def test_the_ceiling_is_above_the_count_of_ordinary_text(text: str) -> None:
     assert prompt_ceiling(messages) >= tokens.count_prompt(messages)
 
 
-@given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner)
-                    | st.dictionaries(st.sampled_from(["role", "content", "type", "text", "name",
-                                                       "image_url", "tool_calls"]), inner)))  # fmt: skip
+FIELDS = ["role", "content", "type", "text", "name", "image_url", "tool_calls"]
+ANYTHING = st.recursive(
+    st.none() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(FIELDS), inner),
+)
+
+
+@given(ANYTHING)
 def test_no_message_is_too_odd_to_be_estimated(content: Any) -> None:
     assert prompt_ceiling([user(content)]) >= 6
 

@@ -1,0 +1,33 @@
+"""Many callers at once in tests: threads, each with a request of its own."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from tests.stack import Reply, fetch
+
+HELLO = {"model": "gpt-4", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 100}
+
+
+class Callers:
+    """Calls under way, whose replies are gathered later. Status 0 is a broken connection."""
+
+    def __init__(self, most: int = 200) -> None:
+        self.threads = ThreadPoolExecutor(most)
+        self.calls: list[Future[Reply]] = []
+
+    def call(self, url: str, key: str, times: int = 1, body: Any = HELLO, **options: Any) -> None:
+        for _ in range(times):
+            self.calls.append(self.threads.submit(_try, url, body, key, options))
+
+    def replies(self) -> list[Reply]:
+        """Wait for every call and return what each got, in the order they were made."""
+        replies = [call.result() for call in self.calls]
+        self.threads.shutdown()
+        return replies
+
+
+def _try(url: str, body: Any, key: str, options: dict[str, Any]) -> Reply:
+    try:
+        return fetch(f"{url}/api/v1/ai/chat/completions", body, key=key, **options)
+    except Exception as error:  # What breaks a connection has many classes.
+        return 0, {}, repr(error).encode()

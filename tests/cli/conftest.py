@@ -1,0 +1,62 @@
+"""The command line as people use it: on a database of a test's own, in this process."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fakeredis
+import pytest
+from click.testing import CliRunner
+
+import migrations
+from access import keys
+from cli.main import main
+from config.settings import settings
+from jobs import queues
+from models import database
+
+
+class Likedo:
+    """Runs commands, each of which has to end as the test expects."""
+
+    def __call__(self, *arguments: str) -> Any:
+        """Return what the command prints: as JSON where it was asked for that, else the text."""
+        done = CliRunner().invoke(main, arguments)
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout) if "--json" in arguments else done.stdout
+
+    def refuses(self, *arguments: str, code: int = 1) -> str:
+        """Return the sentence that tells why the command will not do it."""
+        done = CliRunner().invoke(main, arguments)
+        assert done.exit_code == code, (done.output, done.exception)
+        assert done.stdout == ""
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+
+@pytest.fixture
+def bare_likedo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Likedo]:
+    """The command line in front of a database without tables."""
+    monkeypatch.setattr(settings, "var_dir", tmp_path)
+    monkeypatch.setattr(settings, "database_url", "")
+    engine = database.make_engine(settings.sql_url)
+    monkeypatch.setattr(database, "engine", lambda: engine)
+    yield Likedo()
+    engine.dispose()
+
+
+@pytest.fixture
+def redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[fakeredis.FakeRedis]:
+    with fakeredis.FakeRedis() as fake:
+        for module, name in ((keys, "redis_connection"), (queues, "connection")):
+            monkeypatch.setattr(module, name, lambda: fake)
+        monkeypatch.setattr("cli.jobs.connection", lambda: fake)
+        yield fake
+
+
+@pytest.fixture
+def likedo(bare_likedo: Likedo, redis: fakeredis.FakeRedis) -> Likedo:
+    """The command line in front of an empty database, and of a Redis."""
+    migrations.upgrade()
+    return bare_likedo

@@ -1,0 +1,166 @@
+import pytest
+from fakeredis import FakeRedis
+from sqlalchemy import text
+
+from billing import ledger, pricing
+from billing.pricing import ChatTerms
+from config.catalog import catalog
+from jobs import channel, leases, rows
+from models import database, job
+from models.chat import Usage
+from models.job import BodyAt, Status
+from tests.cli.conftest import Likedo
+
+
+@pytest.fixture(autouse=True)
+def account(likedo: Likedo) -> None:
+    likedo("accounts", "create", "acme", "--credits", "1000")
+    likedo("keys", "create", "--account", "acme")
+
+
+def test_jobs_are_listed_the_newest_first(likedo: Likedo) -> None:
+    first, second = queue(created=1), queue(created=2)
+
+    listed = likedo("jobs", "list", "--json")
+
+    assert [row["id"] for row in listed] == [second, first]
+    assert {(row["account"], row["status"]) for row in listed} == {("acme", "queued")}
+    assert first in likedo("jobs", "list")
+
+
+def test_jobs_are_listed_by_account_status_and_kind(likedo: Likedo) -> None:
+    likedo("accounts", "create", "other")
+    waiting, running = queue(created=1), queue(created=2)
+    rows.claim(running, "worker-1")
+
+    def ids(*filters: str) -> list[str]:
+        return [row["id"] for row in likedo("jobs", "list", *filters, "--json")]
+
+    assert ids("--status", "in_progress") == [running]
+    assert ids("--account", "acme") == [running, waiting]
+    assert ids("--account", "other") == []
+    assert ids("--kind", "image") == []
+    assert ids("--limit", "1") == [running]
+
+
+def test_a_finished_job_is_shown_with_its_result(likedo: Likedo) -> None:
+    job_id = queue()
+    complete(job_id)
+
+    shown = likedo("jobs", "show", job_id, "--json")
+
+    assert (shown["object"], shown["status"], shown["credits_consumed"]) == ("job", "completed", 1)
+    assert shown["result"]["choices"] == []
+    assert "completed" in likedo("jobs", "show", job_id)
+
+
+@pytest.mark.parametrize("command", ["show", "cancel"])
+@pytest.mark.parametrize("job_id", ["job_nobodys", "\0"])
+def test_a_job_that_is_not_there_is_said_to_be_unknown(
+    likedo: Likedo, command: str, job_id: str
+) -> None:
+    assert "There is no job" in likedo.refuses("jobs", command, job_id)
+
+
+def test_a_queued_job_is_cancelled_free_of_charge_and_its_waiter_told(
+    likedo: Likedo, redis: FakeRedis
+) -> None:
+    job_id = queue()
+    hearing = redis.pubsub()
+    hearing.subscribe(channel.name(job_id))
+    hearing.get_message(timeout=5)
+
+    assert "cancelled, free of charge" in likedo("jobs", "cancel", job_id)
+
+    shown = likedo("jobs", "show", job_id, "--json")
+    assert (shown["status"], shown["credits_consumed"]) == ("cancelled", 0)
+    assert shown["error"]["code"] == "job_cancelled"
+    assert likedo("credits", "show", "--account", "acme", "--json")["available"] == 1000
+    ended = channel.Ended.decode(hearing.get_message(timeout=5)["data"])
+    assert ended.status == Status.CANCELLED
+    hearing.close()
+
+
+def test_cancelling_a_job_twice_is_no_error(likedo: Likedo) -> None:
+    job_id = queue()
+    likedo("jobs", "cancel", job_id)
+
+    assert "was cancelled before" in likedo("jobs", "cancel", job_id)
+
+
+def test_the_worker_of_a_running_job_is_asked_to_end_it(likedo: Likedo) -> None:
+    job_id = queue()
+    rows.claim(job_id, "worker-1")
+
+    assert "within seconds" in likedo("jobs", "cancel", job_id)
+
+    row = rows.find(job_id)
+    assert row is not None
+    assert (row.status, row.cancel_requested) == (Status.IN_PROGRESS, True)
+
+
+def test_a_finished_job_cannot_be_cancelled(likedo: Likedo) -> None:
+    job_id = queue()
+    complete(job_id)
+
+    assert "has ended already: it is completed" in likedo.refuses("jobs", "cancel", job_id)
+
+
+def test_the_workers_that_are_alive_are_listed(likedo: Likedo) -> None:
+    leases.open_lease("worker-1", 1000)
+    leases.open_lease("worker-2", 1000)
+    database.run(
+        lambda connection: (
+            connection.execute(
+                text("UPDATE leases SET last_seen = last_seen - 60 WHERE name = 'worker-2'")
+            )
+            and None
+        )
+    )
+
+    (worker,) = likedo("workers", "--json")
+
+    assert worker.keys() == {"name", "host", "pid", "running", "capacity", "last_seen"}
+    assert (worker["name"], worker["capacity"], worker["running"]) == ("worker-1", 1000, 0)
+    assert "worker-1" in likedo("workers")
+
+
+def test_the_models_are_listed(likedo: Likedo) -> None:
+    listed = likedo("models", "list", "--json")
+
+    gpt = next(model for model in listed if model["id"] == "gpt-4")
+    assert (gpt["object"], gpt["kind"]) == ("model", "chat")
+    assert "gpt-4-turbo" in likedo("models", "list")
+
+
+def queue(created: float = 1.0) -> str:
+    """Hold and queue a chat of the account's, and return its id."""
+    job_id = job.make_id()
+    price = catalog.chat.price
+    row = {
+        "id": job_id,
+        "account_id": 1,
+        "key_id": 1,
+        "kind": "chat",
+        "model": "gpt-4",
+        "fingerprint": "0" * 64,
+        "body_bytes": 2,
+        "body_at": BodyAt.REDIS,
+        "created": created,
+        "enqueued_at": created,
+        "attempts": 0,
+        "cancel_requested": False,
+        "price": pricing.as_text(price),
+    }
+    terms = ChatTerms(price, prompt_tokens=10, choices=1, most_output=500, least_output=500)
+    ledger.hold(row, terms)
+    return job_id
+
+
+def complete(job_id: str) -> None:
+    """Claim and settle a job, at a cost of 1."""
+    claim = rows.claim(job_id, "worker-1")
+    assert claim is not None
+    usage = Usage(prompt_tokens=10, completion_tokens=1)
+    answer = ledger.Answer({"choices": []}, usage, "openai", "gpt-4.1")
+    assert ledger.settle(claim.job, answer) is not None

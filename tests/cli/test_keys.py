@@ -1,0 +1,89 @@
+import datetime
+
+import orjson
+import pytest
+from fakeredis import FakeRedis
+
+from access import keys
+from models import errors
+from tests.cli.conftest import Likedo
+
+
+@pytest.fixture(autouse=True)
+def account(likedo: Likedo) -> None:
+    likedo("accounts", "create", "acme")
+
+
+def test_a_key_is_shown_once_and_speaks_for_its_account(likedo: Likedo) -> None:
+    made = likedo("keys", "create", "--account", "acme", "--name", "laptop", "--json")
+
+    assert keys.identify(made["key"]).account_id == 1
+    (listed,) = likedo("keys", "list", "--json")
+    assert (listed["id"], listed["account"], listed["name"]) == (made["id"], "acme", "laptop")
+    assert listed["hint"] == made["key"][-4:]
+    assert made["key"] not in likedo("keys", "list")
+
+
+def test_a_key_expires_on_the_day_it_is_told_to(likedo: Likedo) -> None:
+    made = likedo("keys", "create", "--account", "acme", "--expires", "2999-12-31", "--json")
+
+    day = datetime.datetime(2999, 12, 31, tzinfo=datetime.UTC)
+    assert made["expires_at"] == day.timestamp()
+    assert likedo("keys", "list", "--json")[0]["expires_at"] == day.timestamp()
+
+
+def test_a_key_expires_at_the_moment_it_is_told_to(likedo: Likedo) -> None:
+    made = likedo(
+        "keys", "create", "--account", "acme", "--expires", "2999-12-31T18:00+01:00", "--json"
+    )
+
+    moment = datetime.datetime(2999, 12, 31, 17, tzinfo=datetime.UTC)
+    assert made["expires_at"] == moment.timestamp()
+
+
+def test_a_key_that_has_expired_is_refused(likedo: Likedo) -> None:
+    made = likedo("keys", "create", "--account", "acme", "--expires", "2001-01-01", "--json")
+
+    with pytest.raises(errors.InvalidKey, match="expired"):
+        keys.identify(made["key"])
+
+
+@pytest.mark.parametrize("date", ["tomorrow", "", "2027-02-30", "31.12.2027", "1\0", "9999-99-99"])
+def test_what_is_no_date_is_refused_with_an_example(likedo: Likedo, date: str) -> None:
+    said = likedo.refuses("keys", "create", "--account", "acme", "--expires", date)
+
+    assert "is no date: write one like 2027-01-31" in said
+    assert likedo("keys", "list", "--json") == []
+
+
+def test_a_revoked_key_is_refused_and_every_process_told(likedo: Likedo, redis: FakeRedis) -> None:
+    made = likedo("keys", "create", "--account", "acme", "--json")
+    hearing = redis.pubsub()
+    hearing.subscribe(keys.CHANGED_CHANNEL)
+    hearing.get_message(timeout=5)
+
+    likedo("keys", "revoke", str(made["id"]))
+
+    with pytest.raises(errors.InvalidKey, match="revoked"):
+        keys.identify(made["key"])
+    assert orjson.loads(hearing.get_message(timeout=5)["data"]) == {"account": 1}
+    assert likedo("keys", "list", "--json")[0]["revoked_at"] is not None
+    hearing.close()
+
+
+def test_a_key_that_is_not_there_cannot_be_revoked(likedo: Likedo) -> None:
+    assert "There is no key 17." in likedo.refuses("keys", "revoke", "17")
+
+
+def test_only_one_accounts_keys_are_listed_where_it_is_named(likedo: Likedo) -> None:
+    likedo("accounts", "create", "other")
+    likedo("keys", "create", "--account", "acme")
+    likedo("keys", "create", "--account", "other")
+
+    listed = likedo("keys", "list", "--account", "other", "--json")
+
+    assert [key["account"] for key in listed] == ["other"]
+
+
+def test_a_key_needs_an_account(likedo: Likedo) -> None:
+    assert "--account" in likedo.refuses("keys", "create", code=2)
