@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import redis
 from cachetools import TTLCache
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 from sqlmodel import col
 
 from config.connections import connection as redis_connection
@@ -124,19 +124,17 @@ def forget(message: bytes) -> None:
 
 def listing(account_id: int | None = None) -> list[Row[Any]]:
     """Return the keys of one account or of all, the oldest first, with their `account`'s name."""
-    query: Select[Any] = (
-        select(
-            col(Key.id),
-            col(Account.name).label("account"),
-            col(Key.name),
-            col(Key.hint),
-            col(Key.created),
-            col(Key.expires_at),
-            col(Key.revoked_at),
-        )
-        .join(Account, col(Key.account_id) == col(Account.id))
-        .order_by(col(Key.id))
+    columns: tuple[Any, ...] = (
+        col(Key.id),
+        col(Account.name).label("account"),
+        col(Key.name),
+        col(Key.hint),
+        col(Key.created),
+        col(Key.expires_at),
+        col(Key.revoked_at),
     )
+    query = select(*columns).join(Account, col(Key.account_id) == col(Account.id))
+    query = query.order_by(col(Key.id))
     if account_id is not None:
         query = query.where(col(Key.account_id) == account_id)
     return database.run(lambda connection: list(connection.execute(query)))

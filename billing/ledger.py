@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 from sqlmodel import col
 
 from billing import pricing
@@ -386,7 +386,7 @@ def standing(account_id: int) -> Standing:
 
 def entries(account_id: int, newest: int | None = None) -> list[Row[Any]]:
     """Return an account's ledger, the oldest entry first: all of it, or the `newest` so many."""
-    query: Select[Any] = select(
+    columns: tuple[Any, ...] = (
         col(Entry.id),
         col(Entry.kind),
         col(Entry.credits),
@@ -394,6 +394,7 @@ def entries(account_id: int, newest: int | None = None) -> list[Row[Any]]:
         col(Entry.created),
         col(Entry.job_id),
         col(Entry.reason),
-    ).where(col(Entry.account_id) == account_id)
+    )
+    query = select(*columns).where(col(Entry.account_id) == account_id)
     query = query.order_by(col(Entry.id).desc()).limit(newest)
     return database.run(lambda connection: list(connection.execute(query))[::-1])

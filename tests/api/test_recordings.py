@@ -1,10 +1,86 @@
-"""What the vendors really said goes through the product and comes out the same."""
+"""What the vendors really said goes through the whole product and comes out the same."""
 
 import json
 from typing import Any
 
 import pytest
 
+from models import errors
+from models.chat import ChatRequest
 from tests.conftest import Server
-from tests.stack import Account, fetch
+from tests.providers.test_recordings import REFUSALS, Case, cases, same_message
+from tests.stack import Reply, fetch
 from tests.upstream import Upstream
+
+#: A model of each provider that takes what the recordings ask for.
+MODELS = {
+    "openai": "gpt-4.1",
+    "deepseek": "deepseek-chat",
+    "openrouter": "anthropic/claude-haiku-4.5",
+}
+HELLO = {"messages": [{"role": "user", "content": "Hello"}]}
+
+
+def replay(case: Case, server: Server, upstream: Upstream) -> tuple[Reply, tuple[int, int]]:
+    """Send a recorded request, let the upstream answer as recorded; the reply and what is left."""
+    recording, exchange = case
+    upstream.play(exchange)
+    account = server.stack.account(credits=100_000)
+    body = _request(exchange) | {
+        "model": MODELS[recording.provider],
+        "provider": recording.provider,
+    }
+    reply = fetch(f"{server.api}/chat/completions", body, key=account.key)
+    return reply, account.standing()
+
+
+def _request(exchange: dict[str, Any]) -> dict[str, Any]:
+    """Return the conversation and the tools that were recorded, where our checks take them."""
+    recorded = exchange["request"]["body"] or HELLO
+    kept = {name: recorded[name] for name in ("messages", "tools", "functions") if name in recorded}
+    try:
+        ChatRequest.read(kept | {"model": "any"})
+    except errors.InvalidRequest:
+        return HELLO
+    return kept
+
+
+@pytest.mark.parametrize("case", cases(answered=True))
+def test_an_answer_comes_out_as_the_vendor_gave_it(
+    case: Case, server: Server, upstream: Upstream
+) -> None:
+    said = json.loads(case[1]["response"]["body"])
+
+    (status, headers, body), (balance, held) = replay(case, server, upstream)
+
+    assert status == 200, body
+    answer = json.loads(body)
+    assert answer["model"] == MODELS[case[0].provider]
+    assert headers["x-provider"] == case[0].provider
+    for choice, original in zip(answer["choices"], said["choices"], strict=True):
+        assert choice["finish_reason"] == original.get("finish_reason")
+        same_message(choice["message"], original["message"])
+    usage = said["usage"]
+    for field in ("prompt_tokens", "completion_tokens", "total_tokens"):
+        assert answer["usage"][field] == usage[field]
+    cost = max(1, -(-(usage["prompt_tokens"] + 3 * usage["completion_tokens"]) // 1000))
+    assert answer["credits_consumed"] == cost
+    assert (balance, held) == (100_000 - cost, 0)
+
+
+@pytest.mark.parametrize("case", cases(answered=False))
+def test_a_refusal_comes_out_as_the_contracts_and_is_free(
+    case: Case, server: Server, upstream: Upstream
+) -> None:
+    expected = REFUSALS[str(case[0])]
+
+    (status, headers, body), standing = replay(case, server, upstream)
+
+    error = json.loads(body)["error"]
+    assert (status, error["type"], error["code"]) == (
+        expected.status,
+        expected.type,
+        expected.code,
+    )
+    assert headers["x-should-retry"] == ("true" if expected.retryable else "false")
+    assert standing == (100_000, 0)

@@ -1,7 +1,7 @@
 """The command line as people use it: on a database of a test's own, in this process."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,36 @@ def redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[fakeredis.FakeRedis]:
             monkeypatch.setattr(module, name, lambda: fake)
         monkeypatch.setattr("cli.jobs.connection", lambda: fake)
         yield fake
+
+
+class Hearing:
+    """An ear on one channel of Redis."""
+
+    def __init__(self, redis: fakeredis.FakeRedis, channel: str) -> None:
+        self.pubsub = redis.pubsub()  # type: ignore[no-untyped-call]
+        self.pubsub.subscribe(channel)
+        self.pubsub.get_message(timeout=5)
+
+    def hear(self) -> bytes:
+        """Return what is said next."""
+        return bytes(self.pubsub.get_message(timeout=5)["data"])
+
+
+Listen = Callable[[str], Hearing]
+
+
+@pytest.fixture
+def hearing(redis: fakeredis.FakeRedis) -> Iterator[Listen]:
+    """Give an ear on a channel."""
+    made: list[Hearing] = []
+
+    def listen(channel: str) -> Hearing:
+        made.append(Hearing(redis, channel))
+        return made[-1]
+
+    yield listen
+    for one in made:
+        one.pubsub.close()
 
 
 @pytest.fixture

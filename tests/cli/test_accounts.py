@@ -1,9 +1,9 @@
 import orjson
 import pytest
-from fakeredis import FakeRedis
 
 from access import accounts, keys
-from tests.cli.conftest import Likedo
+from models import errors
+from tests.cli.conftest import Likedo, Listen
 
 
 def test_an_account_is_made_with_a_plan_and_credits(likedo: Likedo) -> None:
@@ -109,41 +109,32 @@ def test_an_unknown_account_is_said_to_be_unknown(
     assert "There is no account named" in likedo.refuses(*arguments)
 
 
-def test_a_plan_is_changed_and_every_process_told(likedo: Likedo, redis: FakeRedis) -> None:
+def test_a_plan_is_changed_and_every_process_told(likedo: Likedo, hearing: Listen) -> None:
     likedo("accounts", "create", "acme")
-    hearing = listen(redis)
+    ear = hearing(keys.CHANGED_CHANNEL)
 
     likedo("accounts", "set-plan", "acme", "lifetime")
 
     assert likedo("accounts", "show", "acme", "--json")["plan"] == "lifetime"
-    assert orjson.loads(hearing.get_message(timeout=5)["data"]) == {"account": 1}
-    hearing.close()
+    assert orjson.loads(ear.hear()) == {"account": 1}
 
 
-def test_an_account_is_suspended_and_let_in_again(likedo: Likedo, redis: FakeRedis) -> None:
+def test_an_account_is_suspended_and_let_in_again(likedo: Likedo, hearing: Listen) -> None:
     likedo("accounts", "create", "acme")
     key = likedo("keys", "create", "--account", "acme", "--json")["key"]
-    hearing = listen(redis)
+    ear = hearing(keys.CHANGED_CHANNEL)
 
     likedo("accounts", "suspend", "acme")
 
     assert likedo("accounts", "show", "acme", "--json")["suspended"] is True
-    assert orjson.loads(hearing.get_message(timeout=5)["data"]) == {"account": 1}
-    with pytest.raises(keys.errors.InvalidKey, match="suspended"):
+    assert orjson.loads(ear.hear()) == {"account": 1}
+    with pytest.raises(errors.InvalidKey, match="suspended"):
         keys.identify(key)
 
     likedo("accounts", "suspend", "acme", "--undo")
 
     assert keys.identify(key).account_id == 1
-    hearing.close()
 
 
 def test_an_account_that_is_not_there_is_not_found(likedo: Likedo) -> None:
     assert accounts.find("nobody") is None
-
-
-def listen(redis: FakeRedis):  # type: ignore[no-untyped-def]  # fakeredis' own
-    hearing = redis.pubsub()
-    hearing.subscribe(keys.CHANGED_CHANNEL)
-    hearing.get_message(timeout=5)
-    return hearing

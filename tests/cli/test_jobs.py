@@ -1,5 +1,4 @@
 import pytest
-from fakeredis import FakeRedis
 from sqlalchemy import text
 
 from billing import ledger, pricing
@@ -9,7 +8,7 @@ from jobs import channel, leases, rows
 from models import database, job
 from models.chat import Usage
 from models.job import BodyAt, Status
-from tests.cli.conftest import Likedo
+from tests.cli.conftest import Likedo, Listen
 
 
 @pytest.fixture(autouse=True)
@@ -63,12 +62,10 @@ def test_a_job_that_is_not_there_is_said_to_be_unknown(
 
 
 def test_a_queued_job_is_cancelled_free_of_charge_and_its_waiter_told(
-    likedo: Likedo, redis: FakeRedis
+    likedo: Likedo, hearing: Listen
 ) -> None:
     job_id = queue()
-    hearing = redis.pubsub()
-    hearing.subscribe(channel.name(job_id))
-    hearing.get_message(timeout=5)
+    ear = hearing(channel.name(job_id))
 
     assert "cancelled, free of charge" in likedo("jobs", "cancel", job_id)
 
@@ -76,9 +73,8 @@ def test_a_queued_job_is_cancelled_free_of_charge_and_its_waiter_told(
     assert (shown["status"], shown["credits_consumed"]) == ("cancelled", 0)
     assert shown["error"]["code"] == "job_cancelled"
     assert likedo("credits", "show", "--account", "acme", "--json")["available"] == 1000
-    ended = channel.Ended.decode(hearing.get_message(timeout=5)["data"])
+    ended = channel.Ended.decode(ear.hear())
     assert ended.status == Status.CANCELLED
-    hearing.close()
 
 
 def test_cancelling_a_job_twice_is_no_error(likedo: Likedo) -> None:

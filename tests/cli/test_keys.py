@@ -2,11 +2,10 @@ import datetime
 
 import orjson
 import pytest
-from fakeredis import FakeRedis
 
 from access import keys
 from models import errors
-from tests.cli.conftest import Likedo
+from tests.cli.conftest import Likedo, Listen
 
 
 @pytest.fixture(autouse=True)
@@ -56,19 +55,16 @@ def test_what_is_no_date_is_refused_with_an_example(likedo: Likedo, date: str) -
     assert likedo("keys", "list", "--json") == []
 
 
-def test_a_revoked_key_is_refused_and_every_process_told(likedo: Likedo, redis: FakeRedis) -> None:
+def test_a_revoked_key_is_refused_and_every_process_told(likedo: Likedo, hearing: Listen) -> None:
     made = likedo("keys", "create", "--account", "acme", "--json")
-    hearing = redis.pubsub()
-    hearing.subscribe(keys.CHANGED_CHANNEL)
-    hearing.get_message(timeout=5)
+    ear = hearing(keys.CHANGED_CHANNEL)
 
     likedo("keys", "revoke", str(made["id"]))
 
     with pytest.raises(errors.InvalidKey, match="revoked"):
         keys.identify(made["key"])
-    assert orjson.loads(hearing.get_message(timeout=5)["data"]) == {"account": 1}
+    assert orjson.loads(ear.hear()) == {"account": 1}
     assert likedo("keys", "list", "--json")[0]["revoked_at"] is not None
-    hearing.close()
 
 
 def test_a_key_that_is_not_there_cannot_be_revoked(likedo: Likedo) -> None:

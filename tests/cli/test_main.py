@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import text
 
+from cli import explain
 from cli.main import COMMANDS, main
 from config.settings import settings
 from models import database
@@ -78,8 +80,6 @@ def test_a_database_is_upgraded_as_often_as_one_likes(bare_likedo: Likedo) -> No
 def test_a_database_of_another_version_is_told_apart(
     likedo: Likedo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sqlalchemy import text
-
     with database.engine().begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = 'from the future'"))
 
@@ -118,7 +118,7 @@ def test_an_environment_that_cannot_be_used_is_told_by_its_variable(tmp_path: Pa
     assert "Traceback" not in done.stderr
 
 
-def test_the_folder_s_env_file_is_read(tmp_path: Path) -> None:
+def test_the_folders_env_file_is_read(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("DATABASE_URL=sqlite:///from-dot-env.db\n")
 
     assert run(tmp_path, "db", "upgrade").returncode == 0
@@ -136,8 +136,6 @@ def test_a_bug_is_not_hidden(likedo: Likedo, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_passwords_are_left_out_of_what_is_said_of_redis(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cli import explain
-
     monkeypatch.setattr(settings, "redis_url", "rediss://user:secret@host:6379/0")
 
     assert explain.redis_address() == "rediss://host:6379/0"

@@ -3,6 +3,7 @@ import signal
 import sys
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Event
 
 import pytest
 
@@ -114,9 +115,14 @@ def test_what_is_asked_for_happens_once_it_is_ready(crew: Crew) -> None:
 
 
 def test_nobody_is_waited_for_any_more_once_it_stops(crew: Crew) -> None:
-    asked: SimpleQueue[bool] = SimpleQueue()
-    crew.when(lambda: bool(asked.put(True)), lambda: pytest.fail("It was never ready."))
-    asked.get(timeout=30)
+    asked = Event()
+
+    def never() -> bool:
+        asked.set()
+        return False
+
+    crew.when(never, lambda: pytest.fail("It was never ready."))
+    assert asked.wait(timeout=30)
 
     crew.request_stop()
     crew.keep_running()

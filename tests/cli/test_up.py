@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
-from cli import welcome
+from access import keys
+from cli import local_account, welcome
 from cli.local_account import CREDITS
 from config.settings import settings
 from ops import start
@@ -162,8 +164,6 @@ def test_its_key_is_nobody_elses_to_read(up: Up) -> None:
 
 
 def test_the_queue_is_kept_on_disk_and_never_evicts(up: Up) -> None:
-    import redis
-
     told = json.loads((up.folder / "var" / "up.lock").read_text())
     with redis.Redis.from_url(told["redis_url"], decode_responses=True) as client:
         config = client.config_get("append*", "save", "maxmemory-policy")
@@ -279,7 +279,7 @@ def test_what_it_started_ends_when_it_is_killed_and_it_can_be_started_again(tmp_
 
 
 def test_it_works_in_a_folder_that_cannot_have_sockets(tmp_path: Path) -> None:
-    folder = tmp_path / ("a folder with a very long name " * 4)
+    folder = tmp_path / f"a folder with a {'very ' * 20}long name"
     folder.mkdir()
     # A program of the folder's own, which is not to be taken for ours.
     (folder / "app.py").write_text("raise SystemExit('This is another app.py.')")
@@ -290,15 +290,12 @@ def test_it_works_in_a_folder_that_cannot_have_sockets(tmp_path: Path) -> None:
     up.process.stop()
 
 
-def test_a_key_that_was_revoked_is_replaced_at_the_next_start(
-    likedo: Likedo, tmp_path: Path
-) -> None:
-    from cli import local_account
-
+def test_a_key_that_was_revoked_is_replaced_at_the_next_start(likedo: Likedo) -> None:
     first = local_account.key()
     assert local_account.key() == first
 
     likedo("keys", "revoke", "1")
+    keys.forget(b'{"account": 1}')
     second = local_account.key()
 
     assert second != first

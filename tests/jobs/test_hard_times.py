@@ -1,0 +1,238 @@
+"""Workers that die, servers that stop, a Redis that forgets: nobody waits for ever or pays twice."""
+
+import json
+from collections import Counter
+
+from tests.callers import HELLO, Callers
+from tests.stack import Account, Reply, Stack, fetch, wait_until
+from tests.upstream import Upstream
+
+CALLS = 50
+
+
+def nothing_is_left_behind(stack: Stack, account: Account, replies: list[Reply]) -> None:
+    """Assert what holds after every disaster: all ended, each paid once, nothing held."""
+    wait_until(lambda: stack.unfinished() == 0, "every job has ended")
+    jobs = account.jobs()
+    charged = sum(job["charged"] for job in jobs)
+    answered = [reply for reply in replies if reply[0] == 200]
+    assert all(job["charged"] in (0, 1) for job in jobs)
+    assert charged == sum(job["status"] == "completed" for job in jobs)
+    assert len(answered) <= charged
+    assert account.standing() == (1000 - charged, 0)
+    assert account.entries().count(("charge", -1)) == charged
+    for status, headers, body in replies:
+        if status != 200:
+            assert json.loads(body)["error"]["code"]
+            assert headers["content-type"] == "application/json"
+
+
+def test_a_workers_sudden_death_costs_nobody_an_answer(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script(default={"delay": 4})
+    web, doomed = fresh_stack.web(), fresh_stack.worker()
+    account = fresh_stack.account()
+    callers = Callers()
+
+    callers.call(web, account.key, times=CALLS)
+    upstream.wait(received=CALLS)
+    doomed.kill()
+    fresh_stack.worker()
+    replies = callers.replies()
+
+    assert Counter(status for status, _, _ in replies) == {200: CALLS}
+    nothing_is_left_behind(fresh_stack, account, replies)
+    assert {job["attempts"] for job in account.jobs()} == {2}
+
+
+def test_without_any_worker_left_callers_get_a_clear_error(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script(default={"delay": 60})
+    web, doomed = fresh_stack.web(), fresh_stack.worker()
+    account = fresh_stack.account()
+    callers = Callers()
+
+    callers.call(web, account.key, times=5)
+    upstream.wait(received=5)
+    doomed.kill()
+    replies = callers.replies()
+
+    assert {status for status, _, _ in replies} == {503}
+    assert {json.loads(body)["error"]["code"] for _, _, body in replies} == {"unavailable"}
+    nothing_is_left_behind(fresh_stack, account, replies)
+    assert account.standing() == (1000, 0)
+
+
+def test_a_worker_told_to_stop_finishes_what_it_has(fresh_stack: Stack, upstream: Upstream) -> None:
+    upstream.script(default={"delay": 3})
+    web, worker = fresh_stack.web(), fresh_stack.worker()
+    account = fresh_stack.account()
+    callers = Callers()
+
+    callers.call(web, account.key, times=CALLS)
+    upstream.wait(received=CALLS)
+    worker.terminate()
+
+    assert worker.wait() == 0
+    replies = callers.replies()
+    assert Counter(status for status, _, _ in replies) == {200: CALLS}
+    nothing_is_left_behind(fresh_stack, account, replies)
+    assert {job["attempts"] for job in account.jobs()} == {1}
+    assert fresh_stack.live_workers() == []
+
+
+def test_a_worker_told_to_stop_hands_back_what_takes_too_long(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script(*[{"delay": 60}] * 5)
+    web, worker = fresh_stack.web(), fresh_stack.worker()
+    account = fresh_stack.account()
+    callers = Callers()
+
+    callers.call(web, account.key, times=5)
+    upstream.wait(received=5)
+    worker.terminate()
+    other = fresh_stack.worker()
+    replies = callers.replies()
+
+    assert worker.wait() == 0
+    assert Counter(status for status, _, _ in replies) == {200: 5}
+    nothing_is_left_behind(fresh_stack, account, replies)
+    assert upstream.counts()["aborted"] == 5
+    assert other.child.poll() is None
+
+
+def test_a_web_process_told_to_stop_answers_who_waits_and_closes_who_does_not(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    import http.client
+
+    upstream.script(default={"delay": 3})
+    web = fresh_stack.web()
+    fresh_stack.worker()
+    account = fresh_stack.account()
+    idle = http.client.HTTPConnection("127.0.0.1", fresh_stack.ports[0])
+    idle.request("GET", "/healthz")
+    idle.getresponse().read()
+    callers = Callers()
+
+    callers.call(web, account.key, times=20)
+    upstream.wait(received=20)
+    fresh_stack.webs[0].terminate()
+    closed = idle.sock.recv(1)
+    idle.close()
+
+    assert closed == b""
+    assert fresh_stack.webs[0].wait() == 0
+    assert Counter(status for status, _, _ in callers.replies()) == {200: 20}
+    assert fresh_stack.unfinished() == 0
+
+
+def test_two_workers_share_the_work(fresh_stack: Stack, upstream: Upstream) -> None:
+    upstream.script(default={"delay": 0.5})
+    web = fresh_stack.web()
+    for _ in range(2):
+        fresh_stack.worker(worker_concurrency=10)
+    account = fresh_stack.account()
+    callers = Callers()
+
+    callers.call(web, account.key, times=40)
+    replies = callers.replies()
+
+    assert Counter(status for status, _, _ in replies) == {200: 40}
+    by_worker = fresh_stack.query("SELECT worker, count(*) FROM jobs GROUP BY worker")
+    assert len(by_worker) == 2
+    assert all(count >= 10 for _, count in by_worker)
+
+
+def test_a_redis_that_dies_and_forgets_is_503s_and_then_all_is_well(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script(default={"delay": 2})
+    web = fresh_stack.web()
+    fresh_stack.worker()
+    account = fresh_stack.account()
+    callers = Callers()
+
+    callers.call(web, account.key, times=CALLS)
+    upstream.wait(received=CALLS)
+    fresh_stack.valkey.process.kill()
+    callers.call(web, account.key, times=20)
+    ready = fetch(f"{web}/readyz")
+    fresh_stack.valkey.start()  # Nothing was kept: it comes back empty.
+    replies = callers.replies()
+    wait_until(lambda: fetch(f"{web}/readyz")[0] == 200, "the service is ready again")
+    wait_until(
+        lambda: fetch(f"{web}/v1/chat/completions", HELLO, key=account.key)[0] == 200,
+        "calls are answered again",
+    )
+
+    assert (ready[0], json.loads(ready[2])["missing"]) == (503, ["redis"])
+    assert {status for status, _, _ in replies} <= {200, 503}
+    assert {status for status, _, _ in replies[:CALLS]} == {200}
+    replies.append((200, {}, b""))
+    nothing_is_left_behind(fresh_stack, account, replies)
+
+
+def test_calls_that_were_queued_when_redis_forgot_end_free_of_charge(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    web = fresh_stack.web()
+    fresh_stack.worker(worker_concurrency=1)
+    upstream.script({"delay": 8})
+    account = fresh_stack.account()
+    callers = Callers()
+
+    callers.call(web, account.key, times=10)
+    upstream.wait(received=1)
+    wait_until(lambda: len(account.jobs()) == 10, "all calls are in")
+    fresh_stack.valkey.process.kill()
+    fresh_stack.valkey.start()
+    replies = callers.replies()
+
+    statuses = Counter(status for status, _, _ in replies)
+    assert statuses == {200: 1, 503: 9}
+    nothing_is_left_behind(fresh_stack, account, replies)
+
+
+def test_a_full_queue_is_a_503_that_is_worth_a_retry(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    web = fresh_stack.web(max_queue_depth=3)
+    account = fresh_stack.account()
+    callers = Callers()
+
+    callers.call(web, account.key, times=10)
+    wait_until(lambda: sum(call.done() for call in callers.calls) == 7, "seven are refused")
+    fresh_stack.worker()
+    replies = callers.replies()
+
+    assert Counter(status for status, _, _ in replies) == {200: 3, 503: 7}
+    refused = [(headers, json.loads(body)) for status, headers, body in replies if status == 503]
+    assert {body["error"]["code"] for _, body in refused} == {"overloaded"}
+    assert all(headers["retry-after"] for headers, _ in refused)
+    assert account.standing() == (997, 0)
+
+
+def test_the_bytes_that_wait_are_bounded_too(fresh_stack: Stack, upstream: Upstream) -> None:
+    web = fresh_stack.web(max_queue_bytes=250_000)
+    account = fresh_stack.account()
+    large = HELLO | {"messages": [{"role": "user", "content": "x" * 100_000}]}
+    callers = Callers()
+
+    callers.call(web, account.key, times=5, body=large)
+    wait_until(lambda: sum(call.done() for call in callers.calls) == 3, "three are refused")
+    fresh_stack.worker()
+    replies = callers.replies()
+
+    assert Counter(status for status, _, _ in replies) == {200: 2, 503: 3}
+
+
+def test_without_a_worker_the_service_is_degraded_and_says_so(fresh_stack: Stack) -> None:
+    web = fresh_stack.web()
+
+    status, _, body = fetch(f"{web}/readyz")
+
+    assert (status, json.loads(body)) == (200, {"status": "degraded", "missing": ["worker"]})
