@@ -43,6 +43,8 @@ def listing() -> list[Row[Any]]:
 
 def find(name: str) -> Row[Any] | None:
     """Return the account called `name`, as `listing` does; None where there is none."""
+    if not name.isprintable():
+        return None  # Nor could the database be asked for a NUL or half a character.
     query = _shown().where(col(Account.name) == name)
     return database.run(lambda connection: connection.execute(query).one_or_none())
 

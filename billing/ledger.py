@@ -5,7 +5,7 @@ jobs, everywhere, so that no two transactions wait for each other.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -165,50 +165,63 @@ def settle(job: Claimed, answer: Answer) -> Settled | None:
     What the cost exceeds the hold by is taken from what is available, and what even that does
     not cover is written off.
     """
-    price = pricing.from_text(job.price)
-    cost = 0 if answer.free else pricing.chat(price, answer.usage)
+    cost = 0 if answer.free else pricing.chat(pricing.from_text(job.price), answer.usage)
     # The body is ready before the transaction begins; only a write-off makes it say otherwise.
     body = _body(answer, cost)
-    return database.run(lambda connection: _settle(connection, job, answer, cost, body))
+    columns = {
+        "status": Status.COMPLETED.value,
+        "provider": answer.provider,
+        "upstream_model": answer.upstream_model,
+        "usage": _usage_record(answer.usage, answer.completion.get("usage")),
+    }
+
+    def work(connection: Connection) -> Settled | None:
+        charge = _charge(connection, job, cost, columns)
+        if charge is None:
+            return None
+        kept = body if charge.charged == cost else _body(answer, charge.charged)
+        result = {"job_id": job.id, "body": kept, "expires_at": time.time() + RESULT_SECONDS}
+        connection.execute(_INSERT_RESULT, result)
+        return replace(charge, body=kept)
+
+    return database.run(work)
 
 
-def _settle(
-    connection: Connection, job: Claimed, answer: Answer, cost: int, body: bytes
+def settle_cancelled(job: Claimed, used: Usage, error: errors.LikeDoError) -> Settled | None:
+    """End a job that was cancelled after its provider was called, and charge what it `used`."""
+    cost = pricing.chat(pricing.from_text(job.price), used)
+    columns = {
+        "status": Status.CANCELLED.value,
+        "usage": _usage_record(used, None),
+        "error": orjson.dumps(error.as_record()).decode(),
+    }
+    return database.run(lambda connection: _charge(connection, job, cost, columns))
+
+
+def _charge(
+    connection: Connection, job: Claimed, cost: int, columns: dict[str, Any]
 ) -> Settled | None:
+    """End a claimed job and charge `cost` for it, or what the account can spend of that."""
     account = _lock(connection, job.account_id)
     spendable = account.balance - account.held + job.held
     charged = min(cost, spendable)
-    if charged != cost:
-        body = _body(answer, charged)
-    ended = _end(
-        connection,
-        job,
-        status=Status.COMPLETED.value,
-        charged=charged,
-        provider=answer.provider,
-        upstream_model=answer.upstream_model,
-        usage=_usage_record(answer),
-    )
-    if not ended:
+    if not _end(connection, job, charged=charged, **columns):
         return None
-    movements = _movements(cost, charged)
-    _record(connection, account, job.held, movements, job.id)
-    kept = {"job_id": job.id, "body": body, "expires_at": time.time() + RESULT_SECONDS}
-    connection.execute(_INSERT_RESULT, kept)
-    return Settled(body, charged, spendable - charged)
+    _record(connection, account, job.held, _movements(cost, charged), job.id)
+    return Settled(b"", charged, spendable - charged)
 
 
 def _body(answer: Answer, charged: int) -> bytes:
     return orjson.dumps(answer.completion | {"credits_consumed": charged})
 
 
-def _usage_record(answer: Answer) -> str:
-    reported = answer.completion.get("usage") or {
-        "prompt_tokens": answer.usage.prompt_tokens,
-        "completion_tokens": answer.usage.completion_tokens,
-        "total_tokens": answer.usage.prompt_tokens + answer.usage.completion_tokens,
+def _usage_record(usage: Usage, reported: dict[str, Any] | None) -> str:
+    counted = {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
     }
-    return orjson.dumps(reported | {"estimated": answer.usage.estimated}).decode()
+    return orjson.dumps((reported or counted) | {"estimated": usage.estimated}).decode()
 
 
 def _movements(cost: int, charged: int) -> list[tuple[str, int]]:
@@ -217,13 +230,11 @@ def _movements(cost: int, charged: int) -> list[tuple[str, int]]:
     return written_off + ([("charge", -cost)] if cost else [])
 
 
-def fail(job: Claimed, error: errors.LikeDoError, provider: str | None = None) -> bool:
+def fail(job: Claimed, error: errors.LikeDoError, status: Status = Status.FAILED) -> bool:
     """End a claimed job with `error`, free of charge. False where it was no longer ours to end."""
     record = orjson.dumps(error.as_record()).decode()
     return database.run(
-        lambda connection: _release(
-            connection, job, status=Status.FAILED.value, error=record, provider=provider
-        )
+        lambda connection: _release(connection, job, status=status.value, error=record)
     )
 
 

@@ -8,12 +8,9 @@ from sqlalchemy import Row
 
 from access import accounts
 from api.jobs import as_json as job_as_json
-from billing import ledger
 from cli import instance
 from cli.output import json_option, show, show_all
-from config.connections import connection
-from jobs import channel, queues, rows
-from jobs.channel import Ended
+from jobs import queues, rows
 from models import errors
 from models.job import FINAL, Status
 
@@ -68,8 +65,7 @@ def cancel(job_id: str) -> None:
 def _cancel(row: Row[Any]) -> str:
     """Cancel a job and say what came of it; a worker may hand it back or take it meanwhile."""
     while row.status not in FINAL:
-        if ledger.end_unclaimed(row.id, Status.CANCELLED, CANCELLED):
-            _announce(row)
+        if _end_waiting(row):
             return f"Job {row.id} is cancelled, free of charge."
         if rows.request_cancel(row.id):
             return f"Job {row.id} is running; its worker ends it within seconds."
@@ -79,22 +75,17 @@ def _cancel(row: Row[Any]) -> str:
     return f"Job {row.id} was cancelled before."
 
 
-def _announce(row: Row[Any]) -> None:
-    """Tell whoever waits for a cancelled job, and forget its body."""
+def _end_waiting(row: Row[Any]) -> bool:
     instance.use_its_redis()
-    ended = Ended(Status.CANCELLED, charged=0, error=CANCELLED.as_record())
     try:
-        with connection().pipeline(transaction=False) as pipeline:
-            pipeline.publish(channel.name(row.id), ended.encode())
-            queues.forget_body(pipeline, row.id, row.body_at)
-            pipeline.execute()
-    except (redis.RedisError, errors.Unavailable):
-        # It is cancelled all the same; whoever waits looks at the row within seconds.
-        return
+        return queues.end_waiting(row.id, row.body_at, Status.CANCELLED, CANCELLED)
+    except redis.RedisError:
+        # It has ended all the same; whoever waits looks at the row within seconds.
+        return True
 
 
 def _get_one(job_id: str) -> Row[Any]:
-    row = rows.find(job_id) if "\0" not in job_id else None
+    row = rows.find(job_id) if job_id.isprintable() else None
     if row is None:
         raise errors.NotFound(f"There is no job '{job_id}'. `likedo jobs list` shows the newest.")
     return row

@@ -1,4 +1,4 @@
-"""Run one chat: ask the providers of its routes, settle, announce."""
+"""Run one chat: ask the providers of its routes, and settle."""
 
 import random
 from collections.abc import Callable
@@ -6,16 +6,14 @@ from typing import Any, TypeVar
 
 import gevent
 import orjson
-import redis
 import structlog
 from rq import Retry
 
 from billing import ledger
 from billing.ledger import Answer
-from config.catalog import Route
-from config.connections import connection
+from config.catalog import Route, catalog
 from config.settings import settings
-from jobs import channel, queues, rows
+from jobs import queues, rows
 from jobs.channel import Ended
 from jobs.rows import Claim
 from jobs.running import HandedBack, LeaseLost, work
@@ -34,10 +32,11 @@ log = structlog.get_logger()
 SETTLE_RETRY_SECONDS = (0.1, 0.2, 0.5, 1, 2)
 
 
-def run(job_id: str) -> Retry | None:
-    """Run a queued chat to its end. Nothing happens where it is not there to be claimed.
+def run(job_id: str) -> Ended | Retry | None:
+    """Run a queued chat to its end, and return what its waiters are to hear.
 
-    Returns RQ's `Retry` where the job was handed back and belongs in the queue again.
+    Returns RQ's `Retry` where the job was handed back and belongs in the queue again; None where
+    it was not there to be claimed, or is no longer ours.
     """
     claim = rows.claim(job_id, work.lease) if work.may_claim else None
     if claim is None:
@@ -46,21 +45,22 @@ def run(job_id: str) -> Retry | None:
         return _run(claim, call)
 
 
-def _run(claim: Claim, call: Call) -> Retry | None:
+def _run(claim: Claim, call: Call) -> Ended | Retry | None:
     try:
         answer = _ask(claim, call)
     except HandedBack:
         return Retry(max=1) if _surely(lambda: rows.hand_back(claim.job)) else None
     except LeaseLost:
         log.warning("job.lease_lost", job=claim.job.id, attempt=claim.job.attempt)
+        return None
+    except errors.JobCancelled as error:
+        return _cancel(claim, call, error)
     except errors.LikeDoError as error:
-        _fail(claim, error)
+        return _fail(claim, error)
     except Exception:  # One of the outermost doors: a bug must not leave a job unfinished.
         log.exception("job.broke", job=claim.job.id)
-        _fail(claim, errors.InternalError("Something went wrong on our side."))
-    else:
-        _settle(claim, answer)
-    return None
+        return _fail(claim, errors.InternalError("Something went wrong on our side."))
+    return _settle(claim, answer)
 
 
 def _ask(claim: Claim, call: Call) -> Answer:
@@ -73,7 +73,6 @@ def _ask(claim: Claim, call: Call) -> Answer:
 
 def _first_answer(request: ChatRequest, possible: list[Route], claim: Claim, call: Call) -> Answer:
     """Ask along the routes; one whose model the vendor has retired is skipped and reported."""
-    gone: errors.ModelGone | None = None
     for route in possible:
         try:
             completion = _complete(request, route, claim, call)
@@ -82,13 +81,19 @@ def _first_answer(request: ChatRequest, possible: list[Route], claim: Claim, cal
             gone = error
         else:
             return _answer(request, route, completion)
-    assert gone is not None
-    raise gone
+    if request.model in catalog.models:
+        raise gone
+    # Not an id of ours: the caller named a model that the vendor does not know.
+    raise errors.ModelNotFound(
+        f"The model '{request.model}' does not exist. GET /api/v1/ai/models lists the models.",
+        param="model",
+    )
 
 
 def _complete(request: ChatRequest, route: Route, claim: Claim, call: Call) -> dict[str, Any]:
     limit = min(claim.max_tokens, route.upstream.max_output_tokens or claim.max_tokens)
     key = random.choice(settings.keys_of(route.provider) or [""])
+    call.asked = True
     return get_one(route.provider).complete(request, route, limit, key, call)
 
 
@@ -122,27 +127,40 @@ def _says_nothing(completion: dict[str, Any]) -> bool:
     return not finished and not usage.get("completion_tokens")
 
 
-def _settle(claim: Claim, answer: Answer) -> None:
+def _settle(claim: Claim, answer: Answer) -> Ended | None:
     settled = _surely(lambda: ledger.settle(claim.job, answer))
     if settled is None:
         log.warning("job.not_ours", job=claim.job.id, attempt=claim.job.attempt)
-        return
-    _announce(
-        claim,
-        Ended(
-            Status.COMPLETED,
-            answer.provider,
-            settled.charged,
-            settled.available,
-            body=settled.body,
-        ),
+        return None
+    queues.forget_file(claim.job.id, claim.body_at)
+    return Ended(
+        Status.COMPLETED, answer.provider, settled.charged, settled.available, body=settled.body
     )
 
 
-def _fail(claim: Claim, error: errors.LikeDoError) -> None:
+def _fail(claim: Claim, error: errors.LikeDoError, status: Status = Status.FAILED) -> Ended | None:
     log.info("job.failed", job=claim.job.id, code=error.code, reason=error.message)
-    if _surely(lambda: ledger.fail(claim.job, error)):
-        _announce(claim, Ended(Status.FAILED, charged=0, error=error.as_record()))
+    if not _surely(lambda: ledger.fail(claim.job, error, status)):
+        return None
+    queues.forget_file(claim.job.id, claim.body_at)
+    return Ended(status, charged=0, error=error.as_record())
+
+
+def _cancel(claim: Claim, call: Call, error: errors.JobCancelled) -> Ended | None:
+    """End a cancelled job: free where no provider was asked, else for the prompt as counted."""
+    if not call.asked:
+        return _fail(claim, error, Status.CANCELLED)
+    body = queues.body(claim.job.id, claim.body_at)
+    request = ChatRequest(orjson.loads(body or b'{"messages": []}'))
+    prompt = tokens.count_prompt(request.messages, request.body.get("tools"))
+    used = Usage(prompt, 0, estimated=True)
+    settled = _surely(lambda: ledger.settle_cancelled(claim.job, used, error))
+    if settled is None:
+        return None
+    queues.forget_file(claim.job.id, claim.body_at)
+    return Ended(
+        Status.CANCELLED, None, settled.charged, settled.available, error=error.as_record()
+    )
 
 
 def _surely(write: Callable[[], T]) -> T:
@@ -157,15 +175,3 @@ def _surely(write: Callable[[], T]) -> T:
         except errors.Unavailable as error:
             log.warning("job.settle_waits", reason=error.message)
             gevent.sleep(next(tries, SETTLE_RETRY_SECONDS[-1]))
-
-
-def _announce(claim: Claim, ended: Ended) -> None:
-    """Ring the bell, and forget the body of what has ended."""
-    try:
-        with connection().pipeline(transaction=False) as pipeline:
-            pipeline.publish(channel.name(claim.job.id), ended.encode())
-            queues.forget_body(pipeline, claim.job.id, claim.body_at)
-            pipeline.execute()
-    except (redis.RedisError, errors.Unavailable) as error:
-        # It is settled; whoever waits looks at the row within seconds.
-        log.warning("job.bell_failed", job=claim.job.id, reason=str(error))

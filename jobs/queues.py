@@ -4,14 +4,20 @@ from functools import cache
 from typing import cast
 
 import redis
+import structlog
 from rq import Queue
 from rq.serializers import JSONSerializer
 
 import storage
+from billing import ledger
 from config.connections import connection
 from config.settings import settings
+from jobs import channel
+from jobs.channel import Ended
 from models import errors
-from models.job import BodyAt
+from models.job import BodyAt, Status
+
+log = structlog.get_logger()
 
 #: A larger body goes to storage; Redis is memory that everybody shares.
 REDIS_BODY_BYTES = 64 * 1024
@@ -96,9 +102,34 @@ def has_body(job_id: str, body_at: str) -> bool:
     return bool(connection().exists(_body_key(job_id)))
 
 
-def forget_body(pipeline: "redis.client.Pipeline", job_id: str, body_at: str) -> None:
-    """Forget the body of a job that has ended; what is in Redis goes with `pipeline`."""
-    if body_at == BodyAt.STORAGE:
+def announce(pipeline: "redis.client.Pipeline", job_id: str, ended: Ended) -> None:
+    """Ring the bell for a job that has ended, and forget its body in Redis, with `pipeline`."""
+    pipeline.publish(channel.name(job_id), ended.encode())
+    pipeline.delete(_body_key(job_id))
+
+
+def forget_file(job_id: str, body_at: str) -> None:
+    """Forget the body of a job that has ended, where it was too large for Redis."""
+    if body_at != BodyAt.STORAGE:
+        return
+    try:
         storage.backend().delete(_body_file(job_id))
-    else:
-        pipeline.delete(_body_key(job_id))
+    except errors.Unavailable as error:
+        # The job has ended all the same; a forgotten file harms nobody.
+        log.warning("body.not_deleted", job=job_id, reason=error.message)
+
+
+def end_waiting(job_id: str, body_at: str, status: Status, error: errors.LikeDoError) -> bool:
+    """End, free of charge, a job that no worker has, and tell who waits for it.
+
+    False where a worker has it, or it has ended. Raises `redis.RedisError` after it has ended,
+    where nobody could be told.
+    """
+    if not ledger.end_unclaimed(job_id, status, error):
+        return False
+    log.warning("job.ended_unclaimed", job=job_id, status=status.value, code=error.code)
+    forget_file(job_id, body_at)
+    with connection().pipeline(transaction=False) as pipeline:
+        announce(pipeline, job_id, Ended(status, charged=0, error=error.as_record()))
+        pipeline.execute()
+    return True

@@ -14,10 +14,8 @@ from rq.worker import BaseWorker
 from sqlalchemy import Connection, Row, delete, select, update
 from sqlmodel import col
 
-from billing import ledger
 from config.connections import connection
-from jobs import channel, leases, queues
-from jobs.channel import Ended
+from jobs import leases, queues
 from models import database, errors
 from models.database import now
 from models.job import Job, Result, Status
@@ -109,7 +107,7 @@ def find_lost_rows() -> None:
             log.warning("upkeep.queued_again", job=row.id, attempts=row.attempts)
             queues.enqueue_again(row.id, row.kind)
         else:
-            _end(row.id, row.body_at, Status.FAILED, errors.Unavailable(LOST))
+            queues.end_waiting(row.id, row.body_at, Status.FAILED, errors.Unavailable(LOST))
 
 
 def _long_queued(connection: Connection) -> list[Row[Any]]:
@@ -144,18 +142,7 @@ def cancel_left_jobs() -> None:
 
     for row in database.run(find):
         gone = errors.JobCancelled("The client left while the call was still queued.")
-        _end(row.id, row.body_at, Status.CANCELLED, gone)
-
-
-def _end(job_id: str, body_at: str, status: Status, error: errors.LikeDoError) -> None:
-    if not ledger.end_unclaimed(job_id, status, error):
-        return
-    log.warning("upkeep.ended", job=job_id, status=status, code=error.code)
-    with connection().pipeline(transaction=False) as pipeline:
-        ended = Ended(status, charged=0, error=error.as_record())
-        pipeline.publish(channel.name(job_id), ended.encode())
-        queues.forget_body(pipeline, job_id, body_at)
-        pipeline.execute()
+        queues.end_waiting(row.id, row.body_at, Status.CANCELLED, gone)
 
 
 def forget_old_results() -> None:

@@ -21,7 +21,8 @@ from rq.suspension import is_suspended
 from rq.worker import BaseWorker, WorkerStatus
 
 from config.settings import settings
-from jobs import leases, upkeep
+from jobs import leases, queues, upkeep
+from jobs.channel import Ended
 from jobs.running import HandedBack, LeaseLost, work
 from models import errors
 from models.worker import LEASE_SECONDS, RENEWAL_SECONDS
@@ -173,7 +174,7 @@ class GreenletWorker(BaseWorker):
         return execution
 
     def perform_job(self, job: Job, queue: Queue, execution: Execution) -> bool:
-        """Perform the job and clear RQ's records of it: what it did is in SQL."""
+        """Perform the job, tell who waits, and clear RQ's records of it: what it did is in SQL."""
         job.started_at = job.started_at or self.last_heartbeat
         try:
             outcome = job.perform()
@@ -183,6 +184,8 @@ class GreenletWorker(BaseWorker):
             self._finalize_failure(job, queue, execution, sys.exc_info())
             return False
         with self.connection.pipeline(transaction=False) as pipeline:
+            if isinstance(outcome, Ended):
+                queues.announce(pipeline, job.id, outcome)
             self.cleanup_execution(job, pipeline=pipeline, execution=execution)
             if isinstance(outcome, Retry):
                 pipeline.lpush(queue.key, job.id)

@@ -83,6 +83,8 @@ class Call:
     def __init__(self, timeout_seconds: float) -> None:
         #: On the monotonic clock, in seconds.
         self.deadline = time.monotonic() + timeout_seconds
+        #: Set by whoever asks a provider: what is cancelled after that is charged.
+        self.asked = False
         self._reason: LikeDoError | None = None
         self._aborted = threading.Event()
         self._lock = threading.Lock()

@@ -35,11 +35,17 @@ class Likedo:
         return done.stderr
 
 
-@pytest.fixture
-def bare_likedo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Likedo]:
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def bare_likedo(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Likedo]:
     """The command line in front of a database without tables."""
+    url = ""
+    if request.param == "postgresql":
+        made = request.getfixturevalue("postgres_server").database()
+        url = made.replace("postgresql://", "postgresql+psycopg://")
     monkeypatch.setattr(settings, "var_dir", tmp_path)
-    monkeypatch.setattr(settings, "database_url", "")
+    monkeypatch.setattr(settings, "database_url", url)
     engine = database.make_engine(settings.sql_url)
     monkeypatch.setattr(database, "engine", lambda: engine)
     yield Likedo()
@@ -51,7 +57,6 @@ def redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[fakeredis.FakeRedis]:
     with fakeredis.FakeRedis() as fake:
         for module, name in ((keys, "redis_connection"), (queues, "connection")):
             monkeypatch.setattr(module, name, lambda: fake)
-        monkeypatch.setattr("cli.jobs.connection", lambda: fake)
         yield fake
 
 

@@ -94,6 +94,7 @@ def test_a_plan_that_is_not_in_the_catalogue_is_refused_with_those_that_are(
         ("accounts", "suspend", "nobody"),
         ("accounts", "set-plan", "nobody", "pro"),
         ("accounts", "show", "no\0body"),
+        ("accounts", "show", "\udcff"),
         ("keys", "create", "--account", "nobody"),
         ("keys", "list", "--account", "nobody"),
         ("credits", "grant", "--account", "nobody", "5"),

@@ -1,10 +1,11 @@
 import pytest
+import redis
 from sqlalchemy import text
 
 from billing import ledger, pricing
 from billing.pricing import ChatTerms
 from config.catalog import catalog
-from jobs import channel, leases, rows
+from jobs import channel, leases, queues, rows
 from models import database, job
 from models.chat import Usage
 from models.job import BodyAt, Status
@@ -54,7 +55,7 @@ def test_a_finished_job_is_shown_with_its_result(likedo: Likedo) -> None:
 
 
 @pytest.mark.parametrize("command", ["show", "cancel"])
-@pytest.mark.parametrize("job_id", ["job_nobodys", "\0"])
+@pytest.mark.parametrize("job_id", ["job_nobodys", "\0", "\udcff"])
 def test_a_job_that_is_not_there_is_said_to_be_unknown(
     likedo: Likedo, command: str, job_id: str
 ) -> None:
@@ -75,6 +76,24 @@ def test_a_queued_job_is_cancelled_free_of_charge_and_its_waiter_told(
     assert likedo("credits", "show", "--account", "acme", "--json")["available"] == 1000
     ended = channel.Ended.decode(ear.hear())
     assert ended.status == Status.CANCELLED
+
+
+def test_a_queued_job_is_cancelled_where_redis_does_not_answer(
+    likedo: Likedo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with redis.Redis(port=1) as nobody:
+        monkeypatch.setattr(queues, "connection", lambda: nobody)
+        job_id = queue()
+
+        assert "cancelled, free of charge" in likedo("jobs", "cancel", job_id)
+
+    assert likedo("jobs", "show", job_id, "--json")["status"] == "cancelled"
+
+
+def test_what_is_logged_does_not_mix_with_what_was_asked_for(likedo: Likedo) -> None:
+    job_id = queue()
+
+    assert likedo("jobs", "cancel", job_id) == f"Job {job_id} is cancelled, free of charge.\n"
 
 
 def test_cancelling_a_job_twice_is_no_error(likedo: Likedo) -> None:

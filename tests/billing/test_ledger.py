@@ -1,0 +1,253 @@
+"""Hold, settle, release: whatever happens in whatever order, the books are right."""
+
+import time
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlmodel import col
+
+from access import accounts, keys
+from billing import ledger, pricing
+from billing.ledger import Answer, Claimed
+from billing.pricing import ChatTerms
+from config.catalog import ChatPrice
+from jobs import rows
+from models import credit, database, errors, job
+from models.account import Account
+from models.chat import Usage
+from models.credit import Entry
+from models.job import Job, Status
+
+PRICE = ChatPrice(Fraction(1), Fraction(3))
+
+pytestmark = pytest.mark.usefixtures("stored")
+
+
+def make_account(credits: int) -> int:
+    account_id = accounts.create(f"account-{time.monotonic_ns()}", "pro")
+    ledger.grant(account_id, credits, "a test")
+    return account_id
+
+
+def hold(account_id: int, most: int = 1000, least: int = 1000) -> tuple[str, ledger.Hold]:
+    """Hold for a chat with 10 prompt tokens and up to `most` output tokens."""
+    key_id, _ = keys.create(account_id)
+    row = {
+        "id": job.make_id(),
+        "account_id": account_id,
+        "key_id": key_id,
+        "kind": "chat",
+        "model": "gpt-4",
+        "fingerprint": "f" * 64,
+        "body_bytes": 100,
+        "body_at": "redis",
+        "attempts": 0,
+        "cancel_requested": False,
+        "created": time.time(),
+        "enqueued_at": time.time(),
+        "price": pricing.as_text(PRICE),
+    }
+    return str(row["id"]), ledger.hold(row, ChatTerms(PRICE, 10, 1, most, least))
+
+
+def claim(job_id: str) -> Claimed:
+    claimed = rows.claim(job_id, "a-worker")
+    assert claimed is not None
+    return claimed.job
+
+
+def answer(prompt: int = 10, completion: int = 5, free: bool = False) -> Answer:
+    return Answer({"id": "x", "choices": []}, Usage(prompt, completion), "openai", "gpt-4.1", free)
+
+
+def standing(account_id: int) -> tuple[int, int]:
+    found = ledger.standing(account_id)
+    return found.balance, found.held
+
+
+def entries(account_id: int) -> list[Any]:
+    def work(connection: Any) -> list[Any]:
+        query = select(Entry.__table__).where(col(Entry.account_id) == account_id)  # type: ignore[attr-defined]  # SQLModel's table
+        return list(connection.execute(query.order_by(col(Entry.id))))
+
+    return database.run(work)
+
+
+def test_a_hold_takes_the_most_that_a_call_can_cost() -> None:
+    account = make_account(100)
+
+    _, held = hold(account, most=1000)
+
+    assert held == ledger.Hold(4, 1000)
+    assert standing(account) == (100, 4)
+
+
+def test_a_hold_buys_less_output_where_the_balance_is_small() -> None:
+    account = make_account(2)
+
+    _, held = hold(account, most=8192, least=256)
+
+    assert held == ledger.Hold(2, 663)
+    assert standing(account) == (2, 2)
+
+
+def test_a_hold_that_is_not_affordable_writes_nothing() -> None:
+    account = make_account(3)
+
+    with pytest.raises(errors.InsufficientCredits):
+        hold(account, most=1000)
+
+    assert standing(account) == (3, 0)
+
+
+def test_a_hold_that_waits_for_other_calls_is_told_so() -> None:
+    account = make_account(4)
+    hold(account)
+
+    with pytest.raises(errors.CreditsHeld):
+        hold(account)
+
+    assert standing(account) == (4, 4)
+
+
+def test_settling_charges_the_real_cost_and_gives_the_rest_back() -> None:
+    account = make_account(100)
+    job_id, _ = hold(account)
+
+    settled = ledger.settle(claim(job_id), answer(10, 500))
+
+    assert settled is not None
+    assert (settled.charged, settled.available) == (2, 98)
+    assert settled.body.endswith(b'"credits_consumed":2}')
+    assert rows.result(job_id) == settled.body
+    assert standing(account) == (98, 0)
+
+
+def test_settling_twice_changes_nothing() -> None:
+    account = make_account(100)
+    job_id, _ = hold(account)
+    claimed = claim(job_id)
+
+    first, second = ledger.settle(claimed, answer()), ledger.settle(claimed, answer())
+
+    assert first is not None and second is None
+    assert standing(account) == (99, 0)
+    assert [entry.kind for entry in entries(account)] == ["grant", "charge"]
+
+
+def test_an_attempt_that_lost_the_job_cannot_settle_it() -> None:
+    account = make_account(100)
+    job_id, _ = hold(account)
+    lost = claim(job_id)
+    assert rows.hand_back(lost)
+    found = claim(job_id)
+
+    assert ledger.settle(lost, answer()) is None
+    assert not ledger.fail(lost, errors.ProviderFailed("late"))
+    assert ledger.settle(found, answer()) is not None
+    assert standing(account) == (99, 0)
+
+
+def test_a_failed_job_gives_the_hold_back() -> None:
+    account = make_account(100)
+    job_id, _ = hold(account)
+
+    assert ledger.fail(claim(job_id), errors.ProviderFailed("It broke."))
+
+    assert standing(account) == (100, 0)
+    row = rows.find(job_id)
+    assert row is not None and (row.status, row.charged) == (Status.FAILED, 0)
+
+
+def test_a_queued_job_ends_free_and_is_then_not_there_to_claim() -> None:
+    account = make_account(100)
+    job_id, _ = hold(account)
+
+    assert ledger.end_unclaimed(job_id, Status.CANCELLED, errors.JobCancelled("So it was asked."))
+
+    assert standing(account) == (100, 0)
+    assert rows.claim(job_id, "a-worker") is None
+    assert not ledger.end_unclaimed(job_id, Status.FAILED, errors.Unavailable("again"))
+    assert standing(account) == (100, 0)
+
+
+def test_a_running_job_that_is_cancelled_pays_for_its_prompt() -> None:
+    account = make_account(100)
+    job_id, _ = hold(account)
+
+    gone = errors.JobCancelled("So it was asked.")
+    settled = ledger.settle_cancelled(claim(job_id), Usage(2500, 0, estimated=True), gone)
+
+    assert settled is not None and settled.charged == 3
+    assert standing(account) == (97, 0)
+
+
+def test_a_cost_beyond_the_balance_is_written_off() -> None:
+    account = make_account(10)
+    first, _ = hold(account)
+    hold(account)
+
+    settled = ledger.settle(claim(first), answer(20_000, 0))
+
+    # The other call's hold of 4 stays untouched.
+    assert settled is not None and settled.charged == 6
+    assert standing(account) == (4, 4)
+    assert [(entry.kind, entry.credits) for entry in entries(account)] == [
+        ("grant", 10),
+        ("write_off", 14),
+        ("charge", -20),
+    ]
+
+
+def test_a_free_answer_makes_no_entry() -> None:
+    account = make_account(10)
+    job_id, _ = hold(account)
+
+    settled = ledger.settle(claim(job_id), answer(free=True))
+
+    assert settled is not None and settled.charged == 0
+    assert [entry.kind for entry in entries(account)] == ["grant"]
+
+
+def test_each_entry_follows_the_one_before_it() -> None:
+    account = make_account(10)
+    for _ in range(3):
+        job_id, _ = hold(account)
+        ledger.settle(claim(job_id), answer())
+
+    previous, balance = credit.NO_ENTRY, 0
+    for entry in entries(account):
+        balance += entry.credits
+        assert (entry.previous_hash, entry.balance_after) == (previous, balance)
+        previous = credit.chain(
+            previous, account, entry.job_id, entry.kind, entry.credits, balance, entry.reason
+        )
+        assert entry.hash == previous
+    head = select(col(Account.chain)).where(col(Account.id) == account)
+    assert database.run(lambda connection: connection.execute(head).scalar_one()) == previous
+
+
+def test_a_grant_cannot_take_what_running_calls_hold() -> None:
+    account = make_account(10)
+    hold(account)
+
+    with pytest.raises(errors.InsufficientCredits):
+        ledger.grant(account, -7)
+
+    assert ledger.grant(account, -6) == 4
+    assert standing(account) == (4, 4)
+
+
+def test_the_held_credits_are_the_sum_of_the_unfinished_jobs() -> None:
+    account = make_account(100)
+    ids = [hold(account)[0] for _ in range(5)]
+    ledger.settle(claim(ids[0]), answer())
+    ledger.fail(claim(ids[1]), errors.ProviderFailed("It broke."))
+    claim(ids[2])
+
+    unfinished = select(col(Job.held)).where(col(Job.status).in_(["queued", "in_progress"]))
+    held = database.run(lambda connection: list(connection.execute(unfinished).scalars()))
+
+    assert sum(held) == standing(account)[1] == 12
