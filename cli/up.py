@@ -24,8 +24,7 @@ from models import database
 #: Where `app.py` and `worker.py` are, whatever the working folder.
 ROOT = Path(__file__).resolve().parents[1]
 
-#: What tells `up` to stop; the last is a terminal that was closed.
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 #: If it takes longer than this to be ready, what is missing is said.
 PATIENCE_SECONDS = 20
@@ -89,8 +88,11 @@ def _find_redis() -> Child | None:
 
 @contextmanager
 def _stopped_by_signals(crew: Crew) -> Iterator[None]:
-    """Have a signal ask for an orderly stop, which a second one does not cut short."""
-    before = {number: signal.signal(number, crew.request_stop) for number in STOP_SIGNALS}
+    """Have a signal, or a closed terminal, ask for an orderly stop; a second cuts nothing short."""
+    # Under nohup the end of the terminal is ignored, and stays so.
+    closable = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+    numbers = (*STOP_SIGNALS, signal.SIGHUP) if closable else STOP_SIGNALS
+    before = {number: signal.signal(number, crew.request_stop) for number in numbers}
     try:
         yield
     finally:

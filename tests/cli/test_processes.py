@@ -1,6 +1,7 @@
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
@@ -31,10 +32,11 @@ class Heard(Log):
 
 
 @pytest.fixture
-def crew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Crew:
+def crew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
     monkeypatch.setattr(processes, "BACKOFF_SECONDS", 0.001)
     lock = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
-    return Crew(Heard(), lock)
+    yield Crew(Heard(), lock)
+    os.close(lock)
 
 
 def child(name: str, code: str) -> Child:
