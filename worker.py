@@ -5,7 +5,7 @@ from gevent import monkey
 
 monkey.patch_all()
 
-from config import connections, limits
+from config import connections, limits, start
 from config.settings import settings
 from jobs import chat  # noqa: F401  # RQ finds its functions by name; they are loaded up front
 from jobs.worker_class import GreenletWorker
@@ -14,6 +14,7 @@ from ops import logs
 
 def main() -> None:
     """Work until told to stop."""
+    start.check()
     logs.configure()
     limits.raise_open_files()
     GreenletWorker(["chat"], settings.worker_concurrency, connections.connection()).work()

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import redis
 from cachetools import TTLCache
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlmodel import col
 
 from config.connections import connection as redis_connection
@@ -31,15 +31,25 @@ class Caller:
 
 
 _cache: TTLCache[str, Caller] = TTLCache(maxsize=20_000, ttl=CACHE_SECONDS)
+#: How often this process was told that something changed.
+_changes = 0
 
 
 def identify(key: str) -> Caller:
     """Return who `key` speaks for; raise `InvalidKey` where it speaks for nobody (any more)."""
     hashed = account.hash_key(key)
-    caller = _cache.get(hashed) or _look_up(hashed)
+    caller = _cache.get(hashed) or _remember(hashed)
     if caller.expires_at is not None and caller.expires_at <= time.time():
         raise errors.InvalidKey("Incorrect API key provided: it has expired.")
-    _cache[hashed] = caller
+    return caller
+
+
+def _remember(hashed: str) -> Caller:
+    """Look a key up, and keep what was found unless something changed meanwhile."""
+    changes = _changes
+    caller = _look_up(hashed)
+    if changes == _changes:
+        _cache[hashed] = caller
     return caller
 
 
@@ -96,7 +106,8 @@ def revoke(key_id: int) -> None:
         return connection.execute(
             update(Key)
             .where(col(Key.id) == key_id)
-            .values(revoked_at=time.time())
+            # The first revocation stays: it is when the key ended.
+            .values(revoked_at=func.coalesce(col(Key.revoked_at), time.time()))
             .returning(col(Key.account_id))
         ).scalar_one_or_none()
 
@@ -117,6 +128,8 @@ def announce(account_id: int) -> None:
 
 def forget(message: bytes) -> None:
     """Drop what this process knows of the account that `message`, as announced, names."""
+    global _changes
+    _changes += 1
     account_id = orjson.loads(message)["account"]
     for hashed in [h for h, caller in _cache.items() if caller.account_id == account_id]:
         _cache.pop(hashed, None)

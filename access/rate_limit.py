@@ -1,21 +1,49 @@
-"""Requests per hour: never more than the plan's limit in any 60 minutes, for a whole account."""
+"""Requests per hour: never more than the plan's limit in any 60 minutes, for a whole account.
+
+The window slides: what is kept is the time of each request that was let in. The clock is Redis's
+own, the one that all machines share, and a request is looked at and counted in one round trip.
+"""
 
 import math
-import time
 from dataclasses import dataclass
 from functools import cache
 
 import redis
-from limits.storage import RedisStorage
+from redis.commands.core import Script
 
 from config.catalog import Plan
-from config.connections import pool
-from config.settings import settings
+from config.connections import connection
 from models import errors
 
 WINDOW_SECONDS = 3600
-#: Added to what is waited for, since the window's clock counts in fractions of a second.
-MARGIN_SECONDS = 0.01
+
+#: KEYS: the account's window. ARGV: the limit, the window in seconds, 1 to count a request.
+#: Returns whether it was let in, how many are in the window, and the microseconds until the one
+#: leaves it that makes room for another (0 where there is room).
+_SLIDE = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local limit, window, counted = tonumber(ARGV[1]), ARGV[2] * 1000000, ARGV[3] == '1'
+
+local oldest = tonumber(redis.call('LINDEX', KEYS[1], -1))
+while oldest and oldest <= now - window do
+    redis.call('RPOP', KEYS[1])
+    oldest = tonumber(redis.call('LINDEX', KEYS[1], -1))
+end
+
+local used = redis.call('LLEN', KEYS[1])
+local accepted = used < limit
+if counted and accepted then
+    redis.call('LPUSH', KEYS[1], string.format('%.0f', now))
+    redis.call('EXPIRE', KEYS[1], ARGV[2])
+    used = used + 1
+    oldest = oldest or now
+end
+
+local leaves = tonumber(redis.call('LINDEX', KEYS[1], limit - 1)) or oldest
+local wait = leaves and string.format('%.0f', leaves + window - now) or '0'
+return {accepted and 1 or 0, used, wait}
+"""
 
 
 @dataclass(frozen=True)
@@ -24,13 +52,13 @@ class Window:
 
     limit: int
     remaining: int
-    #: Seconds until the oldest request in the window leaves it.
+    #: Seconds until the oldest request that stands in the way leaves the window.
     reset_seconds: float
 
 
 @cache
-def _storage() -> RedisStorage:
-    return RedisStorage(settings.redis_url, connection_pool=pool())
+def _script() -> Script:
+    return connection().register_script(_SLIDE)
 
 
 def count(account_id: int, plan: Plan) -> Window:
@@ -38,13 +66,9 @@ def count(account_id: int, plan: Plan) -> Window:
 
     Raises `Unavailable` where Redis does not answer: nobody is let in uncounted.
     """
-    with _asking_redis():
-        accepted = _storage().acquire_entry(
-            _key(account_id), plan.requests_per_hour, WINDOW_SECONDS
-        )
-    window = look(account_id, plan)
+    accepted, window = _slide(account_id, plan, counted=True)
     if not accepted:
-        wait = max(1, math.ceil(window.reset_seconds + MARGIN_SECONDS))
+        wait = math.floor(window.reset_seconds) + 1
         raise errors.RateLimitExceeded(
             f"Rate limit reached: {plan.requests_per_hour} requests per hour on the "
             f"{plan.name} plan. Try again in {wait} seconds.",
@@ -55,27 +79,15 @@ def count(account_id: int, plan: Plan) -> Window:
 
 def look(account_id: int, plan: Plan) -> Window:
     """Return how the account stands, without counting."""
-    with _asking_redis():
-        start, used = _storage().get_moving_window(
-            _key(account_id), plan.requests_per_hour, WINDOW_SECONDS
+    return _slide(account_id, plan, counted=False)[1]
+
+
+def _slide(account_id: int, plan: Plan, counted: bool) -> tuple[bool, Window]:
+    limit = plan.requests_per_hour
+    try:
+        accepted, used, wait = _script()(
+            keys=[f"likedo:window:{account_id}"], args=[limit, WINDOW_SECONDS, int(counted)]
         )
-    reset = start + WINDOW_SECONDS - time.time() if used else 0.0
-    remaining = max(0, plan.requests_per_hour - used)
-    return Window(plan.requests_per_hour, remaining, max(0.0, reset))
-
-
-def _key(account_id: int) -> str:
-    return f"account:{account_id}"
-
-
-class _asking_redis:  # noqa: N801  # it reads as the context manager it is
-    """Says `Unavailable` for whatever Redis fails with."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, redis.RedisError):
-            raise errors.Unavailable(
-                "The request could not be counted just now. Try again."
-            ) from error
+    except redis.RedisError as error:
+        raise errors.Unavailable("The request could not be counted just now. Try again.") from error
+    return bool(accepted), Window(limit, max(0, limit - used), int(wait) / 1_000_000)

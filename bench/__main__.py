@@ -6,11 +6,15 @@ upstream is a server that answers after a fixed delay; `direct` is the same call
 
 import argparse
 import json
+import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import redis
 from rq import Queue, SimpleWorker
@@ -57,11 +61,11 @@ def measure(url: str, key: str, asked: argparse.Namespace, pids: dict[str, int])
     return Run(told["seconds"], told["latencies"], used)
 
 
-def _load(url: str, key: str, callers: int, calls: int) -> dict[str, object]:
+def _load(url: str, key: str, callers: int, calls: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "bench.load", url, key]
     command += ["--callers", str(callers), "--calls", str(calls)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+    return dict(json.loads(done.stdout))
 
 
 def floor(upstream: Upstream, made: Stack) -> tuple[str, Process]:
@@ -113,16 +117,12 @@ def main() -> None:
             _report(asked, upstream, made)
 
 
-def _unlimited_catalog() -> str:
-    """Return a catalogue whose hour has room for the benchmark."""
-    import re
-    import tempfile
-
+def _unlimited_catalog() -> Path:
+    """Write a catalogue whose hour has room for the benchmark, and return where."""
     text = (ROOT / "config" / "catalog.toml").read_text()
-    path = tempfile.NamedTemporaryFile("w", suffix=".toml", delete=False)  # noqa: SIM115  # read by others
-    with path:
-        path.write(re.sub(r"requests_per_hour = \d+", "requests_per_hour = 1000000", text))
-    return path.name
+    path = Path(tempfile.mkdtemp(prefix="likedo-bench-")) / "catalog.toml"
+    path.write_text(re.sub(r"requests_per_hour = \d+", "requests_per_hour = 1000000", text))
+    return path
 
 
 def _report(asked: argparse.Namespace, upstream: Upstream, made: Stack) -> None:
@@ -158,7 +158,9 @@ def _print(
     for name, value in ours.cpu.items():
         print(f"  {name:<24}{value:8.2f}")
     print(f"  {'all of it':<24}{ours.total_cpu:8.2f}")
-    print(f"  {'the floor':<24}{least.total_cpu:8.2f}   ratio {ours.total_cpu / least.total_cpu:.2f}")
+    print(
+        f"  {'the floor':<24}{least.total_cpu:8.2f}   ratio {ours.total_cpu / least.total_cpu:.2f}"
+    )
     rq = sum(noop.values())
     parts = ", ".join(f"{name} {value:.2f}" for name, value in noop.items())
     print(f"  {'RQ SimpleWorker, no-op':<24}{rq:8.2f}   ratio {ours.total_cpu / rq:.2f} ({parts})")
@@ -167,7 +169,10 @@ def _print(
         added = [run.at(share) - direct.at(share) for share in (0.5, 0.95)]
         print(f"  {name:<28}{added[0]:8.1f} {added[1]:8.1f}")
     memory = {"web": made.webs[0].pid, "worker": made.workers[0].pid}
-    print("Memory, MiB: " + ", ".join(f"{n} {processes.resident_mib(p):.0f}" for n, p in memory.items()))
+    print(
+        "Memory, MiB: "
+        + ", ".join(f"{n} {processes.resident_mib(p):.0f}" for n, p in memory.items())
+    )
 
 
 if __name__ == "__main__":

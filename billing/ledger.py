@@ -328,7 +328,9 @@ def grant(account_id: int, credits: int, reason: str = "") -> int:
 
     balance = database.run(work)
     if balance is None:
-        raise errors.InsufficientCredits("The balance cannot fall below what running calls hold.")
+        raise errors.InsufficientCredits(
+            "The balance cannot fall below zero, or below what running calls hold."
+        )
     return balance
 
 

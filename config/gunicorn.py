@@ -7,7 +7,7 @@ monkey.patch_all()
 
 from typing import Any
 
-from config import limits
+from config import limits, start
 from config.settings import settings
 
 bind = f"0.0.0.0:{settings.port}"
@@ -25,6 +25,11 @@ accesslog = None
 errorlog = "-"
 loglevel = "warning"
 control_socket_disable = True
+
+
+def on_starting(_server: Any) -> None:
+    """Refuse, once and clearly, where this machine's disk may not hold what it would."""
+    start.check()
 
 
 def post_fork(_server: Any, _worker: Any) -> None:

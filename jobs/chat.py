@@ -64,7 +64,7 @@ def _run(claim: Claim, call: Call) -> Ended | Retry | None:
 
 
 def _ask(claim: Claim, call: Call) -> Answer:
-    body = queues.body(claim.job.id, claim.body_at)
+    body = work.bodies.get(claim.job.id) or queues.body(claim.job.id, claim.body_at)
     if body is None:
         raise errors.Unavailable("The request was lost before it could be answered. Try again.")
     request = ChatRequest(orjson.loads(body))

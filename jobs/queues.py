@@ -79,6 +79,7 @@ def _push(
         job_id=job_id,
         timeout=int(settings.job_timeout_seconds) + RQ_GRACE_SECONDS,
         result_ttl=0,
+        description=job_id,
         at_front=at_front,
     )
     # Of RQ's ways to enqueue, the one that adds to a pipeline that others have begun.
@@ -94,6 +95,11 @@ def body(job_id: str, body_at: str) -> bytes | None:
     except redis.RedisError as error:
         raise errors.Unavailable("The queue does not answer just now. Try again.") from error
     return found
+
+
+def fetch_body(pipeline: "redis.client.Pipeline", job_id: str) -> None:
+    """Ask, with `pipeline`, for a job's body where that is in Redis."""
+    pipeline.get(_body_key(job_id))
 
 
 def has_body(job_id: str, body_at: str) -> bool:

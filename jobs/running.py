@@ -25,6 +25,8 @@ class Work:
         #: False while no job may be begun: before the lease is there, and once it is lost.
         self.may_claim = False
         self.calls: dict[str, Call] = {}
+        #: Request bodies that came along when their jobs were taken off the queue.
+        self.bodies: dict[str, bytes | None] = {}
 
     @contextmanager
     def calling(self, job_id: str) -> Iterator[Call]:

@@ -14,10 +14,11 @@ import structlog
 from gevent.lock import BoundedSemaphore
 from gevent.pool import Group
 from rq import Queue, Retry
-from rq.exceptions import DequeueTimeout
+from rq.exceptions import DequeueTimeout, NoSuchJobError
 from rq.executions import Execution
 from rq.job import Job
 from rq.suspension import is_suspended
+from rq.utils import as_text
 from rq.worker import BaseWorker, WorkerStatus
 
 from config.settings import settings
@@ -115,23 +116,20 @@ class GreenletWorker(BaseWorker):
             if taken is None:
                 self.slots.release()
         if taken is not None:
-            self.jobs.start(gevent.Greenlet(self._run, *taken))
+            self.jobs.start(gevent.Greenlet(self._run, taken, self.queues[0]))
 
-    def _dequeue(self) -> tuple[Job, Queue] | None:
+    def _dequeue(self) -> str | None:
+        """Move the next job's id to the list of those that are being taken, and return it."""
         if not work.may_claim:
             gevent.sleep(0.05)
             return None
+        queue = self.queues[0]
         try:
-            return self.queue_class.dequeue_any(
-                self.queues,
-                self.dequeue_timeout,
-                connection=self.connection,
-                job_class=self.job_class,
-                serializer=self.serializer,
-            )
+            _, job_id = self.queue_class.lmove(self.connection, queue.key, self.dequeue_timeout)
         except DequeueTimeout:
             self._rest_while_suspended()
             return None
+        return as_text(job_id)
 
     def _rest_while_suspended(self) -> None:
         """`rq suspend` is looked for when there is nothing to do, and then obeyed."""
@@ -142,40 +140,49 @@ class GreenletWorker(BaseWorker):
         log.warning("worker.redis_lost", reason=str(error))
         gevent.sleep(RECONNECT_SECONDS)
 
-    def _run(self, job: Job, queue: Queue) -> None:
+    def _run(self, job_id: str, queue: Queue) -> None:
         try:
-            self.execute_job(job, queue)
+            if started := self._start(job_id, queue):
+                self.perform_job(started.job, queue, started)
         except redis.RedisError as error:
             # What the job did is in SQL; RQ's own records of it are upkeep's to tidy.
-            log.warning("worker.redis_lost", job=job.id, reason=str(error))
+            log.warning("worker.redis_lost", job=job_id, reason=str(error))
         except Exception:  # A greenlet's outermost door.
-            log.exception("worker.job_broke", job=job.id)
+            log.exception("worker.job_broke", job=job_id)
         finally:
+            work.bodies.pop(job_id, None)
             self.slots.release()
 
-    def execute_job(self, job: Job, queue: Queue) -> None:
-        """Run one job in this greenlet, with RQ's records of it before and after."""
-        execution = self._start(job, queue)
-        try:
-            self.perform_job(job, queue, execution)
-        finally:
-            self.executions.pop(execution.id, None)
-
-    def _start(self, job: Job, queue: Queue) -> Execution:
-        """Write what RQ shows of a running job, all in one round trip."""
+    def _start(self, job_id: str, queue: Queue) -> Execution | None:
+        """Fetch a job and its body, and write what RQ shows of a running job: one round trip."""
+        job = self.job_class(job_id, connection=self.connection, serializer=self.serializer)
+        job.origin = queue.name
         with self.connection.pipeline(transaction=False) as pipeline:
+            pipeline.hgetall(job.key)
+            queues.fetch_body(pipeline, job_id)
             execution = Execution.create(
                 job, self.get_heartbeat_ttl(job), pipeline=pipeline, worker_name=self.name
             )
             job.prepare_for_execution(self.name, pipeline=pipeline)
-            pipeline.lrem(queue.intermediate_queue_key, 1, job.id)
-            pipeline.execute()
+            pipeline.lrem(queue.intermediate_queue_key, 1, job_id)
+            stored, body, *_ = pipeline.execute()
+        try:
+            job.restore(stored)
+        except NoSuchJobError:
+            # Redis was emptied since the id was taken. Upkeep finds the row that says `queued`.
+            self.connection.delete(job.key)
+            return None
+        work.bodies[job_id] = body
         self.executions[execution.id] = execution
         return execution
 
+    def request_stop_execution(self, execution_id: str) -> None:
+        """Obey `rq`'s command to stop a job: it is cancelled, as by its owner."""
+        if execution := self.executions.get(execution_id):
+            work.abort(execution.job_id, errors.JobCancelled("The operator stopped the job."))
+
     def perform_job(self, job: Job, queue: Queue, execution: Execution) -> bool:
         """Perform the job, tell who waits, and clear RQ's records of it: what it did is in SQL."""
-        job.started_at = job.started_at or self.last_heartbeat
         try:
             outcome = job.perform()
         except redis.RedisError:

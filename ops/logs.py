@@ -32,3 +32,5 @@ def configure() -> None:
         level=max(level, logging.WARNING),
         format="%(levelname)s %(name)s %(message)s",
     )
+    # RQ sets a level of its own, and tells of every pass over its registries.
+    logging.getLogger("rq.worker").setLevel(max(level, logging.WARNING))

@@ -171,12 +171,17 @@ class Stack:
         port = free_port()
         gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:config.gunicorn"]
         process = Process(
-            "web", [*gunicorn, "app:create_app()"], self._code_env(port=port, **settings), self.folder
+            "web",
+            [*gunicorn, "app:create_app()"],
+            self._code_env(port=port, **settings),
+            self.folder,
         )
         self.webs.append(process)
         self.ports.append(port)
         address = f"http://127.0.0.1:{port}"
-        wait_until(lambda: fetch(f"{address}/healthz")[0] == 200, "the web process answers", process)
+        wait_until(
+            lambda: fetch(f"{address}/healthz")[0] == 200, "the web process answers", process
+        )
         return address
 
     def worker(self, **settings: Any) -> Process:

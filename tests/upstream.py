@@ -43,7 +43,7 @@ from urllib.parse import parse_qs
 import gevent
 from gevent.event import Event
 from gevent.server import StreamServer
-from gevent.socket import wait_read
+from gevent.socket import wait_read  # type: ignore[attr-defined]  # it is there
 
 ROOT = Path(__file__).parents[1]
 WAIT_SECONDS = 10.0
@@ -143,7 +143,7 @@ class Upstream:
 def as_step(response: dict[str, Any]) -> Step:
     """Return the step that answers as the recorded `response` does."""
     kept = {k: v for k, v in response["headers"].items() if k.lower() not in HOP_BY_HOP}
-    body = {name: response[name] for name in ("body", "body_base64") if name in response}
+    body: Step = {name: response[name] for name in ("body", "body_base64") if name in response}
     return {"status": response["status"], "headers": kept, **body}
 
 
@@ -176,9 +176,9 @@ class _Answer:
     def _body(self) -> bytes:
         step = self.step
         if "body_base64" in step:
-            return base64.b64decode(step["body_base64"])
+            return base64.b64decode(str(step["body_base64"]))
         if "size" in step:
-            return b"x" * step["size"]
+            return b"x" * int(step["size"])
         if "body" in step:
             return str(step["body"]).encode()
         return json.dumps(step.get("json", COMPLETION)).encode()

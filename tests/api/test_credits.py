@@ -69,7 +69,11 @@ def test_what_even_the_balance_does_not_cover_is_written_off_by_name(
 
     status, headers, body = fetch(f"{server.api}/chat/completions", HELLO, key=poor.key)
 
-    assert (status, headers["x-credits-consumed"], headers["x-credits-remaining"]) == (200, "3", "0")
+    assert (status, headers["x-credits-consumed"], headers["x-credits-remaining"]) == (
+        200,
+        "3",
+        "0",
+    )
     assert json.loads(body)["credits_consumed"] == 3
     assert poor.standing() == (0, 0)
     assert poor.entries() == [("grant", 3), ("write_off", 5), ("charge", -8)]
@@ -98,9 +102,9 @@ def test_usage_that_the_provider_does_not_report_is_counted_here(
     status, headers, body = fetch(f"{server.api}/chat/completions", HELLO, key=account.key)
 
     assert (status, headers["x-credits-consumed"]) == (200, "1")
-    usage = json.loads(server.stack.query(
-        "SELECT usage FROM jobs WHERE id = :id", id=headers["x-job-id"]
-    )[0][0])
+    usage = json.loads(
+        server.stack.query("SELECT usage FROM jobs WHERE id = :id", id=headers["x-job-id"])[0][0]
+    )
     assert usage["estimated"] is True
     assert usage["prompt_tokens"] > 0 and usage["completion_tokens"] > 0
 

@@ -19,7 +19,11 @@ def test_a_free_account_gets_200_requests_and_not_one_more(server: Server) -> No
     # Refused for their parameters, they count; refused by the limit, they do not.
     assert statuses == [400] * 200 + [429] * 10
     error = json.loads(body)["error"]
-    assert (status, error["type"], error["code"]) == (429, "rate_limit_error", "rate_limit_exceeded")
+    assert (status, error["type"], error["code"]) == (
+        429,
+        "rate_limit_error",
+        "rate_limit_exceeded",
+    )
     assert 3500 < int(headers["retry-after"]) <= 3600
     assert headers["x-should-retry"] == "true"
     assert headers["x-ratelimit-limit-requests"] == "200"

@@ -103,7 +103,9 @@ def test_a_call_goes_on_without_its_client_and_is_kept_and_charged(
 
 
 def _left(server: Server, job_id: str) -> bool:
-    return server.stack.query("SELECT left_at FROM jobs WHERE id = :id", id=job_id)[0][0] is not None
+    return (
+        server.stack.query("SELECT left_at FROM jobs WHERE id = :id", id=job_id)[0][0] is not None
+    )
 
 
 def test_a_call_whose_client_has_already_gone_is_dropped_before_anything_is_held(

@@ -17,8 +17,8 @@ import redis
 from access import keys
 from cli import local_account, welcome
 from cli.local_account import CREDITS
+from config import start
 from config.settings import settings
-from ops import start
 from tests.cli.conftest import Likedo
 from tests.stack import ROOT, Process, clean_environment, fetch, free_port, wait_until
 

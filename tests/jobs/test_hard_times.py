@@ -1,5 +1,6 @@
-"""Workers that die, servers that stop, a Redis that forgets: nobody waits for ever or pays twice."""
+"""Workers that die, servers that stop, a Redis that forgets: nobody waits or pays for it."""
 
+import http.client
 import json
 from collections import Counter
 
@@ -107,8 +108,6 @@ def test_a_worker_told_to_stop_hands_back_what_takes_too_long(
 def test_a_web_process_told_to_stop_answers_who_waits_and_closes_who_does_not(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
-    import http.client
-
     upstream.script(default={"delay": 3})
     web = fresh_stack.web()
     fresh_stack.worker()
