@@ -73,6 +73,8 @@ def _hung_up(job_id: str) -> Response:
 
 
 def _completed(job_id: str, ended: Ended, client: Client) -> Response:
+    if ended.body is None:
+        raise errors.InternalError(f"The answer of job {job_id} is no longer kept.")
     response = Response(ended.body, content_type="application/json", headers=_facts(job_id, ended))
     # Closed by the server once the last byte is with the socket.
     response.call_on_close(lambda: _hand_over(job_id, client))
@@ -130,11 +132,13 @@ def _go_on(waiter: Waiter, client: Client) -> Response:
     announced = _announced_timeout()
     pause = min(KEEP_ALIVE_SECONDS, announced * PATIENCE) if announced else KEEP_ALIVE_SECONDS
     headers = dict(g.job_headers) | {"x-job-id": waiter.job_id, "x-accel-buffering": "no"}
-    return Response(
+    response = Response(
         _newlines_then_answer(waiter, client, pause),
         content_type="application/json",
         headers=headers,
     )
+    response.call_on_close(lambda: _part(waiter, client))
+    return response
 
 
 def _newlines_then_answer(waiter: Waiter, client: Client, pause: float) -> Iterator[bytes]:
@@ -155,5 +159,3 @@ def _newlines_then_answer(waiter: Waiter, client: Client, pause: float) -> Itera
     except GeneratorExit:
         rows.mark_left(waiter.job_id)
         raise
-    finally:
-        _part(waiter, client)

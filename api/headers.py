@@ -2,11 +2,15 @@
 
 import uuid
 
+import structlog
 from flask import Flask, Response, g, request
 
 from access.rate_limit import Window
 from config.settings import settings
 
+log = structlog.get_logger()
+
+#: What pages of other origins may read.
 OURS = (
     "x-request-id, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
     "x-ratelimit-reset-requests, x-job-id, x-provider, x-upstream-model, x-attempts, "
@@ -25,11 +29,13 @@ def _name() -> None:
 
 
 def _add(response: Response) -> Response:
-    response.headers["x-request-id"] = g.get("request_id") or f"req_{uuid.uuid4().hex}"
+    response.headers["x-request-id"] = g.request_id
     if window := g.get("window"):
         _add_rate_limit(response, window)
     if request.path.startswith(("/api/", "/v1/")):
         _add_cors(response)
+    # The path alone: the query may hold a key.
+    log.debug("request", method=request.method, path=request.path, status=response.status_code)
     return response
 
 

@@ -1,5 +1,6 @@
 """The one place that opens connections to Redis."""
 
+import socket
 from functools import cache
 
 import redis
@@ -16,11 +17,33 @@ POOL_SIZE = 100
 POOL_WAIT_SECONDS = 10
 
 
+class _Peeking(redis.Connection):
+    """A connection that learns with one system call whether the server has closed it meanwhile.
+
+    redis-py asks that each time it takes one from the pool, and under gevent the `poll` it asks
+    with is a detour through the hub: measured at a twentieth of a call's whole CPU time.
+    """
+
+    def can_read(self, timeout: float = 0) -> bool:
+        raw = getattr(self._sock, "_sock", None)  # gevent's name for the socket it wraps
+        if timeout or raw is None:
+            return bool(super().can_read(timeout))
+        try:
+            seen = raw.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        if not seen:
+            raise redis.ConnectionError("The server closed the connection.")
+        return True
+
+
 @cache
 def pool() -> redis.BlockingConnectionPool:
     """Return this process's pool of connections, the one pool everything here shares."""
+    plain = settings.redis_url.startswith("redis://")
     return redis.BlockingConnectionPool.from_url(
         settings.redis_url,
+        **({"connection_class": _Peeking} if plain else {}),
         max_connections=POOL_SIZE,
         timeout=POOL_WAIT_SECONDS,
         socket_timeout=SOCKET_TIMEOUT_SECONDS,

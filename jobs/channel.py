@@ -27,6 +27,8 @@ PING_SECONDS = 10
 RECONNECT_SECONDS = 0.5
 #: Seconds a new call waits for a connection that is being renewed.
 UP_SECONDS = 2
+#: A channel that nobody listens to any more is left within this time.
+LEAVE_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,9 @@ class Listener:
         """Listen to the channels of `notices` from the start; each handler gets the messages."""
         self.notices = notices
         self.waiters: dict[str, list[Waiter]] = {}
+        #: Channels to subscribe to, and to unsubscribe from, with the next command.
+        self.wanted: list[str] = []
+        self.left: set[str] = set()
         self.pubsub = connection().pubsub()
         #: Set while the connection is there: only its own greenlet opens it.
         self.up = Event()
@@ -113,42 +118,55 @@ class Listener:
         channel = name(job_id)
         others = self.waiters.setdefault(channel, [])
         others.append(waiter)
-        if len(others) > 1:
+        if len(others) == 1 and channel not in self.left:
+            self._subscribe_soon(channel)
+        elif channel in self.left or others[0].confirmed.is_set():
             waiter.confirmed.set()
-            return waiter
-        try:
-            self.pubsub.subscribe(channel)
-        except redis.RedisError as error:
-            self._drop(waiter)
-            raise errors.Unavailable("The queue does not answer just now. Try again.") from error
+        self.left.discard(channel)
         return waiter
+
+    def _subscribe_soon(self, channel: str) -> None:
+        """Subscribe with all who begin to listen in this turn of the loop: one command for all."""
+        self.wanted.append(channel)
+        if len(self.wanted) == 1:
+            gevent.spawn(self._subscribe)
+
+    def _subscribe(self) -> None:
+        channels, self.wanted = self.wanted, []
+        try:
+            self.pubsub.subscribe(*channels)
+        except redis.RedisError as error:
+            # Who waits for the confirmation says so to the caller.
+            log.warning("channel.subscribe_failed", reason=str(error))
 
     def forget(self, waiter: Waiter) -> None:
         """Stop listening for a waiter."""
-        if self._drop(waiter):
-            self._unsubscribe(name(waiter.job_id))
-
-    def interrupt(self, why: Any) -> None:
-        """Put `why` into the ear of everybody who waits."""
-        for waiter in [waiter for waiters in self.waiters.values() for waiter in waiters]:
-            waiter.heard.put(why)
-
-    def _drop(self, waiter: Waiter) -> bool:
-        """Take a waiter off; True where it was its channel's last."""
         channel = name(waiter.job_id)
         others = self.waiters.get(channel, [])
         if waiter in others:
             others.remove(waiter)
         if not others:
             self.waiters.pop(channel, None)
-        return not others
+            self._leave_soon(channel)
 
-    def _unsubscribe(self, channel: str) -> None:
+    def _leave_soon(self, channel: str) -> None:
+        """Unsubscribe with others: what is published meanwhile finds nobody waiting."""
+        self.left.add(channel)
+        if len(self.left) == 1:
+            gevent.spawn_later(LEAVE_SECONDS, self._unsubscribe)
+
+    def _unsubscribe(self) -> None:
+        channels, self.left = self.left, set()
         try:
-            self.pubsub.unsubscribe(channel)
+            self.pubsub.unsubscribe(*channels)
         except redis.RedisError:
-            # The renewed connection subscribes to it again, and _hear finds nobody waiting.
-            log.debug("channel.unsubscribe_failed", channel=channel)
+            # The renewed connection subscribes to them again, and _confirm finds nobody waiting.
+            log.debug("channel.unsubscribe_failed", channels=len(channels))
+
+    def interrupt(self, why: Any) -> None:
+        """Put `why` into the ear of everybody who waits."""
+        for waiter in [waiter for waiters in self.waiters.values() for waiter in waiters]:
+            waiter.heard.put(why)
 
     def _run(self) -> None:
         while True:
@@ -189,7 +207,7 @@ class Listener:
                 waiter.heard.put(RENEWED)
             waiter.confirmed.set()
         if not waiters and channel not in self.notices:
-            self._unsubscribe(channel)
+            self._leave_soon(channel)
 
 
 def _text(channel: bytes | str | None) -> str:

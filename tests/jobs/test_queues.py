@@ -1,0 +1,70 @@
+"""What is put in Redis for a job: its id in RQ's queue, its body beside it, and nothing else."""
+
+from collections.abc import Iterator
+
+import fakeredis
+import orjson
+import pytest
+from rq import Queue
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from jobs import queues
+from jobs.channel import Ended
+from models.job import BodyAt
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[fakeredis.FakeRedis]:
+    """A Redis that is not one, behind the named seams."""
+    store = fakeredis.FakeRedis()
+    queue = Queue("chat", connection=store, serializer=JSONSerializer)
+    monkeypatch.setattr(queues, "connection", lambda: store)
+    monkeypatch.setattr(queues, "queue", lambda kind: queue)
+    yield store
+    store.close()
+
+
+def test_a_job_carries_its_id_and_the_body_waits_beside_it(store: fakeredis.FakeRedis) -> None:
+    queues.enqueue("job_1", "chat", b'{"model": "gpt-4"}')
+
+    job = Job.fetch("job_1", connection=store, serializer=JSONSerializer)
+    assert queues.queue("chat").get_job_ids() == ["job_1"]
+    assert (job.func_name, job.args, job.kwargs) == ("jobs.chat.run", ["job_1"], {})
+    assert orjson.loads(job.data) == ["jobs.chat.run", None, ["job_1"], {}]
+    assert queues.body("job_1", BodyAt.REDIS) == b'{"model": "gpt-4"}'
+
+
+def test_a_job_that_is_tried_again_goes_to_the_front(store: fakeredis.FakeRedis) -> None:
+    queues.enqueue("job_1", "chat", b"{}")
+    queues.enqueue("job_2", "chat", b"{}")
+
+    queues.enqueue_again("job_3", "chat")
+
+    assert queues.queue("chat").get_job_ids() == ["job_3", "job_1", "job_2"]
+
+
+def test_what_has_ended_is_announced_and_its_body_forgotten(store: fakeredis.FakeRedis) -> None:
+    queues.enqueue("job_1", "chat", b"{}")
+    ear = store.pubsub()
+    ear.subscribe("likedo:job:job_1")
+    ear.get_message()
+    ended = Ended("completed", "openai", 1, 99, body=b'{"id": "x"}')
+
+    with store.pipeline(transaction=False) as pipeline:
+        queues.announce(pipeline, "job_1", ended)
+        pipeline.execute()
+
+    heard = ear.get_message()
+    ear.close()
+    assert heard is not None and Ended.decode(heard["data"]) == ended
+    assert queues.body("job_1", BodyAt.REDIS) is None
+
+
+def test_a_large_answer_does_not_ride_along_with_the_bell() -> None:
+    ended = Ended("completed", "openai", 1, 99, body=b"x" * 100_000)
+
+    heard = Ended.decode(ended.encode())
+
+    assert heard.body is None
+    assert (heard.status, heard.charged) == ("completed", 1)
