@@ -8,7 +8,7 @@ from flask import Response, g, request
 
 from access import keys
 from api import errors as envelope
-from api.client import Client
+from api.client import GONE_STATUS, Client, current
 from api.handover import handed_over
 from config.settings import settings
 from jobs import rows, waiting
@@ -35,8 +35,9 @@ class CutShort(Exception):
     """Raised amid a body: the server closes the connection, so nobody takes it for an answer."""
 
 
-def wait(waiter: Waiter, client: Client) -> Response:
+def wait(waiter: Waiter) -> Response:
     """Wait for the job and return its answer; or, when that takes long, one that goes on."""
+    client = current()
     client.watch(lambda: waiter.heard.put(Interruption.HUNG_UP))
     try:
         ended = waiting.wait(waiter, _patience())
@@ -69,7 +70,7 @@ def _respond(job_id: str, ended: Ended | Interruption, client: Client) -> Respon
 def _hung_up(job_id: str) -> Response:
     """The job goes on without its client, and is charged."""
     rows.mark_left(job_id)
-    return Response(status=499)
+    return Response(status=GONE_STATUS)
 
 
 def _completed(job_id: str, ended: Ended, client: Client) -> Response:

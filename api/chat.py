@@ -11,6 +11,7 @@ from billing import ledger, pricing
 from billing.pricing import ChatTerms
 from config.catalog import Model, Route, catalog
 from jobs import queues
+from jobs.channel import Waiter
 from models import errors, job, tokens
 from models.chat import ChatRequest
 from models.job import Status
@@ -26,12 +27,12 @@ NOT_YET = ("stream", "background", "fallbacks", "webhook_url")
 def create_completion() -> Response:
     """Answer a chat."""
     body = guards.read_body()
-    guards.count()
-    chat = ChatRequest.read(guards.parse(body))
-    _refuse_what_is_not_yet(chat)
-    possible = routes.find(chat)
-    terms = _terms(chat, possible)
-    return _run(chat, body, terms)
+    with guards.admission:
+        guards.count()
+        chat = ChatRequest.read(guards.parse(body))
+        _refuse_what_is_not_yet(chat)
+        waiter = _begin(chat, body, _terms(chat, routes.find(chat)))
+    return answers.wait(waiter)
 
 
 def _refuse_what_is_not_yet(chat: ChatRequest) -> None:
@@ -63,11 +64,10 @@ def _model(chat: ChatRequest) -> Model:
     return model
 
 
-def _run(chat: ChatRequest, body: bytes, terms: ChatTerms) -> Response:
-    """Hold, listen, enqueue, wait: in this order, so that no answer can be missed."""
-    caller = client.current()
-    if caller.gone():
-        return Response(status=499)
+def _begin(chat: ChatRequest, body: bytes, terms: ChatTerms) -> Waiter:
+    """Listen, hold, enqueue: in this order, so that no answer can be missed."""
+    if client.current().gone():
+        raise client.Gone
     job_id = job.make_id()
     g.job_headers = {"x-job-id": job_id}
     waiter = answers.listener().listen(job_id)
@@ -78,10 +78,10 @@ def _run(chat: ChatRequest, body: bytes, terms: ChatTerms) -> Response:
     except BaseException:
         waiter.close()
         raise
-    return answers.wait(waiter, caller)
+    return waiter
 
 
-def _enqueue(waiter: Any, job_id: str, body: bytes) -> None:
+def _enqueue(waiter: Waiter, job_id: str, body: bytes) -> None:
     try:
         waiter.ready()
         queues.enqueue(job_id, "chat", body)

@@ -11,6 +11,13 @@ from typing import Any
 import gevent
 from flask import request
 
+#: What our own log calls a request whose client did not wait; nobody else sees it.
+GONE_STATUS = 499
+
+
+class Gone(Exception):
+    """The client went away before anything was done for it: nobody is there to be answered."""
+
 
 class Client:
     """One request's client. Where the server does not hand its socket down, it never goes."""

@@ -8,6 +8,7 @@ import structlog
 from flask import Flask, Response, g
 from werkzeug.exceptions import HTTPException
 
+from api.client import GONE_STATUS, Gone
 from config.settings import settings
 from models import errors
 
@@ -20,6 +21,7 @@ EDGE_UNSAFE = frozenset({502, 504})
 def register(app: Flask) -> None:
     app.register_error_handler(errors.LikeDoError, respond)
     app.register_error_handler(HTTPException, _respond_to_http)
+    app.register_error_handler(Gone, lambda _: Response(status=GONE_STATUS))
     app.register_error_handler(Exception, _respond_to_bug)
 
 

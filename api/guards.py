@@ -4,6 +4,7 @@ from typing import Any
 
 import orjson
 from flask import Response, g, request
+from gevent.lock import BoundedSemaphore
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from access import keys, rate_limit
@@ -11,6 +12,12 @@ from access.keys import Caller
 from config.catalog import Plan, catalog
 from config.settings import settings
 from models import errors
+
+#: A burst of calls goes through admission a few at a time. All at once, every call would wait
+#: for the slowest before the first is enqueued, and they would stay in step from there on.
+ADMITTED_AT_ONCE = 16
+
+admission = BoundedSemaphore(ADMITTED_AT_ONCE)
 
 
 def enter() -> None:
@@ -109,7 +116,8 @@ def parse(body: bytes) -> Any:
     kind = request.mimetype
     if kind and kind not in ("application/json", "text/json") and not kind.endswith("+json"):
         raise errors.UnsupportedMediaType(
-            f"Content-Type {kind!r} is not taken: send JSON, as 'application/json'."
+            f"Content-Type {kind!r} is not taken: send JSON, as 'Content-Type: application/json' "
+            "(curl: -H 'Content-Type: application/json')."
         )
     if not body.strip():
         raise errors.InvalidJSON("The body is empty: send a JSON object.")

@@ -62,6 +62,7 @@ def command(url: str) -> list[str]:
         "save": "",
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
+        "loglevel": "warning",
     }
     if "path" in address:
         options |= {"unixsocket": address["path"], "unixsocketperm": "700"}

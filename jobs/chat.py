@@ -139,7 +139,13 @@ def _settle(claim: Claim, answer: Answer) -> Ended | None:
 
 
 def _fail(claim: Claim, error: errors.LikeDoError, status: Status = Status.FAILED) -> Ended | None:
-    log.info("job.failed", job=claim.job.id, code=error.code, reason=error.message)
+    log.info(
+        "job.failed",
+        job=claim.job.id,
+        code=error.code,
+        reason=error.message,
+        cause=repr(error.__cause__) if error.__cause__ else None,
+    )
     if not _surely(lambda: ledger.fail(claim.job, error, status)):
         return None
     queues.forget_file(claim.job.id, claim.body_at)

@@ -3,29 +3,33 @@
 In this process nothing reads a developer's `.env`: it works in a folder of its own.
 """
 
+import atexit
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Before anything of ours is imported: settings are read from the environment at import.
-_FOLDER = tempfile.TemporaryDirectory(prefix="likedo-tests-")
-os.chdir(_FOLDER.name)
-for _name in [name for name in os.environ if name.endswith(("_API_KEY", "_API_TOKEN", "_URL"))]:
-    del os.environ[_name]
+import pytest
 
-import pytest  # noqa: E402  # see above
-
-from tests import postgres  # noqa: E402
-from tests.stack import Account, Stack  # noqa: E402
-from tests.upstream import Upstream  # noqa: E402
+from tests import postgres
+from tests.stack import Account, Stack
+from tests.upstream import Upstream
 
 DATABASES = [
     "sqlite",
     pytest.param("postgresql", marks=pytest.mark.postgres),
     pytest.param("postgresql with a pool of one", marks=pytest.mark.postgres),
 ]
+
+
+def pytest_configure() -> None:
+    """Leave the developer's folder and settings, before test modules import anything of ours."""
+    folder = tempfile.TemporaryDirectory(prefix="likedo-tests-")
+    atexit.register(folder.cleanup)
+    os.chdir(folder.name)
+    for name in [name for name in os.environ if name.endswith(("_API_KEY", "_API_TOKEN", "_URL"))]:
+        del os.environ[name]
 
 
 @pytest.fixture(scope="session")
@@ -91,7 +95,11 @@ def server(request: pytest.FixtureRequest, shared_upstream: Upstream) -> Iterato
     stack.close()
 
 
-@pytest.fixture(params=DATABASES)
+#: For the tests that are worth it on a pool of one connection, too.
+EVERY_DATABASE = pytest.mark.parametrize("fresh_stack", DATABASES, indirect=True)
+
+
+@pytest.fixture(params=DATABASES[:2])
 def fresh_stack(request: pytest.FixtureRequest, upstream: Upstream) -> Iterator[Stack]:
     """A stack of a test's own, with no process started, for what would disturb others."""
     stack = Stack(**database_settings(request.param, request), **provider_settings(upstream))

@@ -4,11 +4,12 @@ import json
 from collections import Counter
 
 from tests.callers import HELLO, Callers
-from tests.conftest import Server
+from tests.conftest import EVERY_DATABASE, Server
 from tests.stack import Account, Stack, fetch
 from tests.upstream import Upstream
 
 
+@EVERY_DATABASE
 def test_200_calls_at_once_on_a_balance_for_50_are_50_paid_calls(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:

@@ -5,6 +5,7 @@ import json
 from collections import Counter
 
 from tests.callers import HELLO, Callers
+from tests.conftest import EVERY_DATABASE
 from tests.stack import Account, Reply, Stack, fetch, wait_until
 from tests.upstream import Upstream
 
@@ -28,6 +29,7 @@ def nothing_is_left_behind(stack: Stack, account: Account, replies: list[Reply])
             assert headers["content-type"] == "application/json"
 
 
+@EVERY_DATABASE
 def test_a_workers_sudden_death_costs_nobody_an_answer(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
