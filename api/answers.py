@@ -1,5 +1,6 @@
 """Handing a job's answer to the client that waits for it."""
 
+import errno
 from collections.abc import Iterator
 from functools import cache
 
@@ -21,6 +22,8 @@ log = structlog.get_logger()
 
 #: Between the newlines that keep a connection alive while its job runs.
 KEEP_ALIVE_SECONDS = 10
+#: However short a wait a client announces, it gets no more newlines than this.
+LEAST_PAUSE_SECONDS = 0.5
 #: Of the wait that an SDK announces, we use this part before we show signs of life.
 PATIENCE = 0.8
 
@@ -29,10 +32,6 @@ PATIENCE = 0.8
 def listener() -> Listener:
     """Return this process's ear for its jobs."""
     return Listener({keys.CHANGED_CHANNEL: keys.forget})
-
-
-class CutShort(Exception):
-    """Raised amid a body: the server closes the connection, so nobody takes it for an answer."""
 
 
 def wait(waiter: Waiter) -> Response:
@@ -131,10 +130,11 @@ def _go_on(waiter: Waiter, client: Client) -> Response:
     A failure cuts the connection before the body's end. JSON may begin with white space.
     """
     announced = _announced_timeout()
-    pause = min(KEEP_ALIVE_SECONDS, announced * PATIENCE) if announced else KEEP_ALIVE_SECONDS
+    pause = min(KEEP_ALIVE_SECONDS, max(LEAST_PAUSE_SECONDS, (announced or 60) * PATIENCE))
     headers = dict(g.job_headers) | {"x-job-id": waiter.job_id, "x-accel-buffering": "no"}
+    chunked = request.environ["SERVER_PROTOCOL"] != "HTTP/1.0"
     response = Response(
-        _newlines_then_answer(waiter, client, pause),
+        _newlines_then_answer(waiter, client, pause, chunked),
         content_type="application/json",
         headers=headers,
     )
@@ -142,21 +142,25 @@ def _go_on(waiter: Waiter, client: Client) -> Response:
     return response
 
 
-def _newlines_then_answer(waiter: Waiter, client: Client, pause: float) -> Iterator[bytes]:
+def _newlines_then_answer(
+    waiter: Waiter, client: Client, pause: float, chunked: bool
+) -> Iterator[bytes]:
     try:
         ended: Ended | Interruption | None = None
         while ended is None:
             yield b"\n"
             ended = waiting.wait(waiter, pause)
-        if ended is Interruption.STOPPING:
-            raise CutShort("The server is restarting.")
-        if isinstance(ended, Interruption):
+        if ended is Interruption.HUNG_UP:
             rows.mark_left(waiter.job_id)
-            return
-        if ended.status != Status.COMPLETED or ended.body is None:
-            raise CutShort(f"Job {waiter.job_id} failed.")
-        yield ended.body
-        _hand_over(waiter.job_id, client)
+        elif isinstance(ended, Ended) and ended.body and ended.status == Status.COMPLETED:
+            yield ended.body
+            _hand_over(waiter.job_id, client)
+        else:
+            _part(waiter, client)
+            if not chunked:
+                client.reset()
+            # The server closes the connection without the last chunk.
+            raise ConnectionResetError(errno.ECONNRESET, "The job failed after its headers went.")
     except GeneratorExit:
         rows.mark_left(waiter.job_id)
         raise

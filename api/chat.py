@@ -19,6 +19,8 @@ from routing import routes
 
 bp = Blueprint("chat", __name__)
 
+OUR_SIDE = "Something went wrong on our side."
+
 #: What a later version of this service will do, and this one refuses rather than ignore.
 NOT_YET = ("stream", "background", "fallbacks", "webhook_url")
 
@@ -85,8 +87,9 @@ def _enqueue(waiter: Waiter, job_id: str, body: bytes) -> None:
     try:
         waiter.ready()
         queues.enqueue(job_id, "chat", body)
-    except errors.LikeDoError as error:
-        ledger.end_unclaimed(job_id, Status.FAILED, error)
+    except Exception as error:
+        known = error if isinstance(error, errors.LikeDoError) else errors.InternalError(OUR_SIDE)
+        ledger.end_unclaimed(job_id, Status.FAILED, known)
         raise
 
 

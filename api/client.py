@@ -5,6 +5,7 @@ client sends, before anything else of it has come, is a hang-up.
 """
 
 import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,16 @@ class Client:
     def gone(self) -> bool:
         """Tell whether the client has closed its side, without waiting."""
         return self._peek() == b""
+
+    def reset(self) -> None:
+        """Break the connection off with a reset, not an end.
+
+        An answer of HTTP/1.0 ends where the connection does; only a reset says it is not whole.
+        """
+        if self.connection is not None:
+            linger = struct.pack("ii", 1, 0)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            self.connection.close()
 
     def watch(self, on_hang_up: Callable[[], None]) -> None:
         """Call `on_hang_up` once when the client closes its side; `leave` ends the watch."""

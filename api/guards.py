@@ -1,11 +1,12 @@
 """Who is let in, in the contract's order: size, key, body, rate limit, JSON."""
 
+import contextlib
 from typing import Any
 
 import orjson
 from flask import Response, g, request
 from gevent.lock import BoundedSemaphore
-from werkzeug.exceptions import RequestEntityTooLarge
+from gunicorn.http.errors import ParseException
 
 from access import keys, rate_limit
 from access.keys import Caller
@@ -18,6 +19,9 @@ from models import errors
 ADMITTED_AT_ONCE = 16
 
 admission = BoundedSemaphore(ADMITTED_AT_ONCE)
+
+#: Some editors begin a file with it; RFC 8259 lets a parser ignore it.
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def enter() -> None:
@@ -73,14 +77,22 @@ def _key() -> str:
 
 
 def read_body() -> bytes:
-    """Return the raw body; raise `RequestTooLarge` where more comes than may."""
-    request.max_content_length = settings.max_body_bytes
+    """Return the raw body; raise `RequestTooLarge` or, where it is broken, `InvalidRequest`."""
+    declared = request.content_length
+    # One byte more than may come tells a body that is too large from one that just fits.
+    wanted = settings.max_body_bytes + 1 if declared is None else declared
     try:
-        body = request.get_data(cache=False)
-        g.body_read = True
-        return body
-    except RequestEntityTooLarge:
-        raise _too_large() from None
+        body: bytes = request.environ["wsgi.input"].read(wanted)
+    except (ParseException, OSError) as error:
+        raise errors.InvalidRequest(f"The body cannot be read: {error}.") from None
+    if len(body) > settings.max_body_bytes:
+        raise _too_large()
+    if declared is not None and len(body) < declared:
+        raise errors.InvalidRequest(
+            f"The body ended after {len(body)} of the {declared} bytes that were announced."
+        )
+    g.body_read = True
+    return body
 
 
 #: Of a body that was refused unread, this much is taken off the line before the answer.
@@ -97,8 +109,9 @@ def drain(response: Response) -> Response:
         left = DRAIN_BYTES if request.content_length is None else request.content_length
         stream = request.environ["wsgi.input"]
         taken = 0
-        while taken < min(left, DRAIN_BYTES) and (chunk := stream.read(DRAIN_CHUNK_BYTES)):
-            taken += len(chunk)
+        with contextlib.suppress(ParseException, OSError):
+            while taken < min(left, DRAIN_BYTES) and (chunk := stream.read(DRAIN_CHUNK_BYTES)):
+                taken += len(chunk)
     return response
 
 
@@ -122,6 +135,6 @@ def parse(body: bytes) -> Any:
     if not body.strip():
         raise errors.InvalidJSON("The body is empty: send a JSON object.")
     try:
-        return orjson.loads(body)
+        return orjson.loads(body.removeprefix(BYTE_ORDER_MARK))
     except orjson.JSONDecodeError as error:
         raise errors.InvalidJSON(f"The body is not valid JSON: {error}.") from None

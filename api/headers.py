@@ -57,12 +57,12 @@ def duration(seconds: float) -> str:
 def _add_cors(response: Response) -> None:
     """Let pages of the allowed origins call the API. It takes no cookies, so `*` is safe."""
     origin = _allowed_origin()
+    if origin != "*":
+        response.vary.add("Origin")
     if origin is None:
         return
     response.headers["access-control-allow-origin"] = origin
     response.headers["access-control-expose-headers"] = OURS
-    if origin != "*":
-        response.vary.add("Origin")
     if request.method == "OPTIONS":
         # `*` would not cover Authorization, so what is asked for is what is allowed.
         asked = request.headers.get("Access-Control-Request-Headers", "*")

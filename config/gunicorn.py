@@ -17,6 +17,7 @@ worker_class = "ops.web_worker.WebWorker"
 worker_connections = 10_000
 #: Routers keep connections for about a minute; closing first would race their next request.
 keepalive = 75
+limit_request_line = 8190
 #: A process whose loop stands still for this long is replaced.
 timeout = 60
 graceful_timeout = 23

@@ -93,7 +93,11 @@ class Settings(BaseSettings):
         """Heroku and others say `postgres://`; SQLAlchemy wants the driver named."""
         for prefix in ("postgres://", "postgresql://"):
             if url.startswith(prefix):
-                return "postgresql+psycopg://" + url.removeprefix(prefix)
+                url = "postgresql+psycopg://" + url.removeprefix(prefix)
+        if url and not url.startswith(("postgresql+psycopg://", "sqlite:///")):
+            raise ValueError("must begin with postgresql:// or sqlite:///")
+        if url:
+            _check_sql_url(url)
         return url
 
     @field_validator(
@@ -161,6 +165,15 @@ class Settings(BaseSettings):
                 "stay on one: set S3_BUCKET=… (ALLOW_LOCAL_STATE=1 overrides)."
             )
         return None
+
+
+def _check_sql_url(url: str) -> None:
+    from sqlalchemy import exc, make_url  # Only who names a database waits for its import.
+
+    try:
+        make_url(url)
+    except (exc.ArgumentError, ValueError):
+        raise ValueError("is not a URL that can be read") from None
 
 
 def environment() -> dict[str, str]:

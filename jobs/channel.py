@@ -4,7 +4,7 @@ Pub/sub is only a bell: what rings while nobody listens is gone, and the truth i
 greenlet owns the one pub/sub connection of a process and hands what comes to whoever waits.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,17 +13,16 @@ import orjson
 import redis
 import structlog
 from gevent.event import Event
+from gevent.lock import BoundedSemaphore
 from gevent.queue import Empty, SimpleQueue
 
-from config.connections import connection
+from config.connections import pool
 from models import errors
 
 log = structlog.get_logger()
 
 #: An answer above this does not ride along with the bell; it is read from SQL.
 INLINE_BYTES = 64 * 1024
-#: Seconds of silence after which the listener asks whether its connection still lives.
-PING_SECONDS = 10
 RECONNECT_SECONDS = 0.5
 #: Seconds a new call waits for a connection that is being renewed.
 UP_SECONDS = 2
@@ -96,7 +95,11 @@ class Waiter:
 
 
 class Listener:
-    """The one pub/sub connection of a web process."""
+    """The one pub/sub connection of a web process.
+
+    Only its own greenlet opens it and reads from it; others send on it while it is up. When it
+    breaks, it is opened anew, subscribed to all that is waited for, and whoever waits is told.
+    """
 
     def __init__(self, notices: dict[str, Callable[[bytes], None]]) -> None:
         """Listen to the channels of `notices` from the start; each handler gets the messages."""
@@ -105,9 +108,11 @@ class Listener:
         #: Channels to subscribe to, and to unsubscribe from, with the next command.
         self.wanted: list[str] = []
         self.left: set[str] = set()
-        self.pubsub = connection().pubsub()
-        #: Set while the connection is there: only its own greenlet opens it.
+        self.connection: redis.Connection | None = None
         self.up = Event()
+        #: Nothing was heard for so long that the other side was asked whether it still lives.
+        self.silent = False
+        self.sending = BoundedSemaphore(1)
         self.greenlet = gevent.spawn(self._run)
 
     def listen(self, job_id: str) -> Waiter:
@@ -118,12 +123,26 @@ class Listener:
         channel = name(job_id)
         others = self.waiters.setdefault(channel, [])
         others.append(waiter)
-        if len(others) == 1 and channel not in self.left:
-            self._subscribe_soon(channel)
-        elif channel in self.left or others[0].confirmed.is_set():
+        if channel in self.left or (len(others) > 1 and others[0].confirmed.is_set()):
             waiter.confirmed.set()
+        elif len(others) == 1:
+            self._subscribe_soon(channel)
         self.left.discard(channel)
         return waiter
+
+    def forget(self, waiter: Waiter) -> None:
+        """Stop listening for a waiter."""
+        channel = name(waiter.job_id)
+        others = self.waiters.get(channel, [])
+        if waiter in others:
+            others.remove(waiter)
+        if not others and self.waiters.pop(channel, None) is not None:
+            self._leave_soon(channel)
+
+    def interrupt(self, why: Any) -> None:
+        """Put `why` into the ear of everybody who waits."""
+        for waiter in [waiter for waiters in self.waiters.values() for waiter in waiters]:
+            waiter.heard.put(why)
 
     def _subscribe_soon(self, channel: str) -> None:
         """Subscribe with all who begin to listen in this turn of the loop: one command for all."""
@@ -133,21 +152,7 @@ class Listener:
 
     def _subscribe(self) -> None:
         channels, self.wanted = self.wanted, []
-        try:
-            self.pubsub.subscribe(*channels)
-        except redis.RedisError as error:
-            # Who waits for the confirmation says so to the caller.
-            log.warning("channel.subscribe_failed", reason=str(error))
-
-    def forget(self, waiter: Waiter) -> None:
-        """Stop listening for a waiter."""
-        channel = name(waiter.job_id)
-        others = self.waiters.get(channel, [])
-        if waiter in others:
-            others.remove(waiter)
-        if not others:
-            self.waiters.pop(channel, None)
-            self._leave_soon(channel)
+        self._send("SUBSCRIBE", channels)
 
     def _leave_soon(self, channel: str) -> None:
         """Unsubscribe with others: what is published meanwhile finds nobody waiting."""
@@ -157,53 +162,78 @@ class Listener:
 
     def _unsubscribe(self) -> None:
         channels, self.left = self.left, set()
-        try:
-            self.pubsub.unsubscribe(*channels)
-        except redis.RedisError:
-            # The renewed connection subscribes to them again, and _confirm finds nobody waiting.
-            log.debug("channel.unsubscribe_failed", channels=len(channels))
+        self._send("UNSUBSCRIBE", channels)
 
-    def interrupt(self, why: Any) -> None:
-        """Put `why` into the ear of everybody who waits."""
-        for waiter in [waiter for waiters in self.waiters.values() for waiter in waiters]:
-            waiter.heard.put(why)
+    def _send(self, command: str, channels: Collection[str]) -> None:
+        """Send a command, if the connection is up; where it is not, its renewal says it all."""
+        if not self.up.is_set() or self.connection is None or not channels:
+            return
+        try:
+            with self.sending:
+                self.connection.send_command(command, *channels, check_health=False)
+        except (redis.RedisError, OSError) as error:
+            log.warning("channel.send_failed", command=command, reason=str(error))
 
     def _run(self) -> None:
         while True:
             try:
-                self._subscribe_to_notices()
-                self._hear_for_ever()
-            except redis.RedisError as error:
-                self.up.clear()
+                self._connect()
+                while True:
+                    self._hear(self._read())
+            except (redis.RedisError, OSError) as error:
                 log.warning("channel.lost", reason=str(error))
-                gevent.sleep(RECONNECT_SECONDS)
+            except Exception:  # A greenlet's outermost door: nobody else would open it again.
+                log.exception("channel.broke")
+            self._disconnect()
+            gevent.sleep(RECONNECT_SECONDS)
 
-    def _subscribe_to_notices(self) -> None:
-        self.pubsub.subscribe(*self.notices)
+    def _connect(self) -> None:
+        """Open the connection and subscribe to all that is waited for, with one command."""
+        shared = pool()
+        # A connection of its own, without retries: a lost one is for this greenlet to notice.
+        options = shared.connection_kwargs | {"protocol": 2, "retry": None, "retry_on_error": []}
+        self.connection = shared.connection_class(**options)
+        self.connection.connect()
+        self.wanted, self.left = [], set()
+        self.connection.send_command("SUBSCRIBE", *self.notices, *self.waiters, check_health=False)
         self.up.set()
 
-    def _hear_for_ever(self) -> None:
-        while True:
-            message = self.pubsub.get_message(timeout=PING_SECONDS)
-            if message is None:
-                self.pubsub.ping()
-            else:
-                self._hear(message["type"], _text(message["channel"]), message["data"])
+    def _disconnect(self) -> None:
+        self.up.clear()
+        if self.connection is not None:
+            self.connection.disconnect()
+            self.connection = None
 
-    def _hear(self, kind: str, channel: str, data: Any) -> None:
-        waiters = self.waiters.get(channel, ())
-        if kind == "subscribe":
-            self._confirm(channel, waiters)
-        elif kind == "message" and channel in self.notices:
-            self.notices[channel](data)
-        elif kind == "message":
-            ended = Ended.decode(data)
-            for waiter in waiters:
+    def _read(self) -> list[Any]:
+        """Wait for the next message; ask now and then whether the other side still lives."""
+        assert self.connection is not None
+        while True:
+            try:
+                heard: list[Any] = self.connection.read_response(disconnect_on_error=False)
+                return heard
+            except redis.TimeoutError:
+                if self.silent:
+                    raise
+                self.silent = True
+                self._send("PING", ["?"])
+
+    def _hear(self, message: list[Any]) -> None:
+        self.silent = False
+        kind, channel = bytes(message[0]), _text(message[1])
+        if kind == b"subscribe":
+            self._confirm(channel)
+        elif kind == b"message" and channel in self.notices:
+            self.notices[channel](message[2])
+        elif kind == b"message":
+            ended = Ended.decode(message[2])
+            for waiter in self.waiters.get(channel, ()):
                 waiter.heard.put(ended)
 
-    def _confirm(self, channel: str, waiters: Any) -> None:
+    def _confirm(self, channel: str) -> None:
+        waiters = self.waiters.get(channel, [])
         for waiter in waiters:
             if waiter.confirmed.is_set():
+                # Not its first: the connection was renewed, and something may have been missed.
                 waiter.heard.put(RENEWED)
             waiter.confirmed.set()
         if not waiters and channel not in self.notices:

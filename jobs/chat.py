@@ -47,12 +47,10 @@ def run(job_id: str) -> Ended | Retry | None:
 
 def _run(claim: Claim, call: Call) -> Ended | Retry | None:
     try:
-        answer = _ask(claim, call)
-    except HandedBack:
+        return _settle(claim, _ask(claim, call))
+    except (HandedBack, LeaseLost) as why:
+        log.warning("job.handed_back", job=claim.job.id, reason=why.message)
         return Retry(max=1) if _surely(lambda: rows.hand_back(claim.job)) else None
-    except LeaseLost:
-        log.warning("job.lease_lost", job=claim.job.id, attempt=claim.job.attempt)
-        return None
     except errors.JobCancelled as error:
         return _cancel(claim, call, error)
     except errors.LikeDoError as error:
@@ -60,15 +58,18 @@ def _run(claim: Claim, call: Call) -> Ended | Retry | None:
     except Exception:  # One of the outermost doors: a bug must not leave a job unfinished.
         log.exception("job.broke", job=claim.job.id)
         return _fail(claim, errors.InternalError("Something went wrong on our side."))
-    return _settle(claim, answer)
 
 
 def _ask(claim: Claim, call: Call) -> Answer:
-    body = work.bodies.get(claim.job.id) or queues.body(claim.job.id, claim.body_at)
+    body = _body(claim)
     if body is None:
         raise errors.Unavailable("The request was lost before it could be answered. Try again.")
     request = ChatRequest(orjson.loads(body))
     return _first_answer(request, routes.find(request), claim, call)
+
+
+def _body(claim: Claim) -> bytes | None:
+    return work.bodies.get(claim.job.id) or queues.body(claim.job.id, claim.body_at)
 
 
 def _first_answer(request: ChatRequest, possible: list[Route], claim: Claim, call: Call) -> Answer:
@@ -156,10 +157,7 @@ def _cancel(claim: Claim, call: Call, error: errors.JobCancelled) -> Ended | Non
     """End a cancelled job: free where no provider was asked, else for the prompt as counted."""
     if not call.asked:
         return _fail(claim, error, Status.CANCELLED)
-    body = queues.body(claim.job.id, claim.body_at)
-    request = ChatRequest(orjson.loads(body or b'{"messages": []}'))
-    prompt = tokens.count_prompt(request.messages, request.body.get("tools"))
-    used = Usage(prompt, 0, estimated=True)
+    used = Usage(_prompt_tokens(claim), 0, estimated=True)
     settled = _surely(lambda: ledger.settle_cancelled(claim.job, used, error))
     if settled is None:
         return None
@@ -167,6 +165,16 @@ def _cancel(claim: Claim, call: Call, error: errors.JobCancelled) -> Ended | Non
     return Ended(
         Status.CANCELLED, None, settled.charged, settled.available, error=error.as_record()
     )
+
+
+def _prompt_tokens(claim: Claim) -> int:
+    """Count the prompt of a job; nothing where its body cannot be read any more."""
+    try:
+        body = _body(claim)
+    except errors.Unavailable:
+        return 0
+    request = orjson.loads(body) if body else {}
+    return tokens.count_prompt(request.get("messages", []), request.get("tools"))
 
 
 def _surely(write: Callable[[], T]) -> T:

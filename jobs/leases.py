@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
@@ -48,21 +49,33 @@ def close_lease(name: str) -> None:
     )
 
 
-def cancelled_jobs(name: str) -> list[str]:
-    """Return the jobs under a lease that somebody asked to cancel."""
+def jobs_under(name: str) -> dict[str, bool]:
+    """Return the unfinished jobs under a lease, and of each whether it was asked to cancel."""
 
-    def work(connection: Connection) -> list[str]:
-        return list(
-            connection.execute(
-                select(col(Job.id)).where(
-                    col(Job.worker) == name,
-                    col(Job.status) == Status.IN_PROGRESS,
-                    col(Job.cancel_requested),
-                )
-            ).scalars()
+    def work(connection: Connection) -> dict[str, bool]:
+        query = select(col(Job.id), col(Job.cancel_requested)).where(
+            col(Job.worker) == name, col(Job.status) == Status.IN_PROGRESS.value
         )
+        return {row.id: row.cancel_requested for row in connection.execute(query)}
 
     return database.run(work)
+
+
+def give_up(name: str, job_ids: Collection[str]) -> None:
+    """Put jobs under a lease, that its worker does not work on, where lost rows are found."""
+
+    def work(connection: Connection) -> None:
+        connection.execute(
+            update(Job)
+            .where(
+                col(Job.id).in_(job_ids),
+                col(Job.worker) == name,
+                col(Job.status) == Status.IN_PROGRESS.value,
+            )
+            .values(status=Status.QUEUED.value, worker=None, enqueued_at=0)
+        )
+
+    database.run(work)
 
 
 def live() -> list[Row[Any]]:

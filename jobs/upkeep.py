@@ -102,12 +102,20 @@ def find_lost_rows() -> None:
     lost = [row for row in old if row.id not in known[row.kind]]
     workers = len(leases.live()) if lost else 0
     for row in lost:
-        _tidy_rq(row.id, row.kind)
-        if workers and row.attempts < MOST_ATTEMPTS and queues.has_body(row.id, row.body_at):
-            log.warning("upkeep.queued_again", job=row.id, attempts=row.attempts)
-            queues.enqueue_again(row.id, row.kind)
-        else:
-            queues.end_waiting(row.id, row.body_at, Status.FAILED, errors.Unavailable(LOST))
+        try:
+            _find(row, workers)
+        except errors.Unavailable as error:
+            # Its storage does not answer; that is no reason to leave the others waiting.
+            log.warning("upkeep.row_waits", job=row.id, reason=error.message)
+
+
+def _find(row: Row[Any], workers: int) -> None:
+    _tidy_rq(row.id, row.kind)
+    if workers and row.attempts < MOST_ATTEMPTS and queues.has_body(row.id, row.body_at):
+        log.warning("upkeep.queued_again", job=row.id, attempts=row.attempts)
+        queues.enqueue_again(row.id, row.kind)
+    else:
+        queues.end_waiting(row.id, row.body_at, Status.FAILED, errors.Unavailable(LOST))
 
 
 def _long_queued(connection: Connection) -> list[Row[Any]]:

@@ -60,6 +60,16 @@ class GreenletWorker(BaseWorker):
         self.slots = BoundedSemaphore(capacity)
         self.jobs = Group()
         self.renewed_at = 0.0
+        #: Jobs that SQL says are ours, and of which nothing was known here when last looked.
+        self.orphans: set[str] = set()
+
+    def _set_ip_address(self, connection: redis.Redis) -> None:
+        try:
+            super()._set_ip_address(connection)
+        except (redis.RedisError, ValueError):
+            # Redis is not there yet, or says it in a way that redis-py cannot read, as for a
+            # socket whose path has a space in it. It is only shown in dashboards.
+            self.ip_address = "unknown"
 
     @property
     def dequeue_timeout(self) -> int:
@@ -234,19 +244,28 @@ class GreenletWorker(BaseWorker):
             self._lose_jobs()
         work.may_claim = kept
         if kept:
-            self._obey_cancels()
+            self._compare_with_rows()
 
     def _lose_jobs(self) -> None:
         if work.calls:
             log.error("worker.lease_lost", running=len(work.calls))
         work.abort_all(LeaseLost("The worker lost its lease."))
 
-    def _obey_cancels(self) -> None:
+    def _compare_with_rows(self) -> None:
+        """Cancel what was asked to be, and give up what SQL says is ours and is not."""
         try:
-            for job_id in leases.cancelled_jobs(self.name):
-                work.abort(job_id, errors.JobCancelled("The job was cancelled."))
+            rows = leases.jobs_under(self.name)
+            orphans = rows.keys() - work.calls.keys()
+            # A job is claimed a moment before it is known here: only what was missing twice is.
+            if lost := orphans & self.orphans:
+                log.error("worker.jobs_orphaned", jobs=sorted(lost))
+                leases.give_up(self.name, lost)
+            self.orphans = orphans
         except errors.Unavailable as error:
-            log.warning("worker.cancels_wait", reason=error.message)
+            log.warning("worker.rows_wait", reason=error.message)
+            return
+        for job_id in [job_id for job_id, cancelled in rows.items() if cancelled]:
+            work.abort(job_id, errors.JobCancelled("The job was cancelled."))
 
     def _beat(self) -> None:
         """Renew what RQ shows of this worker; write it anew where Redis was emptied."""

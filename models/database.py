@@ -87,27 +87,28 @@ def _begin_immediate(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def run(work: Work[T]) -> T:
+def run(work: Work[T], *, repeatable: bool = True) -> T:
     """Run `work` in one transaction and return what it returns, once that is committed.
 
     `work` must be SQL only, must not wait for anything else, and may be run again from its start:
-    in a group on SQLite when another member fails, on PostgreSQL when the connection was lost.
+    in a group on SQLite when another member fails, on PostgreSQL when the connection was lost,
+    perhaps after the commit; what that would do twice is not `repeatable`.
     Raises `Unavailable` where the database does not answer.
     """
     try:
         if settings.uses_sqlite and monkey.is_module_patched("threading"):
             return _groups().run(work)
-        return _run_here(work)
+        return _run_here(work, repeatable)
     except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
         raise errors.Unavailable("The database does not answer just now. Try again.") from error
 
 
-def _run_here(work: Work[T]) -> T:
+def _run_here(work: Work[T], repeatable: bool) -> T:
     try:
         with engine().begin() as connection:
             return work(connection)
     except exc.DBAPIError as error:
-        if not error.connection_invalidated:
+        if not (error.connection_invalidated and repeatable):
             raise
         # The server was restarted; the pool now knows, and the next connection is a new one.
         with engine().begin() as connection:

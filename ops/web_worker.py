@@ -1,14 +1,32 @@
 """gunicorn's gevent worker, stopping as a platform wants it: at once where nothing runs."""
 
 import contextlib
+import http.client
 import socket
 import time
+import uuid
 from typing import Any
 
+import orjson
+import structlog
+from gunicorn.http.errors import (
+    ExpectationFailed,
+    InvalidResponseHeader,
+    InvalidResponseHeaderName,
+    LimitRequestHeaders,
+    LimitRequestLine,
+    ParseException,
+)
 from gunicorn.workers.ggevent import GeventWorker
 
 from api import answers
 from jobs.waiting import Interruption
+from models import errors
+
+log = structlog.get_logger()
+
+#: A header of our own that cannot be sent is our fault, not the client's.
+OUR_HEADERS = (InvalidResponseHeader, InvalidResponseHeaderName)
 
 #: Of the 25 s a stopping process has, waiting calls get this long to end by themselves.
 GRACE_SECONDS = 20
@@ -37,6 +55,19 @@ class WebWorker(GeventWorker):
         finally:
             self.busy[sock] = False
 
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
+        """Answer what gunicorn itself refuses as everything else is refused.
+
+        gunicorn's own answer is HTML, and it logs the request line, in which a key may stand.
+        """
+        status, error = _refusal(exc)
+        if status >= 500:
+            log.error("web.broke", exc_info=exc)
+        else:
+            log.warning("web.refused", status=status, kind=type(exc).__name__)
+        with contextlib.suppress(OSError):
+            client.sendall(_response(status, error))
+
     def notify(self) -> None:
         """Called every second, also while stopping, when it ends what need not go on."""
         super().notify()
@@ -54,3 +85,31 @@ class WebWorker(GeventWorker):
         self.stopped_at = self.stopped_at or time.monotonic()
         if time.monotonic() - self.stopped_at > GRACE_SECONDS:
             answers.listener().interrupt(Interruption.STOPPING)
+
+
+def _refusal(error: BaseException) -> tuple[int, errors.LikeDoError]:
+    """Return the status and the error for what is wrong below HTTP's own level."""
+    match error:
+        case LimitRequestLine():
+            return 414, errors.RequestTooLarge("The URL is too long.")
+        case LimitRequestHeaders():
+            return 431, errors.RequestTooLarge("The headers are too large, or too many.")
+        case ExpectationFailed():
+            return 417, errors.InvalidRequest("Only 'Expect: 100-continue' can be met.")
+        case ParseException() if not isinstance(error, OUR_HEADERS):
+            return 400, errors.InvalidRequest("This is not a valid HTTP request.")
+        case _:
+            return 500, errors.InternalError("Something went wrong on our side.")
+
+
+def _response(status: int, error: errors.LikeDoError) -> bytes:
+    body = orjson.dumps({"error": error.as_json()})
+    lines = (
+        f"HTTP/1.1 {status} {http.client.responses[status]}",
+        "content-type: application/json",
+        f"content-length: {len(body)}",
+        "connection: close",
+        f"x-request-id: req_{uuid.uuid4().hex}",
+        "x-should-retry: false",
+    )
+    return "\r\n".join([*lines, "", ""]).encode() + body

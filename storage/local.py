@@ -1,5 +1,6 @@
 """Files in a folder of this machine."""
 
+import contextlib
 import os
 import uuid
 from pathlib import Path
@@ -20,7 +21,8 @@ class Local(Backend):
             draft.write_bytes(data)
             os.replace(draft, path)
         except OSError as error:
-            draft.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
             raise errors.Unavailable("The storage takes no files just now. Try again.") from error
 
     def load(self, name: str) -> bytes | None:
@@ -32,7 +34,10 @@ class Local(Backend):
             raise errors.Unavailable("The storage does not answer just now. Try again.") from error
 
     def delete(self, name: str) -> None:
-        self._path(name).unlink(missing_ok=True)
+        try:
+            self._path(name).unlink(missing_ok=True)
+        except OSError as error:
+            raise errors.Unavailable("The storage does not answer just now. Try again.") from error
 
     def check(self) -> None:
         probe = f"probe/{uuid.uuid4().hex}"

@@ -2,7 +2,10 @@
 
 import http.client
 import json
+import signal
 from collections import Counter
+
+import redis
 
 from tests.callers import HELLO, Callers
 from tests.conftest import EVERY_DATABASE
@@ -237,3 +240,67 @@ def test_without_a_worker_the_service_is_degraded_and_says_so(fresh_stack: Stack
     status, _, body = fetch(f"{web}/readyz")
 
     assert (status, json.loads(body)) == (200, {"status": "degraded", "missing": ["worker"]})
+
+
+def test_a_listening_connection_that_keeps_breaking_loses_no_answer(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script(default={"delay": 0.5})
+    web = fresh_stack.web()
+    fresh_stack.worker()
+    account = fresh_stack.account()
+    breaker = redis.Redis.from_url(fresh_stack.valkey.url)
+    callers = Callers()
+
+    for _ in range(12):
+        callers.call(web, account.key, times=10)
+        breaker.client_kill_filter(_type="pubsub")
+        upstream.wait(received=len(callers.calls) // 2)
+    replies = callers.replies()
+    breaker.close()
+
+    # A call that begins while the connection is being renewed may be refused, and says so.
+    assert {status for status, _, _ in replies} <= {200, 503}
+    nothing_is_left_behind(fresh_stack, account, replies)
+    assert fetch(f"{web}/v1/chat/completions", HELLO, key=account.key)[0] == 200
+
+
+def test_a_storage_that_does_not_answer_fails_its_own_calls_only(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    web = fresh_stack.web()
+    fresh_stack.worker()
+    account = fresh_stack.account()
+    folder = fresh_stack.folder / "var" / "files"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "bodies").write_text("A file where a folder should be.")
+    large = HELLO | {"messages": [{"role": "user", "content": "x" * 100_000}]}
+
+    refused = fetch(f"{web}/v1/chat/completions", large, key=account.key)
+    answered = fetch(f"{web}/v1/chat/completions", HELLO, key=account.key)
+
+    assert (refused[0], json.loads(refused[2])["error"]["code"]) == (503, "unavailable")
+    assert answered[0] == 200
+    assert account.standing() == (999, 0)
+    assert fresh_stack.unfinished() == 0
+
+
+def test_a_worker_that_was_frozen_for_too_long_charges_nobody_twice(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script(default={"delay": 6})
+    web, frozen = fresh_stack.web(), fresh_stack.worker()
+    account = fresh_stack.account()
+    callers = Callers()
+
+    callers.call(web, account.key, times=10)
+    upstream.wait(received=10)
+    frozen.child.send_signal(signal.SIGSTOP)
+    fresh_stack.worker()
+    replies = callers.replies()
+    frozen.child.send_signal(signal.SIGCONT)
+    wait_until(lambda: len(fresh_stack.live_workers()) == 2, "the frozen one is back")
+
+    assert Counter(status for status, _, _ in replies) == {200: 10}
+    nothing_is_left_behind(fresh_stack, account, replies)
+    assert account.standing() == (990, 0)
