@@ -75,14 +75,17 @@ def _hung_up(job_id: str) -> Response:
 def _completed(job_id: str, ended: Ended, client: Client) -> Response:
     if ended.body is None:
         raise errors.InternalError(f"The answer of job {job_id} is no longer kept.")
-    response = Response(ended.body, content_type="application/json", headers=_facts(job_id, ended))
-    # Closed by the server once the last byte is with the socket.
-    response.call_on_close(lambda: _hand_over(job_id, client))
-    return response
+    headers = _facts(job_id, ended) | {"Content-Length": str(len(ended.body))}
+    body = _hand_over(job_id, ended.body, client)
+    return Response(body, content_type="application/json", headers=headers)
 
 
-def _hand_over(job_id: str, client: Client) -> None:
-    if not client.gone():
+def _hand_over(job_id: str, body: bytes, client: Client) -> Iterator[bytes]:
+    """Yield an answer, and note that it was handed over if it went to a client that was there."""
+    gone = client.gone()
+    yield body
+    # The server asks for more only when what it had is with the socket.
+    if not gone:
         handed_over(job_id)
 
 
@@ -153,8 +156,7 @@ def _newlines_then_answer(
         if ended is Interruption.HUNG_UP:
             rows.mark_left(waiter.job_id)
         elif isinstance(ended, Ended) and ended.body and ended.status == Status.COMPLETED:
-            yield ended.body
-            _hand_over(waiter.job_id, client)
+            yield from _hand_over(waiter.job_id, ended.body, client)
         else:
             _part(waiter, client)
             if not chunked:

@@ -26,6 +26,7 @@ from tests.stack import ROOT, Process, Stack, fetch, free_port, stack, wait_unti
 from tests.upstream import Upstream
 
 DELAY_SECONDS = 0.1
+CROWD, CROWD_CALLS, CROWD_DELAY_SECONDS = 128, 10, 1.0
 
 
 @dataclass
@@ -141,6 +142,20 @@ def _report(asked: argparse.Namespace, upstream: Upstream, made: Stack) -> None:
     finally:
         floor_process.stop()
     _print(asked, made, direct, least, ours, simple_worker(made))
+    _print_crowd(upstream, made, f"{web}/v1/chat/completions", key)
+
+
+def _print_crowd(upstream: Upstream, made: Stack, url: str, key: str) -> None:
+    """Print what share of the upstream's own pace many callers get through us."""
+    upstream.script(default={"delay": CROWD_DELAY_SECONDS})
+    _load(url, key, CROWD, 1)
+    direct = _load(f"{upstream.url}/openai/chat/completions", "direct", CROWD, CROWD_CALLS)
+    ours = _load(url, key, CROWD, CROWD_CALLS)
+    share = direct["seconds"] / ours["seconds"]
+    print(
+        f"{CROWD} callers, {CROWD_CALLS} calls each, upstream {CROWD_DELAY_SECONDS} s: "
+        f"{direct['seconds']:.2f} s direct, {ours['seconds']:.2f} s through us, share {share:.2f}"
+    )
 
 
 def _print(

@@ -1,9 +1,8 @@
-"""Many at once: the queue adds little to what the upstream itself takes."""
+"""Many at once: everybody is answered, and everybody pays once."""
 
 import json
 import subprocess
 import sys
-from typing import Any
 
 from tests.stack import ROOT, Stack
 from tests.upstream import Upstream
@@ -11,26 +10,20 @@ from tests.upstream import Upstream
 CALLERS, CALLS = 128, 5
 
 
-def load(url: str, key: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "bench.load", url, key]
-    command += ["--callers", str(CALLERS), "--calls", str(CALLS)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return dict(json.loads(done.stdout))
-
-
-def test_128_callers_get_nearly_all_that_the_upstream_gives(
+def test_128_callers_at_once_are_all_answered_and_all_pay(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
+    # How quickly is for `make bench` to say: a time in a test would be the machine's.
     upstream.script(default={"delay": 1.0})
     web = fresh_stack.web()
     fresh_stack.worker()
     account = fresh_stack.account(credits=10_000)
-    load(f"{web}/v1/chat/completions", account.key)  # Everything is loaded and connected now.
+    command = [sys.executable, "-m", "bench.load", f"{web}/v1/chat/completions", account.key]
+    command += ["--callers", str(CALLERS), "--calls", str(CALLS)]
 
-    direct = load(f"{upstream.url}/openai/chat/completions", "direct")
-    ours = load(f"{web}/v1/chat/completions", account.key)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
 
-    assert ours["statuses"] == {"200": CALLERS * CALLS}
-    # Both were measured just now, one after the other: 0.9 of what the same callers got directly.
-    assert direct["seconds"] / ours["seconds"] >= 0.9
-    assert account.standing() == (10_000 - 2 * CALLERS * CALLS, 0)
+    assert json.loads(done.stdout)["statuses"] == {"200": CALLERS * CALLS}
+    assert account.standing() == (10_000 - CALLERS * CALLS, 0)
+    assert len(upstream.calls()) == CALLERS * CALLS
+    assert fresh_stack.unfinished() == 0
