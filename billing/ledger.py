@@ -138,19 +138,22 @@ def _lock(connection: Connection, account_id: int) -> Any:
 
 #: Any number, the same for every process: it names the lock.
 _QUEUE_LOCK = text("SELECT pg_advisory_xact_lock(7203115)")
-#: As near as this to a limit, holds on PostgreSQL are taken one after the other.
-NEAR_DEPTH, NEAR_SHARE = 200, 0.75
+#: On PostgreSQL, transactions side by side do not see what the others insert. This many of up to
+#: this size each may be under way; where they could pass a limit, and for every larger body,
+#: holds are taken one after the other.
+SIDE_BY_SIDE, SMALL_BYTES = 200, 64 * 1024
 
 
 def _overload(connection: Connection, body_bytes: int) -> errors.Overloaded | None:
     """Say why the queue takes no more. What waits is counted where it is true: in SQL."""
     depth, size = connection.execute(_WAITING).one()
     near = (
-        depth + NEAR_DEPTH >= settings.max_queue_depth
-        or size + body_bytes > settings.max_queue_bytes * NEAR_SHARE
+        body_bytes > SMALL_BYTES
+        or depth + SIDE_BY_SIDE >= settings.max_queue_depth
+        or size + SIDE_BY_SIDE * SMALL_BYTES > settings.max_queue_bytes
     )
     if near and connection.dialect.name == "postgresql":
-        # What other transactions insert is not seen before they commit. From here on they wait.
+        # From here on the others wait, and what those before them inserted can be seen.
         connection.execute(_QUEUE_LOCK)
         depth, size = connection.execute(_WAITING).one()
     if depth >= settings.max_queue_depth:

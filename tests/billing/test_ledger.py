@@ -1,6 +1,8 @@
 """Hold, settle, release: whatever happens in whatever order, the books are right."""
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from typing import Any
 
@@ -13,6 +15,7 @@ from billing import ledger, pricing
 from billing.ledger import Answer, Claimed
 from billing.pricing import ChatTerms
 from config.catalog import ChatPrice
+from config.settings import settings
 from jobs import rows
 from models import credit, database, errors, job
 from models.account import Account
@@ -31,7 +34,9 @@ def make_account(credits: int) -> int:
     return account_id
 
 
-def hold(account_id: int, most: int = 1000, least: int = 1000) -> tuple[str, ledger.Hold]:
+def hold(
+    account_id: int, most: int = 1000, least: int = 1000, body_bytes: int = 100
+) -> tuple[str, ledger.Hold]:
     """Hold for a chat with 10 prompt tokens and up to `most` output tokens."""
     key_id, _ = keys.create(account_id)
     row = {
@@ -41,7 +46,7 @@ def hold(account_id: int, most: int = 1000, least: int = 1000) -> tuple[str, led
         "kind": "chat",
         "model": "gpt-4",
         "fingerprint": "f" * 64,
-        "body_bytes": 100,
+        "body_bytes": body_bytes,
         "body_at": "redis",
         "attempts": 0,
         "cancel_requested": False,
@@ -251,3 +256,26 @@ def test_the_held_credits_are_the_sum_of_the_unfinished_jobs() -> None:
     held = database.run(lambda connection: list(connection.execute(unfinished).scalars()))
 
     assert sum(held) == standing(account)[1] == 12
+
+
+@pytest.mark.parametrize(("body_bytes", "limit"), [(100, 250), (100_000, 250_000), (2**20, 2**26)])
+def test_bodies_held_side_by_side_do_not_pass_the_queues_limit(
+    body_bytes: int, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "max_queue_bytes", limit)
+    account_id = make_account(1000)
+    callers = limit // body_bytes + 8
+    together = threading.Barrier(callers)
+
+    def call(_: int) -> bool:
+        together.wait()
+        try:
+            hold(account_id, body_bytes=body_bytes)
+        except errors.Overloaded:
+            return False
+        return True
+
+    with ThreadPoolExecutor(callers) as threads:
+        held = sum(threads.map(call, range(callers)))
+
+    assert held == limit // body_bytes
