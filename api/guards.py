@@ -92,7 +92,7 @@ def read_body() -> bytes:
             f"The body ended after {len(body)} of the {declared} bytes that were announced."
         )
     g.body_read = True
-    return body
+    return body.removeprefix(BYTE_ORDER_MARK)
 
 
 #: Of a body that was refused unread, this much is taken off the line before the answer.
@@ -135,6 +135,6 @@ def parse(body: bytes) -> Any:
     if not body.strip():
         raise errors.InvalidJSON("The body is empty: send a JSON object.")
     try:
-        return orjson.loads(body.removeprefix(BYTE_ORDER_MARK))
+        return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise errors.InvalidJSON(f"The body is not valid JSON: {error}.") from None

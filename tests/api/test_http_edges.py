@@ -55,6 +55,16 @@ def test_what_the_server_refuses_is_in_the_envelope_and_no_key_is_logged(
     assert "SECRET" not in server.stack.webs[0].said()
 
 
+def test_a_byte_order_mark_before_the_json_is_not_part_of_it(
+    server: Server, account: Account
+) -> None:
+    body = b"\xef\xbb\xbf" + json.dumps(HELLO).encode()
+
+    status, _, answer = fetch(f"{server.url}{PATH}", body, key=account.key)
+
+    assert (status, json.loads(answer)["object"]) == (200, "chat.completion")
+
+
 def test_a_chunked_body_is_as_good_as_a_counted_one(server: Server, account: Account) -> None:
     body = json.dumps(HELLO).encode()
     chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:10], body[10:]))
