@@ -53,7 +53,7 @@ def _terms(chat: ChatRequest, possible: list[Route]) -> ChatTerms:
     most = max(min(wanted, route.upstream.max_output_tokens or wanted) for route in possible)
     return ChatTerms(
         price=model.price,
-        prompt_tokens=tokens.prompt_ceiling(chat.messages, chat.body.get("tools")),
+        prompt_tokens=tokens.prompt_ceiling(chat.body),
         choices=chat.choices,
         most_output=most,
         least_output=most if asked else min(most, pricing.LEAST_OUTPUT_TOKENS),

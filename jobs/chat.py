@@ -64,12 +64,16 @@ def _ask(claim: Claim, call: Call) -> Answer:
     body = _body(claim)
     if body is None:
         raise errors.Unavailable("The request was lost before it could be answered. Try again.")
-    request = ChatRequest(orjson.loads(body))
+    request = _request(body)
     return _first_answer(request, routes.find(request), claim, call)
 
 
 def _body(claim: Claim) -> bytes | None:
     return work.bodies.get(claim.job.id) or queues.body(claim.job.id, claim.body_at)
+
+
+def _request(body: bytes) -> ChatRequest:
+    return ChatRequest.checked(orjson.loads(body))
 
 
 def _first_answer(request: ChatRequest, possible: list[Route], claim: Claim, call: Call) -> Answer:
@@ -117,7 +121,7 @@ def _usage(request: ChatRequest, completion: dict[str, Any]) -> Usage:
             max(0, int(reported.get("prompt_tokens") or 0)),
             max(0, int(reported.get("completion_tokens") or 0)),
         )
-    prompt = tokens.count_prompt(request.messages, request.body.get("tools"))
+    prompt = tokens.count_prompt(request.body)
     return Usage(prompt, tokens.count_answer(completion), estimated=True)
 
 
@@ -173,8 +177,7 @@ def _prompt_tokens(claim: Claim) -> int:
         body = _body(claim)
     except errors.Unavailable:
         return 0
-    request = orjson.loads(body) if body else {}
-    return tokens.count_prompt(request.get("messages", []), request.get("tools"))
+    return tokens.count_prompt(_request(body).body) if body else 0
 
 
 def _surely(write: Callable[[], T]) -> T:

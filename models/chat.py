@@ -5,6 +5,7 @@ is narrower. A parameter that is not known here is kept and goes to OpenAI-shape
 it came.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -21,6 +22,9 @@ OWN_PARAMETERS = frozenset(
     {"provider", "background", "fallbacks", "webhook_url", "on_disconnect", "key"}
 )
 PROVIDERS = ("openai", "gemini", "deepseek", "openrouter")
+#: Lists and objects inside each other, in one parameter. What writes JSON for us ends at 254, and
+#: a request is put into other objects on its way.
+MAX_NESTING = 100
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,18 @@ class ChatRequest:
     def read(cls, body: Any) -> Self:
         """Return the request in `body`, decoded JSON; raise the most precise `InvalidRequest`."""
         _check(body)
-        return cls({name: value for name, value in body.items() if value is not None})
+        return cls.checked(body)
+
+    @classmethod
+    def checked(cls, body: dict[str, Any]) -> Self:
+        """Return the request in a `body` that `read` has taken before, and is not to check again.
+
+        What says nothing is left out: null, and how many logprobs are wanted where none are.
+        """
+        said = {name: value for name, value in body.items() if value is not None}
+        if not said.get("logprobs"):
+            said.pop("top_logprobs", None)
+        return cls(said)
 
     @property
     def model(self) -> str:
@@ -264,16 +279,47 @@ class _Chat(_Strict):
     on_disconnect: Literal["cancel", "finish"] | None = None
 
 
+#: The names of all parameters that are known here, save this service's own `key`.
+PARAMETERS = frozenset(_Chat.model_fields)
+
+
 def _check(body: Any) -> None:
     if not isinstance(body, dict):
         raise errors.InvalidRequest(
             'The body must be a JSON object: {"model": …, "messages": […]}.'
         )
+    _check_nesting(body)
     try:
         chat = _Chat.model_validate(body)
     except ValidationError as error:
         raise _translate(error, body) from None
     _check_together(chat)
+
+
+def _check_nesting(body: dict[str, Any]) -> None:
+    for name, value in body.items():
+        if nests_deeper(value, MAX_NESTING):
+            raise errors.InvalidRequest(
+                f"Invalid value for '{name}': it must not be nested more than {MAX_NESTING} deep.",
+                param=name,
+            )
+
+
+def nests_deeper(value: Any, levels: int) -> bool:
+    """Tell whether more than `levels` lists and objects stand inside each other in `value`."""
+    level = [value] if type(value) in _NESTING else []
+    for _ in range(levels):
+        if not level:
+            return False
+        level = [inner for outer in level for inner in _inside(outer) if type(inner) in _NESTING]
+    return bool(level)
+
+
+_NESTING = frozenset({dict, list})
+
+
+def _inside(outer: Any) -> Iterable[Any]:
+    return outer.values() if type(outer) is dict else outer
 
 
 def _check_together(chat: _Chat) -> None:
@@ -284,14 +330,18 @@ def _check_together(chat: _Chat) -> None:
             "max_tokens and max_completion_tokens mean the same; send one of them.",
             param="max_tokens",
         )
-    if chat.top_logprobs is not None and not chat.logprobs:
+    if chat.top_logprobs and not chat.logprobs:
         raise errors.InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
-    if chat.stream_options is not None and not chat.stream:
+    if not chat.stream and _wishes_something(chat.stream_options):
         raise errors.InvalidRequest(
             "stream_options is only allowed when stream is true.", param="stream_options"
         )
     if chat.tool_choice not in (None, "none", "auto") and not chat.tools:
         raise errors.InvalidRequest("tool_choice needs tools to choose from.", param="tool_choice")
+
+
+def _wishes_something(options: _StreamOptions | None) -> bool:
+    return options is not None and any(dict(options).values())
 
 
 def _translate(error: ValidationError, body: dict[str, Any]) -> errors.InvalidRequest:

@@ -1,35 +1,46 @@
 """Reading an answer in OpenAI's shape: what OpenAI's object knows is kept, vendors' keys are not.
 
 A status of 200 promises little: a proxy's page, an error object or a choice that broke off can be
-behind it. Each is raised as the failure it is.
+behind it. Each is raised as the failure it is. Of an answer that is one, every field is of the type
+that OpenAI gives it: what says nothing to a client is mended or left out, and where nothing sound
+can be made of what was said, the provider has failed.
 """
 
 import json
 import secrets
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeGuard
 
 import orjson
 
+from models.chat import nests_deeper
 from models.errors import ProviderFailed
 from providers import errors, http
 
+#: Lists and objects inside each other. Ours are put into jobs and batches, and what writes JSON
+#: for us ends at 254.
+MAX_NESTING = 200
+#: Far above what any model takes or says.
+MOST_TOKENS = 10**9
+#: Unix seconds, in the year 2286. What is later was not meant in seconds.
+LATEST_CREATED = 10**10
+
 _ANSWER = ("model", "system_fingerprint", "service_tier")
-#: `reasoning_details` has to come back unchanged in a tool loop, so its owner must be able to.
-_MESSAGE = (
-    "role",
-    "content",
-    "refusal",
-    "annotations",
-    "audio",
-    "function_call",
-    "reasoning_content",
-    "reasoning_details",
-    "images",
-)
+#: What a message may have beside its role, content and calls, and the type it has to be of.
+_MESSAGE: dict[str, type] = {
+    "refusal": str,
+    "annotations": list,
+    "audio": dict,
+    "reasoning_content": str,
+    # It has to come back unchanged in a tool loop, so its owner must be able to send anything.
+    "reasoning_details": object,
+    "images": list,
+}
 #: `extra_content` carries a thought's signature, which some models want back with the call.
 _TOOL_CALL = ("id", "type", "function", "custom", "extra_content")
+#: What a call needs to be one, by its type.
+_CALLED = {"function": ("name", "arguments"), "custom": ("name", "input")}
 _USAGE_DETAILS = ("prompt_tokens_details", "completion_tokens_details")
 
 _FINISHED = ("stop", "length", "tool_calls", "content_filter", "function_call")
@@ -52,69 +63,95 @@ def chat_completion(provider: str, response: http.Response) -> dict[str, Any]:
         _raise_if_broken(provider, choice, response.headers)
 
     answer = {
-        "id": body.get("id") or f"chatcmpl-{secrets.token_hex(12)}",
+        "id": _text(body.get("id")) or f"chatcmpl-{secrets.token_hex(12)}",
         "object": "chat.completion",
-        "created": body.get("created") or int(time.time()),
-        **{name: body[name] for name in _ANSWER if body.get(name) is not None},
-        "choices": [_choice(place, choice) for place, choice in enumerate(found)],
+        "created": _moment(body.get("created")),
+        **{name: body[name] for name in _ANSWER if isinstance(body.get(name), str)},
+        "choices": [_choice(provider, place, choice) for place, choice in enumerate(found)],
     }
     counted = usage(body.get("usage"))
     return answer | ({"usage": counted} if counted else {})
 
 
 def usage(reported: Any) -> dict[str, Any] | None:
-    """Return OpenAI's usage object; None where the provider did not count.
+    """Return OpenAI's usage object; None where the provider did not count, or not in earnest.
 
     DeepSeek counts cached tokens in a field of its own.
     """
     found = _object(reported)
     prompt, completion = found.get("prompt_tokens"), found.get("completion_tokens")
-    if not (isinstance(prompt, int) and isinstance(completion, int)):
+    if not (_is_count(prompt) and _is_count(completion)):
         return None
-    total = found.get("total_tokens") or prompt + completion
+    total = found.get("total_tokens")
     counted: dict[str, Any] = {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
-        "total_tokens": total,
+        "total_tokens": total if total and _is_count(total) else prompt + completion,
     }
-    counted |= {name: found[name] for name in _USAGE_DETAILS if isinstance(found.get(name), dict)}
-    if "prompt_cache_hit_tokens" in found:
+    counted |= {
+        name: _counts(found[name]) for name in _USAGE_DETAILS if isinstance(found.get(name), dict)
+    }
+    if _is_count(hit := found.get("prompt_cache_hit_tokens")):
         details = counted.get("prompt_tokens_details", {})
-        hit = {"cached_tokens": found["prompt_cache_hit_tokens"]}
-        counted["prompt_tokens_details"] = hit | details
+        counted["prompt_tokens_details"] = {"cached_tokens": hit} | details
     return counted
 
 
-def message(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a message, or a stream's delta, in OpenAI's names."""
-    said = {name: found[name] for name in _MESSAGE if name in found}
-    if not said.get("reasoning_content") and found.get("reasoning"):
+def message(provider: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message, or a stream's delta, in OpenAI's names, without its tool calls.
+
+    Raises `ProviderFailed` where its content or its function call is none.
+    """
+    said: dict[str, Any] = {"role": "assistant"} if "role" in found else {}
+    if "content" in found:
+        said["content"] = _content(provider, found["content"])
+    if found.get("function_call") is not None:
+        said["function_call"] = _called(provider, "function", found["function_call"])
+    said |= {name: found[name] for name in _MESSAGE if _is_said(name, found)}
+    if not said.get("reasoning_content") and _text(found.get("reasoning")):
         said["reasoning_content"] = found["reasoning"]
     return said
 
 
 def finish_reason(reason: Any) -> str | None:
     """Return one of OpenAI's reasons; vendors add new ones without notice."""
-    return "stop" if reason and reason not in _FINISHED else reason or None
+    said = _text(reason)
+    return "stop" if said and said not in _FINISHED else said or None
 
 
 def _decoded(provider: str, content: bytes) -> Any:
-    decoders: list[Callable[[bytes], Any]] = [orjson.loads, _loads_surrogates]
-    for decode in decoders:
-        try:
-            return decode(content)
-        except ValueError as error:
-            failure = error
-    raise ProviderFailed(f"{provider} sent an answer that is not JSON.") from failure
+    """Return the JSON in `content`, which can be written as JSON again."""
+    try:
+        body = _loads(content)
+    except ValueError as error:
+        raise ProviderFailed(f"{provider} sent an answer that is not JSON.") from error
+    except RecursionError as error:
+        raise _too_deep(provider) from error
+    # Brackets are counted in no time, and few answers have so many.
+    brackets = content.count(b"[") + content.count(b"{")
+    if brackets > MAX_NESTING and nests_deeper(body, MAX_NESTING):
+        raise _too_deep(provider)
+    return body
 
 
-def _loads_surrogates(content: bytes) -> Any:
-    r"""Decode JSON with half of a character in it, such as `"\ud83d"`, which orjson refuses.
+def _too_deep(provider: str) -> ProviderFailed:
+    return ProviderFailed(f"{provider} sent an answer that is nested too deeply.")
+
+
+def _loads(content: bytes) -> Any:
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return orjson.loads(_without_surrogates(content))
+
+
+def _without_surrogates(content: bytes) -> str:
+    r"""Return JSON without halves of characters, such as `"\ud83d"`, which orjson refuses.
 
     A model that is cut off at its limit can leave one behind; the rest of its answer is good.
     """
     text = json.dumps(json.loads(content), ensure_ascii=False)
-    return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _raise_if_broken(provider: str, choice: dict[str, Any], headers: Mapping[str, str]) -> None:
@@ -126,23 +163,67 @@ def _raise_if_broken(provider: str, choice: dict[str, Any], headers: Mapping[str
         raise ProviderFailed(f"{provider} sent an answer with nothing in it.")
 
 
-def _choice(place: int, choice: dict[str, Any]) -> dict[str, Any]:
-    found = choice["message"]
-    said = {"role": "assistant", "content": None} | message(found)
-    calls = [_tool_call(_object(call)) for call in _list(found.get("tool_calls"))]
+def _choice(provider: str, place: int, choice: dict[str, Any]) -> dict[str, Any]:
+    found, index, logprobs = choice["message"], choice.get("index"), choice.get("logprobs")
+    said = {"role": "assistant", "content": None} | message(provider, found)
+    calls = _tool_calls(provider, found.get("tool_calls"))
     return {
-        "index": choice.get("index", place),
+        "index": index if _is_count(index) else place,
         "message": said | ({"tool_calls": calls} if calls else {}),
-        "logprobs": choice.get("logprobs"),
+        "logprobs": logprobs if isinstance(logprobs, dict) else None,
         "finish_reason": finish_reason(choice.get("finish_reason")),
     }
 
 
-def _tool_call(call: dict[str, Any]) -> dict[str, Any]:
-    made = {name: call[name] for name in _TOOL_CALL if name in call}
-    made["id"] = call.get("id") or f"call_{secrets.token_hex(12)}"
-    made.setdefault("type", "function")
-    return made
+def _content(provider: str, content: Any) -> str | list[Any] | None:
+    if content is None or isinstance(content, str | list):
+        return content
+    raise ProviderFailed(f"{provider} sent an answer whose content is neither text nor parts.")
+
+
+def _is_said(name: str, found: Mapping[str, Any]) -> bool:
+    return name in found and (found[name] is None or isinstance(found[name], _MESSAGE[name]))
+
+
+def _tool_calls(provider: str, calls: Any) -> list[dict[str, Any]]:
+    if calls is not None and not isinstance(calls, list):
+        raise _no_call(provider)
+    return [_tool_call(provider, call) for call in calls or ()]
+
+
+def _tool_call(provider: str, call: Any) -> dict[str, Any]:
+    found = _object(call)
+    kind = "custom" if found.get("type") == "custom" else "function"
+    made = {name: found[name] for name in _TOOL_CALL if name in found}
+    return made | {
+        "id": _text(found.get("id")) or f"call_{secrets.token_hex(12)}",
+        "type": kind,
+        kind: _called(provider, kind, found.get(kind)),
+    }
+
+
+def _called(provider: str, kind: str, called: Any) -> dict[str, Any]:
+    found = _object(called)
+    if all(isinstance(found.get(field), str) for field in _CALLED[kind]):
+        return found
+    raise _no_call(provider)
+
+
+def _no_call(provider: str) -> ProviderFailed:
+    return ProviderFailed(f"{provider} sent a call of a function without its name or arguments.")
+
+
+def _counts(details: dict[str, Any]) -> dict[str, Any]:
+    return {name: count for name, count in details.items() if count is None or _is_count(count)}
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    """Tell a whole number that can be counted up to; true and false are numbers to Python."""
+    return type(value) is int and 0 <= value <= MOST_TOKENS
+
+
+def _moment(created: Any) -> int:
+    return created if type(created) is int and 0 < created <= LATEST_CREATED else int(time.time())
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -151,3 +232,7 @@ def _object(value: Any) -> dict[str, Any]:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

@@ -158,7 +158,7 @@ def _said(status: int, headers: Mapping[str, str], body: Any) -> Said:
 
     words = tuple(_words(metadata, inner, error))
     message = scrub(_text(inner.get("message")) or _text(error.get("message")))
-    param = _text(inner.get("param")) or _text(error.get("param")) or None
+    param = scrub(_text(inner.get("param")) or _text(error.get("param"))) or None
     return Said(
         status or _status(error, words),
         message,
@@ -243,7 +243,9 @@ def _text(value: Any) -> str:
 
 
 def _lower(headers: dict[str, Any]) -> dict[str, str]:
-    return {name.lower(): str(value) for name, value in headers.items()}
+    """Return the `headers` that a header can be, with the names in lower case."""
+    plain = {n: value for n, value in headers.items() if isinstance(value, str | int | float)}
+    return {name.lower(): str(value) for name, value in plain.items()}
 
 
 # ---- How long to wait ----------------------------------------------------------------------------
@@ -294,7 +296,7 @@ def _seconds_or_date(text: str | None) -> float | None:
     seconds = _number(text)
     if seconds is not None:
         return seconds
-    with suppress(ValueError):
+    with suppress(ValueError, OverflowError):
         return parsedate_to_datetime(text).timestamp() - time.time()
     return None
 

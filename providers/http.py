@@ -35,7 +35,7 @@ from urllib3.exceptions import (
 from urllib3.util import wait_for_write
 
 from config.settings import MIB, settings
-from models.errors import LikeDoError, ProviderFailed, ProviderTimeout
+from models.errors import InvalidRequest, LikeDoError, ProviderFailed, ProviderTimeout
 
 CONNECT_SECONDS = 10.0
 MAX_ANSWER_BYTES = 64 * MIB
@@ -372,14 +372,22 @@ def forget_connections() -> None:
 def post(call: Call, url: str, headers: Mapping[str, str], payload: Mapping[str, Any]) -> Response:
     """Send `payload` as JSON and return the whole answer, whatever its status but a redirect.
 
-    Raises what `call` was aborted with, `ProviderTimeout` past its deadline, and `ProviderFailed`
-    where the connection fails, the answer is cut short, redirects, or is over 64 MiB.
+    Raises what `call` was aborted with, `ProviderTimeout` past its deadline, `ProviderFailed`
+    where the connection fails, the answer is cut short, redirects, or is over 64 MiB, and
+    `InvalidRequest` where JSON cannot say the payload.
     """
     scheme, _, host, path = url.split("/", 3)
-    body = orjson.dumps(payload)
+    body = _encoded(payload)
     with _translated(call):
         session = _session(f"{scheme}//{host}")
         return _send(call, session, "/" + path, {**HEADERS, **headers}, body)
+
+
+def _encoded(payload: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(payload)
+    except orjson.JSONEncodeError as error:
+        raise InvalidRequest(f"The request cannot be written as JSON: {error}.") from error
 
 
 @contextmanager

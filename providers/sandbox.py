@@ -79,7 +79,7 @@ def _fingerprint(body: Mapping[str, Any]) -> str:
 
 
 def _usage(request: ChatRequest, choices: list[dict[str, Any]]) -> dict[str, Any]:
-    prompt = tokens.count_prompt(request.messages, _tools(request.body))
+    prompt = tokens.count_prompt(request.body)
     completion = tokens.count_answer({"choices": choices})
     return {
         "prompt_tokens": prompt,

@@ -8,11 +8,11 @@ a process that only estimates uses `models.tokens`.
 import functools
 import importlib.machinery
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from models.tokens import Message, Tool, flat_tokens, prompt_texts, tool_texts
+from models.tokens import Body, flat_tokens, prompt_texts
 
 ENCODING = "o200k_base"
 
@@ -22,10 +22,12 @@ def count_text(text: str) -> int:
     return int(_tokenizer().count(_encodable(text)))
 
 
-def count_prompt(messages: Sequence[Message], tools: Sequence[Tool] | None = None) -> int:
-    """Return how many tokens a prompt is, images at the flat figure of `models.tokens`."""
-    texts = [*prompt_texts(messages), *tool_texts(tools or ())]
-    return sum(map(count_text, texts)) + flat_tokens(messages, tools or ())
+def count_prompt(body: Body) -> int:
+    """Return how many tokens the prompt of a request's `body` is.
+
+    Messages, functions and a schema are counted, media at the flat figures of `models.tokens`.
+    """
+    return sum(map(count_text, prompt_texts(body))) + flat_tokens(body)
 
 
 def count_answer(body: Mapping[str, Any]) -> int:
@@ -48,9 +50,16 @@ def _said(choice: Mapping[str, Any]) -> list[str]:
     calls = [call.get("function") or {} for call in message.get("tool_calls") or ()]
     if message.get("function_call"):
         calls.append(message["function_call"])
-    texts = [message.get(field) for field in ("content", "refusal", "reasoning_content")]
+    texts = [message.get(field) for field in ("refusal", "reasoning_content")]
     texts += [call.get(field) for call in calls for field in ("name", "arguments")]
-    return [text for text in texts if isinstance(text, str)]
+    return [text for text in (*_content(message), *texts) if isinstance(text, str)]
+
+
+def _content(message: Mapping[str, Any]) -> list[Any]:
+    """Return the texts of a content, which some vendors send in parts."""
+    content = message.get("content")
+    parts = content if isinstance(content, list) else [{"text": content}]
+    return [part.get("text") for part in parts if isinstance(part, dict)]
 
 
 def _encodable(text: str) -> str:

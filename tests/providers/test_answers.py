@@ -1,8 +1,10 @@
 """What OpenAI's shape knows is kept, what only vendors know is not."""
 
 import json
+import time
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -144,11 +146,195 @@ def test_a_failure_in_a_200_is_a_failure(body: Any, kind: type[errors.LikeDoErro
     assert type(raised.value) is kind
 
 
+# ---- Fields that are not of their type
+
+
+def said(message: dict[str, Any] | None = None, **choice: Any) -> dict[str, Any]:
+    """Return the choice that is read out of such a message and choice."""
+    return dict(read(completion(message, **choice))["choices"][0])
+
+
+NUMBERS = [True, 1.5, float(2**70), "1", -1, 10**9 + 1, None, [1], {}]
+
+
+@pytest.mark.parametrize("count", NUMBERS, ids=str)
+@pytest.mark.parametrize("field", ["prompt_tokens", "completion_tokens"])
+def test_a_count_that_is_none_makes_the_usage_none(field: str, count: Any) -> None:
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3} | {field: count}
+
+    assert "usage" not in read(completion() | {"usage": usage})
+
+
+@pytest.mark.parametrize("count", NUMBERS, ids=str)
+def test_a_total_or_a_detail_that_is_no_count_is_mended(count: Any) -> None:
+    usage = {
+        "prompt_tokens": 1,
+        "completion_tokens": 2,
+        "total_tokens": count,
+        "prompt_cache_hit_tokens": count,
+        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": count},
+        "completion_tokens_details": count,
+    }
+
+    counted = read(completion() | {"usage": usage})["usage"]
+
+    assert (counted["prompt_tokens"], counted["total_tokens"]) == (1, 3)
+    assert counted["prompt_tokens_details"].get("audio_tokens") is None
+    assert counted["prompt_tokens_details"]["cached_tokens"] == 0
+    assert counted.get("completion_tokens_details", {}) == {}
+
+
+F = {"name": "f", "arguments": "{}"}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": 1},
+        {"content": True},
+        {"content": {"text": "Hi."}},
+        {"tool_calls": "f"},
+        {"tool_calls": {"0": F}},
+        {"tool_calls": [None]},
+        {"tool_calls": ["f"]},
+        {"tool_calls": [{"id": "c", "type": "function"}]},
+        {"tool_calls": [{"function": "f"}]},
+        {"tool_calls": [{"function": {"name": "f"}}]},
+        {"tool_calls": [{"function": {"name": 1, "arguments": "{}"}}]},
+        {"tool_calls": [{"function": {"name": "f", "arguments": {}}}]},
+        {"tool_calls": [{"function": F}, {"function": {"name": "f", "arguments": None}}]},
+        {"tool_calls": [{"type": "custom", "custom": {"name": "f"}}]},
+        {"function_call": "f"},
+        {"function_call": [F]},
+        {"function_call": {"name": "f"}},
+    ],
+    ids=str,
+)
+def test_a_message_that_no_client_could_read_is_a_failure(message: dict[str, Any]) -> None:
+    with pytest.raises(errors.ProviderFailed):
+        said(message)
+
+
+def test_calls_and_parts_that_are_sound_are_kept() -> None:
+    custom = {"id": "c", "type": "custom", "custom": {"name": "f", "input": "x"}}
+    parts = [{"type": "text", "text": "Hi."}]
+
+    message = said({"content": parts, "tool_calls": [custom], "function_call": F})["message"]
+
+    assert message["content"] == parts
+    assert message["tool_calls"] == [custom]
+    assert message["function_call"] == F
+    assert said({"tool_calls": None, "function_call": None})["message"]["content"] == "Hi."
+
+
+def test_a_choice_is_mended() -> None:
+    wrong = {"index": "0", "logprobs": [], "finish_reason": 7}
+
+    assert said({"role": "model"}, **wrong) == {
+        "index": 0,
+        "message": {"role": "assistant", "content": "Hi."},
+        "logprobs": None,
+        "finish_reason": None,
+    }
+
+
+@pytest.mark.parametrize("index", [None, "1", 1.0, True, -1, 10**15])
+def test_an_index_that_is_none_is_the_choices_place(index: Any) -> None:
+    choice = completion(index=index)["choices"][0]
+
+    choices = read({"choices": [choice, choice]})["choices"]
+
+    assert [type(choice["index"]) for choice in choices] == [int, int]
+    assert [choice["index"] for choice in choices] == [0, 1]
+
+
+def test_what_says_nothing_to_a_client_is_left_out() -> None:
+    fields = ("refusal", "annotations", "audio", "reasoning_content", "images", "reasoning")
+
+    message = said(dict.fromkeys(fields, 7))["message"]
+
+    assert message == {"role": "assistant", "content": "Hi."}
+
+
+@pytest.mark.parametrize("wrong", [None, "", 0, 7.5, True, [], {"a": 1}], ids=str)
+def test_the_frame_of_an_answer_is_mended(wrong: Any) -> None:
+    fields = ("id", "created", "system_fingerprint", "service_tier", "model")
+
+    answer = read(completion({"tool_calls": [{"id": wrong, "type": wrong, "function": F}]})
+                  | dict.fromkeys(fields, wrong))  # fmt: skip
+
+    (call,) = answer["choices"][0]["message"]["tool_calls"]
+    assert answer["id"].startswith("chatcmpl-")
+    assert call["id"].startswith("call_")
+    assert call["type"] == "function"
+    assert abs(answer["created"] - time.time()) < 10
+    assert all(isinstance(answer.get(field, ""), str) for field in fields[2:])
+
+
+@pytest.mark.parametrize("created", [-1, 10**10 + 1, 1_767_225_600_000, 1e9, "1767225600"])
+def test_a_moment_that_cannot_be_is_now(created: Any) -> None:
+    assert abs(read(completion() | {"created": created})["created"] - time.time()) < 10
+
+
+# ---- Answers that could not be written again
+
+
+def deep(levels: int, inside: str = "1") -> bytes:
+    """Return an answer with an annotation in so many levels of lists and objects."""
+    pairs = (levels - 5) // 2
+    value = '[{"a":' * pairs + inside + "}]" * pairs
+    annotations = f"[{value}]" if levels % 2 else f"[[{value}]]"
+    return b'{"choices":[{"message":{"content":"Hi.","annotations":%s}}]}' % annotations.encode()
+
+
+@pytest.mark.parametrize("levels", [201, 250, 255, 1023, 1025, 2000, 100_000])
+@pytest.mark.parametrize("inside", ["1", '"\\ud83d"'])
+def test_an_answer_that_is_nested_too_deeply_is_a_failure(levels: int, inside: str) -> None:
+    with pytest.raises(errors.ProviderFailed, match="nested too deeply"):
+        read(deep(levels, inside))
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a":' * 100_000, b"[" * 201 + b"]" * 201])
+def test_nothing_but_depth_is_a_failure(content: bytes) -> None:
+    with pytest.raises(errors.ProviderFailed):
+        read(content)
+
+
+@pytest.mark.parametrize("levels", [8, 100, 199, 200])
+def test_an_answer_may_be_nested(levels: int) -> None:
+    assert orjson.dumps(read(deep(levels)))
+
+
+def with_number(number: str, text: str) -> bytes:
+    message = f'{{"content": {text}, "annotations": [{number}]}}'
+    return f'{{"choices": [{{"message": {message}}}], "created": {number}}}'.encode()
+
+
+#: Beside half of a character, which another decoder reads.
+texts = pytest.mark.parametrize("text", ['"Hi."', '"\\ud83d"'])
+
+
+@pytest.mark.parametrize("number", ["9" * 30, "-" + "9" * 30, "18446744073709551616", "9" * 300])
+@texts
+def test_a_number_beyond_64_bits_can_be_written_again(number: str, text: str) -> None:
+    answer = read(with_number(number, text))
+
+    assert orjson.loads(orjson.dumps(answer)) == answer
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "9" * 400, "9" * 5000, "1e999"])
+@texts
+def test_a_number_that_json_does_not_know_is_a_failure(number: str, text: str) -> None:
+    with pytest.raises(errors.ProviderFailed, match="not JSON"):
+        read(with_number(number, text))
+
+
 KEYS = ["choices", "message", "error", "usage", "tool_calls", "content", "finish_reason", "code",
-        "prompt_tokens", "completion_tokens", "prompt_cache_hit_tokens", "id", "index",
-        "prompt_tokens_details", "function"]  # fmt: skip
+        "prompt_tokens", "completion_tokens", "prompt_cache_hit_tokens", "id", "index", "logprobs",
+        "prompt_tokens_details", "function", "function_call", "name", "arguments", "role", "type",
+        "created"]  # fmt: skip
 ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(),
     lambda inner: (
         st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=6)
     ),
@@ -156,13 +342,32 @@ ANYTHING = st.recursive(
 )
 MESSAGE = st.dictionaries(st.sampled_from(KEYS), ANYTHING)
 CHOICES = st.lists(st.fixed_dictionaries({"message": MESSAGE, "finish_reason": ANYTHING}))
+USAGE = st.dictionaries(st.sampled_from(KEYS), ANYTHING)
 
 
-@given(ANYTHING | st.fixed_dictionaries({"choices": CHOICES, "usage": ANYTHING, "id": ANYTHING}))
-def test_nothing_that_comes_is_a_crash(body: Any) -> None:
+@given(ANYTHING | st.fixed_dictionaries({"choices": CHOICES, "usage": USAGE, "id": ANYTHING}))
+def test_whatever_comes_is_a_sound_answer_or_an_error(body: Any) -> None:
     try:
         answer = read(body)
     except errors.LikeDoError:
         return
 
-    assert answer["choices"]
+    assert orjson.loads(orjson.dumps(answer)) == answer
+    assert isinstance(answer["id"], str)
+    assert type(answer["created"]) is int
+    assert all(type(count) is int for count in answer.get("usage", {}).values() if count != {})
+    for choice in answer["choices"]:
+        is_sound(choice)
+
+
+def is_sound(choice: dict[str, Any]) -> None:
+    message = choice["message"]
+    assert type(choice["index"]) is int
+    assert isinstance(choice["finish_reason"], str | None)
+    assert isinstance(choice["logprobs"], dict | None)
+    assert message["role"] == "assistant"
+    assert isinstance(message["content"], str | list | None)
+    calls = [call["function"] for call in message.get("tool_calls", ())]
+    for call in [*calls, message.get("function_call", F)]:
+        assert isinstance(call["name"], str)
+        assert isinstance(call["arguments"], str)

@@ -88,6 +88,23 @@ def test_a_provider_behind_the_provider_is_heard() -> None:
     assert (error.message, error.param) == ("Too hot.", "temperature")
 
 
+def test_headers_that_are_none_are_not_read() -> None:
+    deep = b"[" * 1000 + b"]" * 1000
+    body = (
+        b'{"error": {"metadata": {"headers": {"Retry-After": 7, "X-A": %s, "X-B": null}}}}' % deep
+    )
+
+    error = errors.refusal("vendor", Response(429, {}, body))
+
+    assert error.retry_after == 7
+
+
+def test_a_parameters_name_is_no_way_out_for_a_key() -> None:
+    error = refusal(400, said(param="sk-proj-0123456789abcdef" + "x" * 10_000))
+
+    assert error.param == "[redacted]"
+
+
 def test_a_provider_behind_the_provider_may_speak_plainly() -> None:
     body = said("Provider returned error", code=400, metadata={"raw": "That is too hot."})
 
@@ -180,6 +197,18 @@ def test_retry_after_may_be_a_date() -> None:
 
     assert delay is not None
     assert 50 < delay <= 60
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Mon, 99999999999999999999 Jan 2020 00:00:00 GMT",
+        "Mon, 01 Jan 99999999999 00:00:00 GMT",
+        "Mon, 01 Jan 2020 00:00:00 +99999999999999",
+    ],
+)
+def test_a_date_that_no_calendar_has_says_nothing(date: str) -> None:
+    assert errors.retry_after({"retry-after": date}) is None
 
 
 def test_a_date_gone_by_is_now() -> None:

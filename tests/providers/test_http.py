@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from models.errors import JobCancelled, LikeDoError, ProviderFailed, ProviderTimeout
+from models.errors import InvalidRequest, JobCancelled, LikeDoError, ProviderFailed, ProviderTimeout
 from providers import http
 from providers.http import Call
 from tests.upstream import ROOT, Upstream
@@ -22,6 +22,19 @@ PATH = "/v1/chat/completions"
 
 def post(upstream: Upstream, call: Call | None = None) -> http.Response:
     return http.post(call or Call(20), upstream.url + PATH, {"Authorization": "k"}, {"a": "ä"})
+
+
+@pytest.mark.parametrize("levels", [255, 1000])
+def test_what_json_cannot_say_is_not_sent(upstream: Upstream, levels: int) -> None:
+    value: list[object] = []
+    for _ in range(levels):
+        value = [value]
+
+    for payload in ({"a": value}, {"a": 2**64}):
+        with pytest.raises(InvalidRequest):
+            http.post(Call(20), upstream.url + PATH, {}, payload)
+
+    assert upstream.counts()["received"] == 0
 
 
 class Outcome:

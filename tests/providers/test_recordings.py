@@ -8,6 +8,7 @@ import pytest
 from config.catalog import Route
 from models import errors
 from models.chat import ChatRequest
+from models.tokens import prompt_ceiling
 from providers import get_one
 from providers.http import Call
 from tests import recordings
@@ -73,13 +74,26 @@ def _body(exchange: dict[str, Any]) -> dict[str, Any]:
     return dict(json.loads(exchange["response"]["body"]))
 
 
-def cases(*, answered: bool) -> list[Any]:
+#: A recording's long texts and media are cut, a server's tool brings pages of its own, and DeepSeek
+#: tells a model that thinks how to, in some fifty tokens.
+NOT_WHOLE = ("[cut", "<MASSIVE", '"image_url"', '"input_audio"', '"file"', '"openrouter:', '"think')
+
+
+def is_whole(exchange: dict[str, Any]) -> bool:
+    """Tell whether the recorded prompt is all that the vendor counted."""
+    asked = json.dumps(exchange["request"]["body"] or NOT_WHOLE, ensure_ascii=False)
+    counted = "usage" in _body(exchange)
+    return counted and not any(sign in asked for sign in NOT_WHOLE)
+
+
+def cases(*, answered: bool, whole: bool = False) -> list[Any]:
     found: list[Case] = [
         (recording, exchange)
         for provider in ("openai", "deepseek", "openrouter")
         for recording in recordings.load(provider)
         for exchange in recording.exchanges
         if is_plain_chat(exchange) and is_answer(exchange) == answered
+        if not whole or is_whole(exchange)
     ]
     names = [f"{recording}-{place}" for place, (recording, _) in enumerate(found)]
     return recordings.parameters(found, names)
@@ -147,6 +161,13 @@ def test_tokens_are_those_the_vendor_counted(case: Case, upstream: Upstream) -> 
         "prompt_tokens_details",
         "completion_tokens_details",
     }
+
+
+@pytest.mark.parametrize("case", cases(answered=True, whole=True))
+def test_what_is_held_for_a_prompt_is_at_least_what_the_vendor_counted(case: Case) -> None:
+    held = prompt_ceiling(case[1]["request"]["body"])
+
+    assert held >= _body(case[1])["usage"]["prompt_tokens"]
 
 
 @pytest.mark.parametrize("case", cases(answered=False))

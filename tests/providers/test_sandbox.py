@@ -70,7 +70,7 @@ def test_tokens_are_counted() -> None:
 
     usage = ask(request)["usage"]
 
-    assert usage["prompt_tokens"] == tokens.count_prompt(request.messages)
+    assert usage["prompt_tokens"] == tokens.count_prompt(request.body)
     assert usage["completion_tokens"] == tokens.count_text(f"{LABEL} You asked: Hello!")
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
 
