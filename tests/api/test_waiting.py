@@ -117,6 +117,8 @@ def test_a_call_whose_client_has_already_gone_is_dropped_before_anything_is_held
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     ).encode()
     with socket.create_connection(("127.0.0.1", server.stack.ports[0])) as connection:
+        # Held back until the end is known, the request and the end of it arrive as one packet.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
         connection.sendall(request + body)
         connection.shutdown(socket.SHUT_WR)
         # The server closes when it has dropped the call.
