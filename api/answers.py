@@ -4,16 +4,18 @@ import errno
 from collections.abc import Iterator
 from functools import cache
 
+import gevent
 import structlog
 from flask import Response, g, request
 
 from access import keys
 from api import errors as envelope
-from api.client import GONE_STATUS, Client, current
+from api.client import Client, Gone, current
 from api.handover import handed_over
 from config.settings import settings
-from jobs import rows, waiting
-from jobs.channel import Ended, Listener, Waiter
+from jobs import cancelling, rows, waiting
+from jobs.channel import Listener, Waiter
+from jobs.messages import Ended
 from jobs.waiting import Interruption
 from models import errors
 from models.job import Status
@@ -27,29 +29,40 @@ LEAST_PAUSE_SECONDS = 0.5
 #: Of the wait that an SDK announces, we use this part before we show signs of life.
 PATIENCE = 0.8
 
+CLIENT_GONE = errors.JobCancelled("The client went away.")
+
 
 @cache
 def listener() -> Listener:
     """Return this process's ear for its jobs."""
-    return Listener({keys.CHANGED_CHANNEL: keys.forget})
+    listener = Listener({keys.CHANGED_CHANNEL: keys.forget})
+    gevent.spawn(waiting.watch_over, listener)
+    return listener
 
 
-def wait(waiter: Waiter) -> Response:
-    """Wait for the job and return its answer; or, when that takes long, one that goes on."""
+def wait(waiter: Waiter, cancels: bool) -> Response:
+    """Wait for the job and return its answer; or, when that takes long, one that goes on.
+
+    `cancels`: the job ends with its client.
+    """
     client = current()
     client.watch(lambda: waiter.heard.put(Interruption.HUNG_UP))
     try:
         ended = waiting.wait(waiter, _patience())
     except BaseException:
-        _part(waiter, client)
+        part(waiter, client)
         raise
     if ended is None:
-        return _go_on(waiter, client)
-    _part(waiter, client)
+        return _go_on(waiter, client, cancels)
+    part(waiter, client)
+    if ended is Interruption.HUNG_UP:
+        hung_up(waiter.job_id, cancels)
+        raise Gone
     return _respond(waiter.job_id, ended, client)
 
 
-def _part(waiter: Waiter, client: Client) -> None:
+def part(waiter: Waiter, client: Client) -> None:
+    """Stop listening to a job, and watching the client that waited for it."""
     client.leave()
     waiter.close()
 
@@ -58,18 +71,19 @@ def _respond(job_id: str, ended: Ended | Interruption, client: Client) -> Respon
     if ended is Interruption.STOPPING:
         g.job_headers["Location"] = f"/api/v1/ai/jobs/{job_id}"
         raise errors.JobInProgress(f"The server is restarting; fetch the answer as job {job_id}.")
-    if isinstance(ended, Interruption):
-        return _hung_up(job_id)
+    assert isinstance(ended, Ended)
     if ended.status != Status.COMPLETED:
-        _note(job_id, ended)
+        note(job_id, ended)
         raise errors.from_record(ended.error or {})
     return _completed(job_id, ended, client)
 
 
-def _hung_up(job_id: str) -> Response:
-    """The job goes on without its client, and is charged."""
-    rows.mark_left(job_id)
-    return Response(status=GONE_STATUS)
+def hung_up(job_id: str, cancels: bool) -> None:
+    """Let a job go on without its client, and be charged; or end it with its client."""
+    if cancels:
+        cancelling.cancel(job_id, CLIENT_GONE)
+    else:
+        rows.mark_left(job_id)
 
 
 def _completed(job_id: str, ended: Ended, client: Client) -> Response:
@@ -89,7 +103,7 @@ def _hand_over(job_id: str, body: bytes, client: Client) -> Iterator[bytes]:
         handed_over(job_id)
 
 
-def _note(job_id: str, ended: Ended) -> None:
+def note(job_id: str, ended: Ended) -> None:
     """Remember the job's headers for the error that is about to be raised."""
     g.job_headers.update(_facts(job_id, ended))
 
@@ -127,7 +141,7 @@ def _announced_timeout() -> float | None:
     return None
 
 
-def _go_on(waiter: Waiter, client: Client) -> Response:
+def _go_on(waiter: Waiter, client: Client, cancels: bool) -> Response:
     """Return 200 now, newlines while the job runs, then its JSON.
 
     A failure cuts the connection before the body's end. JSON may begin with white space.
@@ -137,16 +151,16 @@ def _go_on(waiter: Waiter, client: Client) -> Response:
     headers = dict(g.job_headers) | {"x-job-id": waiter.job_id, "x-accel-buffering": "no"}
     chunked = request.environ["SERVER_PROTOCOL"] != "HTTP/1.0"
     response = Response(
-        _newlines_then_answer(waiter, client, pause, chunked),
+        _newlines_then_answer(waiter, client, pause, chunked, cancels),
         content_type="application/json",
         headers=headers,
     )
-    response.call_on_close(lambda: _part(waiter, client))
+    response.call_on_close(lambda: part(waiter, client))
     return response
 
 
 def _newlines_then_answer(
-    waiter: Waiter, client: Client, pause: float, chunked: bool
+    waiter: Waiter, client: Client, pause: float, chunked: bool, cancels: bool
 ) -> Iterator[bytes]:
     try:
         ended: Ended | Interruption | None = None
@@ -154,15 +168,15 @@ def _newlines_then_answer(
             yield b"\n"
             ended = waiting.wait(waiter, pause)
         if ended is Interruption.HUNG_UP:
-            rows.mark_left(waiter.job_id)
+            hung_up(waiter.job_id, cancels)
         elif isinstance(ended, Ended) and ended.body and ended.status == Status.COMPLETED:
             yield from _hand_over(waiter.job_id, ended.body, client)
         else:
-            _part(waiter, client)
+            part(waiter, client)
             if not chunked:
                 client.reset()
             # The server closes the connection without the last chunk.
             raise ConnectionResetError(errno.ECONNRESET, "The job failed after its headers went.")
     except GeneratorExit:
-        rows.mark_left(waiter.job_id)
+        hung_up(waiter.job_id, cancels)
         raise

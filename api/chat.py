@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, g, request
 
-from api import answers, client, guards
+from api import answers, client, guards, streams
 from billing import ledger, pricing
 from billing.pricing import ChatTerms
 from config.catalog import Model, Route, catalog
@@ -22,19 +22,21 @@ bp = Blueprint("chat", __name__)
 OUR_SIDE = "Something went wrong on our side."
 
 #: What a later version of this service will do, and this one refuses rather than ignore.
-NOT_YET = ("stream", "background", "fallbacks", "webhook_url")
+NOT_YET = ("background", "fallbacks", "webhook_url")
 
 
 @bp.post("/chat/completions")
 def create_completion() -> Response:
-    """Answer a chat."""
+    """Answer a chat, at once or as a stream of chunks."""
     body = guards.read_body()
     with guards.admission:
         guards.count()
         chat = ChatRequest.read(guards.parse(body))
         _refuse_what_is_not_yet(chat)
         waiter = _begin(chat, body, _terms(chat, routes.find(chat)))
-    return answers.wait(waiter)
+    if chat.stream:
+        return streams.stream(waiter, chat.cancels_on_disconnect)
+    return answers.wait(waiter, chat.cancels_on_disconnect)
 
 
 def _refuse_what_is_not_yet(chat: ChatRequest) -> None:
@@ -111,6 +113,9 @@ def _row(job_id: str, chat: ChatRequest, body: bytes, terms: ChatTerms) -> dict[
         "body_at": queues.body_place(body),
         "attempts": 0,
         "cancel_requested": False,
+        "stream": chat.stream,
+        "include_usage": chat.include_usage,
+        "cancel_on_disconnect": chat.cancels_on_disconnect,
         "created": now,
         "enqueued_at": now,
         "price": pricing.as_text(terms.price),

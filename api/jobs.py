@@ -3,10 +3,10 @@
 from typing import Any
 
 import orjson
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 from sqlalchemy import Row
 
-from api import guards
+from api import guards, streams
 from jobs import rows
 from models import errors
 from models.job import Status
@@ -21,6 +21,35 @@ def get_job(job_id: str) -> Response:
     if row is None:
         raise errors.NotFound(f"There is no job '{job_id}'.")
     return Response(orjson.dumps(as_json(row)), content_type="application/json")
+
+
+@bp.get("/jobs/<job_id>/events")
+def get_events(job_id: str) -> Response:
+    """Follow one job: its trail and, where it streams, the chunks after the one last seen."""
+    row = rows.find(job_id, guards.caller().account_id)
+    if row is None:
+        raise errors.NotFound(f"There is no job '{job_id}'.")
+    return streams.follow(row, _last_seen())
+
+
+def _last_seen() -> int:
+    """Return the number of the last event that the reader has, 0 where it has none."""
+    asked = {
+        "starting_after": request.args.get("starting_after"),
+        "Last-Event-ID": request.headers.get("Last-Event-ID"),
+    }
+    return max(_number(name, text) for name, text in asked.items())
+
+
+def _number(name: str, text: str | None) -> int:
+    if not text:
+        return 0
+    # A browser sends the id it saw last, in a header; more than a number may not come back.
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise errors.InvalidRequest(
+            f"Invalid value for '{name}': it must be the number of an event.", param=name
+        )
+    return int(text)
 
 
 def as_json(row: Row[Any]) -> dict[str, Any]:

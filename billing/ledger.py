@@ -43,6 +43,8 @@ class Answer:
     upstream_model: str
     #: The provider reported nothing that could be charged.
     free: bool = False
+    #: Of a stream: the number of the last event before those that end it.
+    events: int | None = None
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,7 @@ def settle(job: Claimed, answer: Answer) -> Settled | None:
         "provider": answer.provider,
         "upstream_model": answer.upstream_model,
         "usage": _usage_record(answer.usage, answer.completion.get("usage")),
+        "events": answer.events,
     }
 
     def work(connection: Connection) -> Settled | None:
@@ -282,6 +285,7 @@ _END = (
                 "upstream_model",
                 "usage",
                 "error",
+                "events",
             )
         }
     )
@@ -290,8 +294,8 @@ _END = (
 
 def _end(connection: Connection, job: Claimed, **columns: Any) -> bool:
     """Bring a claimed job to its end; False where it is no longer this attempt's."""
-    new = {"provider": None, "upstream_model": None, "usage": None, "error": None} | columns
-    new["finished_at"] = time.time()
+    unsaid = ("provider", "upstream_model", "usage", "error", "events")
+    new = dict.fromkeys(unsaid) | columns | {"finished_at": time.time()}
     values = {f"new_{name}": value for name, value in new.items()}
     ended = connection.execute(_END, values | {"job": job.id, "attempt": job.attempt})
     return bool(ended.rowcount)

@@ -3,14 +3,13 @@
 from typing import Any
 
 import click
-import redis
 from sqlalchemy import Row
 
 from access import accounts
 from api.jobs import as_json as job_as_json
 from cli import instance
 from cli.output import json_option, show, show_all
-from jobs import queues, rows
+from jobs import cancelling, rows
 from models import errors
 from models.job import FINAL, Status
 
@@ -63,25 +62,17 @@ def cancel(job_id: str) -> None:
 
 
 def _cancel(row: Row[Any]) -> str:
-    """Cancel a job and say what came of it; a worker may hand it back or take it meanwhile."""
-    while row.status not in FINAL:
-        if _end_waiting(row):
-            return f"Job {row.id} is cancelled, free of charge."
-        if rows.request_cancel(row.id):
-            return f"Job {row.id} is running; its worker ends it within seconds."
-        row = _get_one(row.id)
-    if row.status != Status.CANCELLED:
-        raise errors.JobAlreadyFinished(f"Job {row.id} has ended already: it is {row.status}.")
-    return f"Job {row.id} was cancelled before."
-
-
-def _end_waiting(row: Row[Any]) -> bool:
+    """Cancel a job and say what came of it."""
+    if row.status == Status.CANCELLED:
+        return f"Job {row.id} was cancelled before."
     instance.use_its_redis()
-    try:
-        return queues.end_waiting(row.id, row.body_at, Status.CANCELLED, CANCELLED)
-    except redis.RedisError:
-        # It has ended all the same; whoever waits looks at the row within seconds.
-        return True
+    match cancelling.cancel(row.id, CANCELLED) if row.status not in FINAL else row.status:
+        case Status.CANCELLED:
+            return f"Job {row.id} is cancelled, free of charge."
+        case Status.IN_PROGRESS:
+            return f"Job {row.id} is running; its worker ends it within seconds."
+        case status:
+            raise errors.JobAlreadyFinished(f"Job {row.id} has ended already: it is {status}.")
 
 
 def _get_one(job_id: str) -> Row[Any]:

@@ -59,3 +59,11 @@ def pool() -> redis.BlockingConnectionPool:
 def connection() -> redis.Redis:
     """Return this process's client. A seam: tests put another in its place."""
     return redis.Redis(connection_pool=pool())
+
+
+def dedicated() -> redis.Connection:
+    """Return a new connection for one greenlet, without retries: a lost one is for it to notice."""
+    shared = pool()
+    options = shared.connection_kwargs | {"protocol": 2, "retry": None, "retry_on_error": []}
+    made: redis.Connection = shared.connection_class(**options)
+    return made

@@ -1,4 +1,4 @@
-"""What a worker says of a job, and how the web process that waits for it hears it.
+"""How a process hears what is said of its jobs, and whoever in it waits for that.
 
 Pub/sub is only a bell: what rings while nobody listens is gone, and the truth is in SQL. One
 greenlet owns the one pub/sub connection of a process and hands what comes to whoever waits.
@@ -9,52 +9,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import gevent
-import orjson
 import redis
 import structlog
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 from gevent.queue import Empty, SimpleQueue
 
-from config.connections import pool
+from config import connections
+from jobs import messages
+from jobs.messages import Events
 from models import errors
 
 log = structlog.get_logger()
 
-#: An answer above this does not ride along with the bell; it is read from SQL.
-INLINE_BYTES = 64 * 1024
 RECONNECT_SECONDS = 0.5
 #: Seconds a new call waits for a connection that is being renewed.
 UP_SECONDS = 2
 #: A channel that nobody listens to any more is left within this time.
 LEAVE_SECONDS = 0.1
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a job ended, as its waiter needs to know it."""
-
-    status: str
-    provider: str | None = None
-    charged: int | None = None
-    available: int | None = None
-    error: dict[str, Any] | None = None
-    #: The answer, or None where it has to be read from SQL.
-    body: bytes | None = None
-
-    def encode(self) -> bytes:
-        """Return it as it travels: one line of JSON, then the answer's own bytes."""
-        facts = {name: getattr(self, name) for name in _FACTS}
-        inline = self.body if self.body and len(self.body) <= INLINE_BYTES else b""
-        return orjson.dumps(facts) + b"\n" + inline
-
-    @classmethod
-    def decode(cls, message: bytes) -> "Ended":
-        facts, _, body = message.partition(b"\n")
-        return cls(body=body or None, **orjson.loads(facts))
-
-
-_FACTS = ("status", "provider", "charged", "available", "error")
+#: More of a stream does not wait here for one slow reader: the rest of its backlog is the log.
+MOST_WAITING_BYTES = 256 * 1024
 
 
 class Renewed:
@@ -62,11 +36,6 @@ class Renewed:
 
 
 RENEWED = Renewed()
-
-
-def name(job_id: str) -> str:
-    """Return the channel on which a job is spoken of."""
-    return f"likedo:job:{job_id}"
 
 
 @dataclass
@@ -77,13 +46,28 @@ class Waiter:
     listener: "Listener"
     confirmed: Event = field(default_factory=Event)
     heard: SimpleQueue = field(default_factory=SimpleQueue)
+    #: Bytes of a stream that were heard and not taken, and whether some were dropped since.
+    waiting_bytes: int = 0
+    missed: bool = False
+
+    def hear(self, said: Any) -> None:
+        """Keep what was said until it is taken, if there is room."""
+        if isinstance(said, Events):
+            if self.waiting_bytes > MOST_WAITING_BYTES:
+                self.missed = True
+                return
+            self.waiting_bytes += len(said.data)
+        self.heard.put(said)
 
     def get(self, timeout: float) -> Any:
         """Return what was heard next, or None where nothing was in `timeout` seconds."""
         try:
-            return self.heard.get(timeout=timeout)
+            said = self.heard.get(block=timeout > 0, timeout=timeout)
         except Empty:
             return None
+        if isinstance(said, Events):
+            self.waiting_bytes -= len(said.data)
+        return said
 
     def ready(self) -> None:
         """Wait until what is published now is heard; raise `Unavailable` where that fails."""
@@ -120,7 +104,7 @@ class Listener:
         if not self.up.wait(timeout=UP_SECONDS):
             raise errors.Unavailable("The queue does not answer just now. Try again.")
         waiter = Waiter(job_id, self)
-        channel = name(job_id)
+        channel = messages.channel(job_id)
         others = self.waiters.setdefault(channel, [])
         others.append(waiter)
         if channel in self.left or (len(others) > 1 and others[0].confirmed.is_set()):
@@ -132,7 +116,7 @@ class Listener:
 
     def forget(self, waiter: Waiter) -> None:
         """Stop listening for a waiter."""
-        channel = name(waiter.job_id)
+        channel = messages.channel(waiter.job_id)
         others = self.waiters.get(channel, [])
         if waiter in others:
             others.remove(waiter)
@@ -189,10 +173,7 @@ class Listener:
 
     def _connect(self) -> None:
         """Open the connection and subscribe to all that is waited for, with one command."""
-        shared = pool()
-        # A connection of its own, without retries: a lost one is for this greenlet to notice.
-        options = shared.connection_kwargs | {"protocol": 2, "retry": None, "retry_on_error": []}
-        self.connection = shared.connection_class(**options)
+        self.connection = connections.dedicated()
         self.connection.connect()
         self.wanted, self.left = [], set()
         self.connection.send_command("SUBSCRIBE", *self.notices, *self.waiters, check_health=False)
@@ -225,9 +206,9 @@ class Listener:
         elif kind == b"message" and channel in self.notices:
             self.notices[channel](message[2])
         elif kind == b"message":
-            ended = Ended.decode(message[2])
+            said = messages.decode(message[2])
             for waiter in self.waiters.get(channel, ()):
-                waiter.heard.put(ended)
+                waiter.hear(said)
 
     def _confirm(self, channel: str) -> None:
         waiters = self.waiters.get(channel, [])

@@ -1,22 +1,26 @@
-"""Run one chat: ask the providers of its routes, and settle."""
+"""Run one chat: ask the providers of its routes, whole or chunk by chunk, and settle."""
 
 import random
 from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import gevent
 import orjson
 import structlog
+from providers.chunks import Assembly
 from rq import Retry
 
 from billing import ledger
-from billing.ledger import Answer
+from billing.ledger import Answer, Settled
 from config.catalog import Route, catalog
 from config.settings import settings
-from jobs import queues, rows
-from jobs.channel import Ended
+from jobs import queues, rows, sse, streams
+from jobs.messages import Ended
 from jobs.rows import Claim
 from jobs.running import HandedBack, LeaseLost, work
+from jobs.streams import Stream
 from models import errors
 from models.chat import ChatRequest, Usage
 from models.job import Status
@@ -32,6 +36,26 @@ log = structlog.get_logger()
 SETTLE_RETRY_SECONDS = (0.1, 0.2, 0.5, 1, 2)
 
 
+@dataclass
+class Running:
+    """A job while it runs; of one that streams, what it has said so far."""
+
+    claim: Claim
+    call: Call
+    request: ChatRequest | None = None
+    stream: Stream | None = None
+    assembly: Assembly = field(default_factory=Assembly)
+
+    @property
+    def id(self) -> str:
+        return self.claim.job.id
+
+    @property
+    def begun(self) -> bool:
+        """Whether something may have reached a client: then nobody else can run the job."""
+        return self.stream is not None and self.stream.number > 0
+
+
 def run(job_id: str) -> Ended | Retry | None:
     """Run a queued chat to its end, and return what its waiters are to hear.
 
@@ -41,51 +65,66 @@ def run(job_id: str) -> Ended | Retry | None:
     claim = rows.claim(job_id, work.lease) if work.may_claim else None
     if claim is None:
         return None
-    with work.calling(job_id) as call:
-        return _run(claim, call)
+    with work.calling(job_id) as call, ExitStack() as afterwards:
+        running = Running(claim, call)
+        try:
+            return _run(running, afterwards)
+        except Exception:  # One of the outermost doors: a bug must not leave a job unfinished.
+            log.exception("job.broke", job=job_id)
+            return _fail(running, errors.InternalError("Something went wrong on our side."))
 
 
-def _run(claim: Claim, call: Call) -> Ended | Retry | None:
+def _run(running: Running, afterwards: ExitStack) -> Ended | Retry | None:
     try:
-        return _settle(claim, _ask(claim, call))
+        return _settle(running, _ask(running, afterwards))
     except (HandedBack, LeaseLost) as why:
-        log.warning("job.handed_back", job=claim.job.id, reason=why.message)
-        return Retry(max=1) if _surely(lambda: rows.hand_back(claim.job)) else None
+        return _hand_back(running, why)
     except errors.JobCancelled as error:
-        return _cancel(claim, call, error)
+        return _cancel(running, error)
     except errors.LikeDoError as error:
-        return _fail(claim, error)
-    except Exception:  # One of the outermost doors: a bug must not leave a job unfinished.
-        log.exception("job.broke", job=claim.job.id)
-        return _fail(claim, errors.InternalError("Something went wrong on our side."))
+        return _fail(running, error)
 
 
-def _ask(claim: Claim, call: Call) -> Answer:
-    body = _body(claim)
+def _hand_back(running: Running, why: HandedBack | LeaseLost) -> Ended | Retry | None:
+    log.warning("job.handed_back", job=running.id, reason=why.message)
+    if running.begun:
+        return _fail(running, errors.Unavailable(streams.BROKEN_OFF))
+    return Retry(max=1) if _surely(lambda: rows.hand_back(running.claim.job)) else None
+
+
+def _ask(running: Running, afterwards: ExitStack) -> Answer:
+    body = _body(running.claim)
     if body is None:
         raise errors.Unavailable("The request was lost before it could be answered. Try again.")
-    request = _request(body)
-    return _first_answer(request, routes.find(request), claim, call)
+    running.request = request = ChatRequest.checked(orjson.loads(body))
+    if request.stream:
+        running.stream = _open_stream(running, afterwards)
+    return _first_answer(request, routes.find(request), running)
+
+
+def _open_stream(running: Running, afterwards: ExitStack) -> Stream:
+    publisher = streams.publisher()
+    stream = publisher.open(running.id, running.claim.job.attempt, running.call)
+    afterwards.callback(publisher.close, stream)
+    if running.request and running.request.cancels_on_disconnect:
+        work.expect_listeners(running.id)
+    return stream
 
 
 def _body(claim: Claim) -> bytes | None:
     return work.bodies.get(claim.job.id) or queues.body(claim.job.id, claim.body_at)
 
 
-def _request(body: bytes) -> ChatRequest:
-    return ChatRequest.checked(orjson.loads(body))
-
-
-def _first_answer(request: ChatRequest, possible: list[Route], claim: Claim, call: Call) -> Answer:
+def _first_answer(request: ChatRequest, possible: list[Route], running: Running) -> Answer:
     """Ask along the routes; one whose model the vendor has retired is skipped and reported."""
     for route in possible:
         try:
-            completion = _complete(request, route, claim, call)
+            completion = _complete(request, route, running)
         except errors.ModelGone as error:
             log.error("route.model_gone", provider=route.provider, model=route.upstream.id)
             gone = error
         else:
-            return _answer(request, route, completion)
+            return _answer(request, route, completion, running.stream)
     if request.model in catalog.models:
         raise gone
     # Not an id of ours: the caller named a model that the vendor does not know.
@@ -95,14 +134,41 @@ def _first_answer(request: ChatRequest, possible: list[Route], claim: Claim, cal
     )
 
 
-def _complete(request: ChatRequest, route: Route, claim: Claim, call: Call) -> dict[str, Any]:
-    limit = min(claim.max_tokens, route.upstream.max_output_tokens or claim.max_tokens)
+def _complete(request: ChatRequest, route: Route, running: Running) -> dict[str, Any]:
+    most = running.claim.max_tokens
+    limit = min(most, route.upstream.max_output_tokens or most)
     key = random.choice(settings.keys_of(route.provider) or [""])
-    call.asked = True
-    return get_one(route.provider).complete(request, route, limit, key, call)
+    provider = get_one(route.provider)
+    running.call.asked = True
+    if running.stream is None:
+        return provider.complete(request, route, limit, key, running.call)
+    running.stream.provider = route.provider
+    with closing(provider.stream(request, route, limit, key, running.call)) as chunks:  # type: ignore[type-var]  # a generator
+        return _relay(chunks, request, running, running.stream)
 
 
-def _answer(request: ChatRequest, route: Route, completion: dict[str, Any]) -> Answer:
+def _relay(chunks: Any, request: ChatRequest, running: Running, stream: Stream) -> dict[str, Any]:
+    """Publish a provider's chunks as they come, and return the completion they make.
+
+    The finish reasons and the usage are not among what is published: they go out when the answer
+    has been paid for.
+    """
+    for chunk in chunks:
+        running.assembly.add(chunk)
+        if _says_something(chunk):
+            stream.say(sse.chunk(chunk, request.model, request.include_usage))
+    # Only what has surely been said is charged.
+    stream.flush()
+    return running.assembly.completion()
+
+
+def _says_something(chunk: dict[str, Any]) -> bool:
+    return any(choice["finish_reason"] is None for choice in chunk["choices"])
+
+
+def _answer(
+    request: ChatRequest, route: Route, completion: dict[str, Any], stream: Stream | None
+) -> Answer:
     completion["model"] = request.model
     return Answer(
         completion=completion,
@@ -110,6 +176,7 @@ def _answer(request: ChatRequest, route: Route, completion: dict[str, Any]) -> A
         provider=route.provider,
         upstream_model=route.upstream.id,
         free=_says_nothing(completion),
+        events=stream.number if stream else None,
     )
 
 
@@ -132,52 +199,80 @@ def _says_nothing(completion: dict[str, Any]) -> bool:
     return not finished and not usage.get("completion_tokens")
 
 
-def _settle(claim: Claim, answer: Answer) -> Ended | None:
-    settled = _surely(lambda: ledger.settle(claim.job, answer))
+def _settle(running: Running, answer: Answer) -> Ended | None:
+    settled = _surely(lambda: ledger.settle(running.claim.job, answer))
     if settled is None:
-        log.warning("job.not_ours", job=claim.job.id, attempt=claim.job.attempt)
+        log.warning("job.not_ours", job=running.id, attempt=running.claim.job.attempt)
         return None
-    queues.forget_file(claim.job.id, claim.body_at)
-    return Ended(
-        Status.COMPLETED, answer.provider, settled.charged, settled.available, body=settled.body
-    )
+    if running.stream is None:
+        return _ended(running, Status.COMPLETED, settled, answer.provider)
+    return _ended(running, Status.COMPLETED, settled, answer.provider, _tail(running, settled))
 
 
-def _fail(claim: Claim, error: errors.LikeDoError, status: Status = Status.FAILED) -> Ended | None:
+def _tail(running: Running, settled: Settled) -> list[bytes]:
+    assert running.request is not None
+    return sse.tail(orjson.loads(settled.body), running.request.include_usage)
+
+
+def _fail(
+    running: Running, error: errors.LikeDoError, status: Status = Status.FAILED
+) -> Ended | None:
     log.info(
         "job.failed",
-        job=claim.job.id,
+        job=running.id,
         code=error.code,
         reason=error.message,
         cause=repr(error.__cause__) if error.__cause__ else None,
     )
-    if not _surely(lambda: ledger.fail(claim.job, error, status)):
+    if not _surely(lambda: ledger.fail(running.claim.job, error, status)):
         return None
-    queues.forget_file(claim.job.id, claim.body_at)
-    return Ended(status, charged=0, error=error.as_record())
+    return _ended(running, status, error=error)
 
 
-def _cancel(claim: Claim, call: Call, error: errors.JobCancelled) -> Ended | None:
-    """End a cancelled job: free where no provider was asked, else for the prompt as counted."""
-    if not call.asked:
-        return _fail(claim, error, Status.CANCELLED)
-    used = Usage(_prompt_tokens(claim), 0, estimated=True)
-    settled = _surely(lambda: ledger.settle_cancelled(claim.job, used, error))
+def _cancel(running: Running, error: errors.JobCancelled) -> Ended | None:
+    """End a cancelled job: free where no provider was asked, else charged for what it used."""
+    if not running.call.asked:
+        return _fail(running, error, Status.CANCELLED)
+    used = _used(running)
+    settled = _surely(lambda: ledger.settle_cancelled(running.claim.job, used, error))
     if settled is None:
         return None
-    queues.forget_file(claim.job.id, claim.body_at)
+    return _ended(running, Status.CANCELLED, settled, error=error)
+
+
+def _used(running: Running) -> Usage:
+    """Return what a cancelled job used: the prompt as counted, and what was produced."""
+    assert running.request is not None  # It was asked for.
+    produced = running.assembly.completion()
+    if produced.get("usage"):
+        return _usage(running.request, produced)
+    prompt = tokens.count_prompt(running.request.body)
+    return Usage(prompt, tokens.count_answer(produced), estimated=True)
+
+
+def _ended(
+    running: Running,
+    status: Status,
+    settled: Settled | None = None,
+    provider: str | None = None,
+    tail: list[bytes] | None = None,
+    error: errors.LikeDoError | None = None,
+) -> Ended:
+    """Return how a job ended, with the last events of its stream where that had begun."""
+    queues.forget_file(running.id, running.claim.body_at)
+    if tail is None and error is not None and running.begun:
+        tail = [sse.error(error)]
+    ends, whole = running.stream.end(tail) if running.stream and tail else (None, None)
     return Ended(
-        Status.CANCELLED, None, settled.charged, settled.available, error=error.as_record()
+        status,
+        provider,
+        settled.charged if settled else 0,
+        settled.available if settled else None,
+        error.as_record() if error else None,
+        body=settled.body if settled and not running.stream and not error else None,
+        tail=ends,
+        whole=whole,
     )
-
-
-def _prompt_tokens(claim: Claim) -> int:
-    """Count the prompt of a job; nothing where its body cannot be read any more."""
-    try:
-        body = _body(claim)
-    except errors.Unavailable:
-        return 0
-    return tokens.count_prompt(_request(body).body) if body else 0
 
 
 def _surely(write: Callable[[], T]) -> T:

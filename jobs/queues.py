@@ -12,8 +12,8 @@ import storage
 from billing import ledger
 from config.connections import connection
 from config.settings import settings
-from jobs import channel
-from jobs.channel import Ended
+from jobs import messages, stream_log
+from jobs.messages import Ended
 from models import errors
 from models.job import BodyAt, Status
 
@@ -109,8 +109,10 @@ def has_body(job_id: str, body_at: str) -> bool:
 
 
 def announce(pipeline: "redis.client.Pipeline", job_id: str, ended: Ended) -> None:
-    """Ring the bell for a job that has ended, and forget its body in Redis, with `pipeline`."""
-    pipeline.publish(channel.name(job_id), ended.encode())
+    """Say that a job has ended, and forget what Redis has for running it, with `pipeline`."""
+    if ended.whole:
+        stream_log.finish(pipeline, job_id, ended.whole)
+    pipeline.publish(messages.channel(job_id), ended.encode())
     pipeline.delete(_body_key(job_id))
 
 

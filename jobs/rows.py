@@ -164,15 +164,15 @@ def listing(
     return database.run(lambda connection: list(connection.execute(query)))
 
 
-def request_cancel(job_id: str) -> bool:
-    """Ask the worker that runs a job to end it. False where no worker has it."""
+def request_cancel(job_id: str) -> str | None:
+    """Ask the worker that runs a job to end it, and return its name; None where none has it."""
 
-    def work(connection: Connection) -> bool:
-        asked = connection.execute(
+    def work(connection: Connection) -> str | None:
+        return connection.execute(
             update(Job)
-            .where(col(Job.id) == job_id, col(Job.status) == Status.IN_PROGRESS)
+            .where(col(Job.id) == job_id, col(Job.status) == Status.IN_PROGRESS.value)
             .values(cancel_requested=True)
-        )
-        return bool(asked.rowcount)
+            .returning(col(Job.worker))
+        ).scalar_one_or_none()
 
     return database.run(work)

@@ -1,11 +1,15 @@
 """What this worker process is working on, and how each call can be ended early."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from config.settings import settings
 from models import errors
 from providers.http import Call
+
+#: A web process that lost its connection to Redis is back within this time, unless it is dead.
+UNHEARD_SECONDS = 10
 
 
 class HandedBack(errors.Unavailable):
@@ -27,6 +31,8 @@ class Work:
         self.calls: dict[str, Call] = {}
         #: Request bodies that came along when their jobs were taken off the queue.
         self.bodies: dict[str, bytes | None] = {}
+        #: Jobs that end when nobody listens any more, and when somebody was last seen to.
+        self.heard_at: dict[str, float] = {}
 
     @contextmanager
     def calling(self, job_id: str) -> Iterator[Call]:
@@ -37,6 +43,19 @@ class Work:
             yield call
         finally:
             del self.calls[job_id]
+            self.heard_at.pop(job_id, None)
+
+    def expect_listeners(self, job_id: str) -> None:
+        """End this job when nobody listens to it for a while."""
+        self.heard_at[job_id] = time.monotonic()
+
+    def abort_unheard(self, heard: Mapping[str, bool], now: float) -> None:
+        """Note which jobs are listened to; end those to which nobody has listened for long."""
+        for job_id in heard.keys() & self.heard_at.keys():
+            if heard[job_id]:
+                self.heard_at[job_id] = now
+            elif now - self.heard_at[job_id] > UNHEARD_SECONDS:
+                self.abort(job_id, errors.JobCancelled("Nobody listens to the stream any more."))
 
     def abort(self, job_id: str, reason: errors.LikeDoError) -> None:
         """End one job's call early, if it is here."""

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, delete, select, update
 from sqlmodel import col
 
 from config.connections import connection
-from jobs import leases, queues
+from jobs import leases, queues, stream_log
 from models import database, errors
 from models.database import now
 from models.job import Job, Result, Status
@@ -111,15 +111,25 @@ def find_lost_rows() -> None:
 
 def _find(row: Row[Any], workers: int) -> None:
     _tidy_rq(row.id, row.kind)
-    if workers and row.attempts < MOST_ATTEMPTS and queues.has_body(row.id, row.body_at):
+    if workers and _may_run_again(row):
         log.warning("upkeep.queued_again", job=row.id, attempts=row.attempts)
         queues.enqueue_again(row.id, row.kind)
     else:
         queues.end_waiting(row.id, row.body_at, Status.FAILED, errors.Unavailable(LOST))
 
 
+def _may_run_again(row: Row[Any]) -> bool:
+    """Tell whether a job can begin anew: no client has anything of it, and its body is there."""
+    if row.attempts >= MOST_ATTEMPTS or (row.stream and stream_log.has_begun(row.id)):
+        return False
+    return queues.has_body(row.id, row.body_at)
+
+
 def _long_queued(connection: Connection) -> list[Row[Any]]:
-    query = select(col(Job.id), col(Job.kind), col(Job.body_at), col(Job.attempts)).where(
+    columns: tuple[Any, ...] = (
+        *(col(Job.id), col(Job.kind), col(Job.body_at), col(Job.attempts), col(Job.stream)),
+    )
+    query = select(*columns).where(
         col(Job.status) == Status.QUEUED,
         col(Job.enqueued_at) < time.time() - LOST_AFTER_SECONDS,
     )

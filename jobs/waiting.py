@@ -5,13 +5,15 @@ import time
 from dataclasses import replace
 from enum import Enum
 
+import gevent
 import orjson
 import redis
 import structlog
 
 from billing import ledger
 from jobs import rows, upkeep
-from jobs.channel import RENEWED, Ended, Waiter
+from jobs.channel import RENEWED, Listener, Waiter
+from jobs.messages import Ended
 from models import errors
 from models.job import FINAL, Status
 
@@ -38,7 +40,7 @@ def wait(waiter: Waiter, seconds: float | None) -> Ended | Interruption | None:
         if isinstance(heard, Ended):
             return _whole(waiter.job_id, heard)
         if heard is RENEWED or left > LOOK_SECONDS:
-            ended = _look_around(waiter.job_id)
+            ended = look_around(waiter.job_id)
             if ended is not None:
                 return ended
     return None
@@ -51,16 +53,26 @@ def _whole(job_id: str, ended: Ended) -> Ended:
     return ended
 
 
-def _look_around(job_id: str) -> Ended | None:
-    """Look at the row; where it has not ended, see to it that dead workers are noticed."""
+def look_around(job_id: str) -> Ended | None:
+    """Look at the row; None where the job has not ended, or that cannot be seen just now."""
     try:
-        ended = look(job_id)
-        if ended is None:
-            upkeep.sweep()
-    except (errors.Unavailable, redis.RedisError) as error:
+        return look(job_id)
+    except errors.Unavailable as error:
         log.warning("waiting.blind", job=job_id, reason=str(error))
         return None
-    return ended
+
+
+def watch_over(listener: Listener) -> None:
+    """See to it that dead workers are noticed, for as long as anybody here waits."""
+    while True:
+        gevent.sleep(upkeep.PASS_SECONDS)
+        try:
+            if listener.waiters:
+                upkeep.sweep()
+        except (errors.Unavailable, redis.RedisError) as error:
+            log.warning("waiting.sweep_waits", reason=str(error))
+        except Exception:  # A greenlet's outermost door: the next pass may do better.
+            log.exception("waiting.sweep_broke")
 
 
 def look(job_id: str) -> Ended | None:

@@ -22,8 +22,8 @@ from rq.utils import as_text
 from rq.worker import BaseWorker, WorkerStatus
 
 from config.settings import settings
-from jobs import leases, queues, upkeep
-from jobs.channel import Ended
+from jobs import cancelling, channel, leases, messages, queues, upkeep
+from jobs.messages import Ended
 from jobs.running import HandedBack, LeaseLost, work
 from models import errors
 from models.worker import LEASE_SECONDS, RENEWAL_SECONDS
@@ -60,6 +60,7 @@ class GreenletWorker(BaseWorker):
         self.slots = BoundedSemaphore(capacity)
         self.jobs = Group()
         self.renewed_at = 0.0
+        self.listened_at = 0.0
         #: Jobs that SQL says are ours, and of which nothing was known here when last looked.
         self.orphans: set[str] = set()
 
@@ -90,6 +91,8 @@ class GreenletWorker(BaseWorker):
     def work(self, *_: Any, **__: Any) -> bool:
         """Work until told to stop; then finish or hand back what runs."""
         self._install_signal_handlers()
+        #: Who hangs up on a running job says so here.
+        channel.Listener({messages.worker_channel(self.name): cancelling.obey})
         ticker = gevent.spawn(self._tick_for_ever)
         keeper = gevent.spawn(upkeep.keep_up, self)
         self._begin()
@@ -218,6 +221,7 @@ class GreenletWorker(BaseWorker):
         while True:
             self._keep_lease()
             work.abort_overdue(time.monotonic())
+            self._look_for_listeners()
             if time.monotonic() - last_heartbeat > HEARTBEAT_SECONDS:
                 last_heartbeat = time.monotonic()
                 self._beat()
@@ -266,6 +270,20 @@ class GreenletWorker(BaseWorker):
             return
         for job_id in [job_id for job_id, cancelled in rows.items() if cancelled]:
             work.abort(job_id, errors.JobCancelled("The job was cancelled."))
+
+    def _look_for_listeners(self) -> None:
+        """End streams whose web process died, and nobody else listens to."""
+        if not work.heard_at or time.monotonic() - self.listened_at < RENEWAL_SECONDS:
+            return
+        self.listened_at = time.monotonic()
+        job_ids = list(work.heard_at)
+        try:
+            counts = self.connection.pubsub_numsub(*map(messages.channel, job_ids))
+        except redis.RedisError as error:
+            log.warning("worker.redis_lost", reason=str(error))
+            return
+        heard = {job_id: count > 0 for job_id, (_, count) in zip(job_ids, counts, strict=True)}
+        work.abort_unheard(heard, time.monotonic())
 
     def _beat(self) -> None:
         """Renew what RQ shows of this worker; write it anew where Redis was emptied."""

@@ -92,6 +92,17 @@ class ChatRequest:
     def stream(self) -> bool:
         return bool(self.body.get("stream", False))
 
+    @property
+    def include_usage(self) -> bool:
+        """Whether the caller wants a stream's usage in a chunk of its own."""
+        return bool((self.body.get("stream_options") or {}).get("include_usage"))
+
+    @property
+    def cancels_on_disconnect(self) -> bool:
+        """Whether the call ends when its client goes away, as streams do unless told not to."""
+        policy = self.body.get("on_disconnect") or ("cancel" if self.stream else "finish")
+        return bool(policy == "cancel")
+
 
 class _Strict(BaseModel):
     """JSON types as they are: a number in quotes is not a number."""

@@ -15,6 +15,7 @@
     ├── MethodNotAllowed .......... 405 method_not_allowed
     ├── JobAlreadyFinished ........ 409 job_already_finished
     ├── JobCancelled .............. 409 job_cancelled
+    ├── StreamLogGone ............. 410 stream_log_gone
     ├── RequestTooLarge ........... 413 request_too_large
     ├── UnsupportedMediaType ...... 415 unsupported_media_type
     ├── RateLimitExceeded ......... 429 rate_limit_exceeded
@@ -133,6 +134,10 @@ class JobAlreadyFinished(LikeDoError):
 
 class JobCancelled(LikeDoError):
     status, type, code = 409, "invalid_request_error", "job_cancelled"
+
+
+class StreamLogGone(LikeDoError):
+    status, type, code = 410, "invalid_request_error", "stream_log_gone"
 
 
 class RequestTooLarge(LikeDoError):

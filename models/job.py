@@ -68,6 +68,13 @@ class Job(SQLModel, table=True):
     #: The lease of the worker that runs it.
     worker: str | None = Field(default=None, max_length=64)
     cancel_requested: bool = False
+    #: Whether its answer is streamed, and then with the usage in a chunk of its own.
+    stream: bool = False
+    include_usage: bool = False
+    #: Whether it ends when the client that waits for it goes away.
+    cancel_on_disconnect: bool = False
+    #: Of a stream that was completed: the number of the last event before those that end it.
+    events: int | None = None
     #: When the client that waited for it went away.
     left_at: float | None = None
     #: When its answer reached a client.

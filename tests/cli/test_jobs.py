@@ -5,7 +5,7 @@ from sqlalchemy import text
 from billing import ledger, pricing
 from billing.pricing import ChatTerms
 from config.catalog import catalog
-from jobs import channel, leases, queues, rows
+from jobs import leases, messages, queues, rows
 from models import database, job
 from models.chat import Usage
 from models.job import BodyAt, Status
@@ -66,7 +66,7 @@ def test_a_queued_job_is_cancelled_free_of_charge_and_its_waiter_told(
     likedo: Likedo, hearing: Listen
 ) -> None:
     job_id = queue()
-    ear = hearing(channel.name(job_id))
+    ear = hearing(messages.channel(job_id))
 
     assert "cancelled, free of charge" in likedo("jobs", "cancel", job_id)
 
@@ -74,7 +74,7 @@ def test_a_queued_job_is_cancelled_free_of_charge_and_its_waiter_told(
     assert (shown["status"], shown["credits_consumed"]) == ("cancelled", 0)
     assert shown["error"]["code"] == "job_cancelled"
     assert likedo("credits", "show", "--account", "acme", "--json")["available"] == 1000
-    ended = channel.Ended.decode(ear.hear())
+    ended = messages.Ended.decode(ear.hear())
     assert ended.status == Status.CANCELLED
 
 

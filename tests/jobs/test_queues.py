@@ -10,7 +10,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from jobs import queues
-from jobs.channel import Ended
+from jobs.messages import Ended
 from models.job import BodyAt
 
 

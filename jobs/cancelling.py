@@ -1,0 +1,59 @@
+"""Ending a job before its time: one that waits at once, one that runs by telling its worker."""
+
+import orjson
+import redis
+import structlog
+
+from config.connections import connection
+from jobs import messages, queues, rows
+from jobs.running import work
+from models import errors
+from models.job import FINAL, Status
+
+log = structlog.get_logger()
+
+
+def cancel(job_id: str, why: errors.LikeDoError) -> str:
+    """End a job with `why`, and return its status: `in_progress` where its worker was told to.
+
+    A job that waits is ended free of charge, and so is one that `why` ends for a reason of ours; a
+    `JobCancelled` charges for what a provider was asked. A job that has ended stays as it is.
+    Raises `NotFound`.
+    """
+    while True:
+        row = rows.find(job_id)
+        if row is None:
+            raise errors.NotFound(f"There is no job '{job_id}'.")
+        if row.status in FINAL or _end_waiting(job_id, row.body_at, why):
+            return str(row.status) if row.status in FINAL else _status_of(why)
+        if worker := rows.request_cancel(job_id):
+            _tell(worker, job_id, why)
+            return Status.IN_PROGRESS.value
+        # It was taken off the queue, handed back or ended meanwhile.
+
+
+def _status_of(why: errors.LikeDoError) -> Status:
+    return Status.CANCELLED if isinstance(why, errors.JobCancelled) else Status.FAILED
+
+
+def _end_waiting(job_id: str, body_at: str, why: errors.LikeDoError) -> bool:
+    try:
+        return queues.end_waiting(job_id, body_at, _status_of(why), why)
+    except redis.RedisError:
+        # It has ended all the same; whoever waits looks at the row within seconds.
+        return True
+
+
+def _tell(worker: str, job_id: str, why: errors.LikeDoError) -> None:
+    told = orjson.dumps({"job": job_id, "why": why.as_record()})
+    try:
+        connection().publish(messages.worker_channel(worker), told)
+    except redis.RedisError as error:
+        # The worker reads its row's flag with the next renewal of its lease.
+        log.warning("cancel.not_told", job=job_id, reason=str(error))
+
+
+def obey(message: bytes) -> None:
+    """End the job that `message`, as published by `cancel`, names, if it runs here."""
+    told = orjson.loads(message)
+    work.abort(told["job"], errors.from_record(told["why"]))

@@ -1,0 +1,127 @@
+"""Reading a job's stream: each event once and in order, wherever it comes from.
+
+The bell brings what is said now; what was missed, by a reader that came late, was slow or lost its
+connection, comes from the log; and the end that nobody said is made from the job's row.
+"""
+
+import time
+from collections.abc import Iterator
+
+import orjson
+
+from jobs import rows, sse, stream_log, waiting
+from jobs.channel import RENEWED, Waiter
+from jobs.messages import Ended, Events
+from jobs.waiting import LOOK_SECONDS, Interruption
+from models import errors
+from models.job import Status
+
+
+class Reader:
+    """One reader's place in one job's stream."""
+
+    def __init__(self, waiter: Waiter, after: int = 0, streamed: bool = True) -> None:
+        """Read what follows the event numbered `after`; a job not `streamed` has its end alone."""
+        self.waiter = waiter
+        self.streamed = streamed
+        self.number = after
+        self.attempt = 0
+        #: How the job ended, once that is known; and whether the stream's last event was read.
+        self.ended: Ended | None = None
+        self.complete = False
+        self._missed: Iterator[Events] = iter(())
+
+    def read(self, seconds: float) -> Events | Ended | Interruption | None:
+        """Return the events that follow; None where there are none within `seconds`.
+
+        After the last of them, or where there are none, returns how the job ended. Raises
+        `StreamLogGone` where some are not kept any more, and `Unavailable`.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            if (events := self._next_missed()) is not None:
+                return events
+            if self.ended is not None:
+                return self.ended
+            left = max(0.0, deadline - time.monotonic())
+            heard = self.waiter.get(min(LOOK_SECONDS, left))
+            if isinstance(heard, Interruption):
+                return heard
+            if isinstance(heard, Events) and (events := self._take(heard)):
+                return events
+            if isinstance(heard, Ended):
+                self.end(heard)
+            elif heard is RENEWED or self._fell_behind() or (heard is None and left > LOOK_SECONDS):
+                self.look()
+            elif heard is None and left <= LOOK_SECONDS:
+                return None
+
+    def catch_up(self) -> None:
+        """Read what the log has that follows, before anything that is said from now on."""
+        self._missed = stream_log.read(self.waiter.job_id, self.number)
+
+    def look(self) -> None:
+        """Find out from log and row what the bell did not bring."""
+        if (ended := waiting.look_around(self.waiter.job_id)) is not None:
+            self.end(ended)
+        else:
+            self.catch_up()
+
+    def end(self, ended: Ended) -> None:
+        """Read on to the end of a job that has ended so."""
+        self.ended = ended
+        self._missed = self._rest(ended)
+
+    def _next_missed(self) -> Events | None:
+        for events in self._missed:
+            if (following := events.after(self.number)) is not None:
+                return self._give(following)
+        return None
+
+    def _fell_behind(self) -> bool:
+        """Tell whether something was dropped, as it was more than may wait for one reader."""
+        missed, self.waiter.missed = self.waiter.missed, False
+        return missed
+
+    def _take(self, events: Events) -> Events | None:
+        """Return what is new in `events`; None where nothing is, or something before it is."""
+        if events.attempt < self.attempt:
+            return None
+        following = events.after(self.number)
+        if following is None:
+            return None
+        if following.first > self.number + 1:
+            self.catch_up()
+            return None
+        return self._give(following)
+
+    def _give(self, events: Events) -> Events:
+        self.number, self.attempt = events.last, events.attempt
+        self.complete = sse.is_end(events.data)
+        return events
+
+    def _rest(self, ended: Ended) -> Iterator[Events]:
+        """Yield what is left to read of a job that has ended."""
+        if not self.streamed:
+            return
+        if ended.tail is not None and ended.tail.first <= self.number + 1:
+            yield ended.tail
+            return
+        yield from stream_log.read(self.waiter.job_id, self.number)
+        if ended.status == Status.COMPLETED and not self.complete:
+            yield self._made_tail()
+
+    def _made_tail(self) -> Events:
+        """Make the last events of an answer that was paid for, whose worker did not say them."""
+        row = rows.find(self.waiter.job_id)
+        body = rows.result(self.waiter.job_id)
+        if row is None or body is None or row.events is None or row.events > self.number:
+            raise errors.StreamLogGone("The rest of this stream is not kept any more.")
+        tail = sse.tail(orjson.loads(body), row.include_usage)
+        first, last = row.events + 1, row.events + len(tail)
+        return Events(row.attempts, first, last, row.provider or "", b"".join(tail))
+
+
+def failure(ended: Ended) -> errors.LikeDoError:
+    """Return the error with which a job ended."""
+    return errors.from_record(ended.error or {})

@@ -1,0 +1,447 @@
+"""Streamed chats through the whole product: bytes, SDKs, hanging up, coming back."""
+
+import asyncio
+import json
+from typing import Any
+
+import openai
+import pytest
+
+from tests.callers import HELLO
+from tests.conftest import Server
+from tests.events import STREAMED, Stream, follow, numbered, stream, text_of, trail, value, words
+from tests.stack import Account, Stack, fetch, wait_until
+from tests.upstream import Upstream, chunk, said
+
+USAGE = STREAMED | {"stream_options": {"include_usage": True}}
+
+
+def client(server: Server, account: Account, **options: Any) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{server.url}/v1", api_key=account.key, **options)
+
+
+def job(server: Server, account: Account, job_id: str) -> dict[str, Any]:
+    return dict(json.loads(fetch(f"{server.api}/jobs/{job_id}", key=account.key)[2]))
+
+
+def ended(server: Server, account: Account, job_id: str) -> dict[str, Any]:
+    """Wait for a job's end and return it."""
+    wait_until(lambda: job(server, account, job_id)["finished_at"] is not None, "the job has ended")
+    return job(server, account, job_id)
+
+
+# ---- Bytes
+
+
+def test_a_stream_is_openais_chunks_and_its_last_one_says_what_it_cost(
+    server: Server, account: Account
+) -> None:
+    answer = stream(server.url, account.key)
+    events = answer.events()
+
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert answer.headers["cache-control"] == "no-cache"
+    assert answer.headers["x-accel-buffering"] == "no"
+    assert answer.headers["transfer-encoding"] == "chunked"
+    assert answer.headers["x-provider"] == "openai"
+    assert answer.headers["x-ratelimit-limit-requests"] == "2000"
+    assert all(event.startswith(b"data: ") for event in events)
+    assert events[-1] == b"data: [DONE]\n\n"
+    *chunks, last = [value(event) for event in events[:-1]]
+    assert {c["object"] for c in [*chunks, last]} == {"chat.completion.chunk"}
+    assert {c["model"] for c in [*chunks, last]} == {"gpt-4"}
+    assert {c["id"] for c in [*chunks, last]} == {"chatcmpl-upstream"}
+    assert chunks[0]["choices"][0]["delta"]["role"] == "assistant"
+    assert [c["choices"][0]["finish_reason"] for c in chunks] == [None] * len(chunks)
+    assert last["choices"] == [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}]
+    assert last["credits_consumed"] == 1
+    assert not any("credits_consumed" in c or "usage" in c for c in chunks)
+    assert text_of(events) == "Hello from upstream."
+
+
+def test_the_usage_comes_in_a_chunk_of_its_own_where_it_was_asked_for(
+    server: Server, account: Account
+) -> None:
+    *chunks, last, done = stream(server.url, account.key, USAGE).events()
+
+    assert value(done) == "[DONE]"
+    assert value(last)["choices"] == []
+    usage = value(last)["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (10, 5)
+    assert value(last)["credits_consumed"] == 1
+    assert all(value(event)["usage"] is None for event in chunks)
+    assert value(chunks[-1])["choices"][0]["finish_reason"] == "stop"
+
+
+def test_the_provider_is_asked_for_the_usage_whatever_the_caller_wants(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    stream(server.url, account.key).events()
+
+    body = upstream.calls()[0]["body"]
+    assert (body["stream"], body["stream_options"]) == (True, {"include_usage": True})
+
+
+def test_the_charge_is_in_the_ledger_before_the_last_chunk_goes_out(
+    server: Server, account: Account
+) -> None:
+    answer = stream(server.url, account.key)
+    events = answer.events(most=5)
+
+    assert value(events[-1])["credits_consumed"] == 1
+    assert account.standing() == (9999, 0)
+    assert account.entries() == [("grant", 10_000), ("charge", -1)]
+    answer.close()
+
+
+def test_a_failure_before_the_first_chunk_is_a_status(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    upstream.script({"status": 500, "json": {"error": {"message": "Broken."}}})
+
+    answer = stream(server.url, account.key)
+
+    assert answer.status == 502
+    assert answer.headers["content-type"] == "application/json"
+    assert json.loads(answer.reply.read())["error"]["code"] == "provider_error"
+    assert account.standing() == (10_000, 0)
+
+
+@pytest.mark.parametrize(
+    ("events", "code"),
+    [
+        ([said(role="assistant", content="Hel"), said(content="lo")], "provider_error"),
+        (
+            [
+                said(role="assistant", content="Hello"),
+                json.dumps({"error": {"message": "Overloaded.", "type": "server_error"}}),
+                chunk(usage={"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}),
+                "[DONE]",
+            ],
+            "provider_error",
+        ),
+    ],
+    ids=["cut off", "an error event"],
+)
+def test_a_failure_after_the_first_chunk_is_an_error_event_and_costs_nothing(
+    server: Server, account: Account, upstream: Upstream, events: list[str], code: str
+) -> None:
+    upstream.script({"events": events})
+
+    answer = stream(server.url, account.key)
+    *chunks, last = answer.events()
+
+    assert answer.status == 200
+    assert text_of(chunks) == "Hello"
+    assert value(last)["error"]["code"] == code
+    assert not any(b"[DONE]" in event for event in [*chunks, last])
+    assert account.standing() == (10_000, 0)
+    assert ended(server, account, answer.job_id)["status"] == "failed"
+
+
+def test_what_a_stream_said_is_its_jobs_result(server: Server, account: Account) -> None:
+    answer = stream(server.url, account.key, USAGE)
+    answer.events()
+
+    found = job(server, account, answer.job_id)
+    result = found["result"]
+    assert found["status"] == "completed"
+    assert result["object"] == "chat.completion"
+    assert result["choices"][0]["message"]["content"] == "Hello from upstream."
+    assert (result["usage"]["total_tokens"], result["credits_consumed"]) == (15, 1)
+
+
+def test_the_stream_options_are_checked(server: Server, account: Account) -> None:
+    body = HELLO | {"stream": True, "stream_options": {"include_usage": "yes"}}
+
+    answer = stream(server.url, account.key, body)
+
+    assert answer.status == 400
+    assert json.loads(answer.reply.read())["error"]["param"] == "stream_options.include_usage"
+
+
+def test_a_silent_stream_shows_signs_of_life(fresh_stack: Stack, upstream: Upstream) -> None:
+    """Also while it waits for a worker: then it says where it stands."""
+    web = fresh_stack.web(stream_commit_seconds=0.2)
+    account = fresh_stack.account()
+    answers = [stream(web, account.key) for _ in range(2)]
+    fresh_stack.worker()
+
+    events = [answer.events() for answer in answers]
+
+    assert [text_of(found) for found in events] == ["Hello from upstream."] * 2
+    assert [answer.comments[0] for answer in answers] == [
+        ": queued position=1\n",
+        ": queued position=2\n",
+    ]
+
+
+def test_a_failure_after_the_headers_went_is_an_error_event(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script({"delay": 1, "status": 500, "json": {"error": {"message": "Broken."}}})
+    web = fresh_stack.web(stream_commit_seconds=0.2)
+    fresh_stack.worker()
+    account = fresh_stack.account()
+
+    answer = stream(web, account.key)
+    events = answer.events()
+
+    assert answer.status == 200
+    assert [value(event)["error"]["code"] for event in events] == ["provider_error"]
+    assert answer.comments == [": keep-alive\n"]
+    assert account.standing() == (1000, 0)
+
+
+# ---- SDKs
+
+
+def test_the_sdk_reads_a_stream(server: Server, account: Account) -> None:
+    with client(server, account) as sdk:
+        chunks = list(sdk.chat.completions.create(**USAGE))
+
+    said = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert said == "Hello from upstream."
+    assert chunks[-1].usage.total_tokens == 15
+    assert chunks[-1].credits_consumed == 1
+
+
+def test_the_sdks_stream_helper_assembles_the_completion(server: Server, account: Account) -> None:
+    with client(server, account) as sdk, sdk.chat.completions.stream(**HELLO) as events:
+        completion = events.get_final_completion()
+
+    assert completion.choices[0].message.content == "Hello from upstream."
+    assert completion.choices[0].finish_reason == "stop"
+
+
+def test_the_async_sdk_reads_many_streams_side_by_side(server: Server, account: Account) -> None:
+    async def read() -> list[str]:
+        async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key=account.key) as sdk:
+
+            async def one() -> str:
+                answer = await sdk.chat.completions.create(**STREAMED)
+                return "".join([c.choices[0].delta.content or "" async for c in answer])
+
+            return await asyncio.gather(*(one() for _ in range(20)))
+
+    assert asyncio.run(read()) == ["Hello from upstream."] * 20
+
+
+def test_the_sdk_raises_what_a_stream_fails_with(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    refusal = {"error": {"message": "Bad.", "type": "invalid_request_error", "param": "messages"}}
+    upstream.script(
+        {"status": 400, "json": refusal},
+        {"events": [said(role="assistant", content="Hel")]},
+    )
+
+    with client(server, account, max_retries=0) as sdk:
+        with pytest.raises(openai.BadRequestError) as refused:
+            sdk.chat.completions.create(**STREAMED)
+        with pytest.raises(openai.APIError) as broken:
+            list(sdk.chat.completions.create(**STREAMED))
+
+    assert refused.value.code == "invalid_parameter"
+    assert broken.value.code == "provider_error"
+
+
+# ---- Hanging up
+
+
+def test_a_client_that_hangs_up_between_chunks_stops_the_provider_and_pays_for_what_was_said(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    # Nothing follows the third word for a minute: only the hang-up itself can be noticed.
+    events = [said(role="assistant", content=""), *[said(content=f"w{n} ") for n in range(3)]]
+    upstream.script({"events": [*events, said(content="never")], "gap_before": {4: 60}})
+
+    with client(server, account) as sdk:
+        answer = sdk.chat.completions.create(**STREAMED)
+        for number, _ in enumerate(answer):
+            if number == 3:
+                break
+        answer.close()
+    counts = upstream.wait(aborted=1)
+
+    assert counts["aborted"] == 1
+    (found,) = account.jobs()
+    wait_until(lambda: account.jobs()[0]["status"] == "cancelled", "the job is cancelled")
+    assert account.jobs()[0]["charged"] == 1
+    assert account.standing() == (9999, 0)
+    usage = server.stack.query("SELECT usage FROM jobs WHERE id = :id", id=found["id"])[0][0]
+    assert json.loads(usage)["estimated"] is True
+    assert json.loads(usage)["completion_tokens"] >= 3
+
+
+def test_a_stream_that_is_to_finish_does_so_without_its_client(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    upstream.script(words(20, gap=0.05))
+
+    answer = stream(server.url, account.key, STREAMED | {"on_disconnect": "finish"})
+    answer.events(most=3)
+    answer.close()
+
+    found = ended(server, account, answer.job_id)
+    assert found["status"] == "completed"
+    assert found["result"]["choices"][0]["message"]["content"].endswith("w19 ")
+    assert upstream.counts()["aborted"] == 0
+
+
+def test_a_plain_call_may_end_with_its_client_too(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    upstream.script({"delay": 60})
+    asked = Stream.__new__(Stream)
+    del asked
+
+    import http.client
+
+    connection = http.client.HTTPConnection("127.0.0.1", server.stack.ports[0])
+    connection.request(
+        "POST",
+        "/v1/chat/completions",
+        json.dumps(HELLO | {"on_disconnect": "cancel"}),
+        {"Authorization": f"Bearer {account.key}", "Content-Type": "application/json"},
+    )
+    upstream.wait(received=1)
+    connection.close()
+
+    assert upstream.wait(aborted=1)["aborted"] == 1
+    wait_until(lambda: account.jobs()[0]["status"] == "cancelled", "the job is cancelled")
+
+
+def test_a_stream_hung_up_on_while_queued_costs_nothing(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    web = fresh_stack.web(stream_commit_seconds=0.1)
+    account = fresh_stack.account()
+
+    answer = stream(web, account.key)
+    answer.close()
+
+    wait_until(lambda: account.jobs()[0]["status"] == "cancelled", "the job is cancelled")
+    assert account.standing() == (1000, 0)
+    assert upstream.calls() == []
+
+
+# ---- Coming back
+
+
+def test_a_stream_that_was_cut_goes_on_where_it_was_cut(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    """Whatever the place, through whichever web process, and again and again."""
+    other = server.stack.web()
+    upstream.script(words(15))
+    whole = stream(server.url, account.key)
+    expected = whole.events()
+
+    for after in range(len(expected) + 1):
+        rest = follow(other, account.key, whole.job_id, after)
+        found = numbered(rest.events())
+
+        assert rest.status == 200
+        assert list(found) == list(range(after + 1, len(expected) + 1))
+        assert expected[:after] + list(found.values()) == expected
+
+
+def test_a_reader_can_join_a_stream_that_runs(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    other = server.stack.web()
+    upstream.script(words(30, gap=0.03))
+    answer = stream(server.url, account.key)
+    begun = answer.events(most=5)
+
+    readers = [follow(url, account.key, answer.job_id) for url in [other, server.url] * 10]
+    late = [follow(other, account.key, answer.job_id, after) for after in (1, 3, 5)]
+    expected = begun + answer.events()
+
+    for reader in readers:
+        assert list(numbered(reader.events()).values()) == expected
+    for reader, after in zip(late, (1, 3, 5), strict=True):
+        assert list(numbered(reader.events()).values()) == expected[after:]
+
+
+def test_the_trail_says_what_became_of_a_job(server: Server, account: Account) -> None:
+    answer = stream(server.url, account.key)
+    answer.events()
+
+    events = follow(server.url, account.key, answer.job_id).events()
+
+    assert [name for name, _ in trail(events)] == ["job.queued", "job.started", "job.settled"]
+    settled = trail(events)[-1][1]
+    assert (settled["status"], settled["credits_consumed"]) == ("completed", 1)
+
+
+def test_a_plain_job_has_a_trail_and_no_chunks(server: Server, account: Account) -> None:
+    _, headers, _ = fetch(f"{server.url}/v1/chat/completions", HELLO, key=account.key)
+
+    events = follow(server.url, account.key, headers["x-job-id"]).events()
+
+    assert [name for name, _ in trail(events)] == ["job.queued", "job.started", "job.settled"]
+    assert numbered(events) == {}
+
+
+def test_a_cancelled_stream_shows_what_was_produced_and_then_the_error(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    upstream.script(words(1000, gap=0.02))
+    answer = stream(server.url, account.key)
+    begun = answer.events(most=4)
+    answer.close()
+    ended(server, account, answer.job_id)
+
+    found = list(numbered(follow(server.url, account.key, answer.job_id).events()).values())
+
+    assert found[: len(begun)] == begun
+    assert value(found[-1])["error"]["code"] == "job_cancelled"
+
+
+def test_a_browser_comes_back_with_the_last_events_id(server: Server, account: Account) -> None:
+    answer = stream(server.url, account.key)
+    expected = answer.events()
+
+    rest = follow(
+        server.url, account.key, answer.job_id, after=1, headers={"Last-Event-ID": "3"}
+    ).events()
+
+    assert list(numbered(rest)) == list(range(4, len(expected) + 1))
+
+
+@pytest.mark.parametrize("after", ["-1", "x", "1.5", "99999999999"])
+def test_a_number_that_is_none_is_refused(server: Server, account: Account, after: str) -> None:
+    answer = stream(server.url, account.key)
+    answer.events()
+
+    status, _, body = fetch(
+        f"{server.api}/jobs/{answer.job_id}/events?starting_after={after}", key=account.key
+    )
+
+    assert status == 400
+    assert json.loads(body)["error"]["param"] == "starting_after"
+
+
+def test_another_accounts_stream_is_not_there(server: Server, account: Account) -> None:
+    answer = stream(server.url, account.key)
+    answer.events()
+    stranger = server.stack.account()
+
+    assert fetch(f"{server.api}/jobs/{answer.job_id}/events", key=stranger.key)[0] == 404
+
+
+def test_a_log_that_is_gone_is_a_410(fresh_stack: Stack, upstream: Upstream) -> None:
+    web = fresh_stack.web()
+    fresh_stack.worker(stream_log_bytes=2_000)
+    account = fresh_stack.account()
+    upstream.script(words(200), words(5))
+    first = stream(web, account.key)
+    first.events()
+
+    status, _, body = fetch(f"{web}/api/v1/ai/jobs/{first.job_id}/events", key=account.key)
+
+    assert status == 410
+    assert json.loads(body)["error"]["code"] == "stream_log_gone"

@@ -1,0 +1,249 @@
+"""Streams in hard times: workers and web processes die, connections break, readers are slow."""
+
+import json
+import signal
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import redis
+
+from bench import processes
+from tests.events import STREAMED, Stream, follow, numbered, stream, text_of, value, words
+from tests.stack import Account, Stack, wait_until
+from tests.upstream import Upstream, said
+
+
+def begun(
+    url: str, account: Account, count: int, events: int, body: object = STREAMED
+) -> list[Stream]:
+    """Ask for streams side by side, and read the first events of each."""
+    with ThreadPoolExecutor(count) as threads:
+        answers = list(threads.map(lambda _: stream(url, account.key, body), range(count)))
+    for answer in answers:
+        assert len(answer.events(most=events)) == events
+    return answers
+
+
+def rest_of(answers: list[Stream]) -> list[list[bytes]]:
+    """Read streams side by side to their ends."""
+    with ThreadPoolExecutor(len(answers)) as threads:
+        return list(threads.map(Stream.events, answers))
+
+
+def nothing_is_held(stack: Stack, account: Account, balance: int) -> None:
+    wait_until(lambda: stack.unfinished() == 0, "every job has ended")
+    assert account.standing() == (balance, 0)
+
+
+def test_a_workers_sudden_death_ends_its_streams_with_an_error_and_free_of_charge(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script(default=words(100_000, gap=0.1))
+    web, doomed = fresh_stack.web(), fresh_stack.worker()
+    account = fresh_stack.account()
+    answers = begun(web, account, count=10, events=3)
+
+    doomed.kill()
+    fresh_stack.worker()
+    rests = rest_of(answers)
+
+    assert {value(rest[-1])["error"]["code"] for rest in rests} == {"unavailable"}
+    nothing_is_held(fresh_stack, account, balance=1000)
+    assert {job["status"] for job in account.jobs()} == {"failed"}
+
+
+def test_a_stream_of_which_nothing_was_said_yet_is_run_again(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script({"delay": 120}, default=words(3))
+    web, doomed = fresh_stack.web(stream_commit_seconds=0.1), fresh_stack.worker()
+    account = fresh_stack.account()
+    answer = stream(web, account.key)
+    upstream.wait(received=1)
+
+    doomed.kill()
+    fresh_stack.worker()
+    events = answer.events()
+
+    assert text_of(events) == "w0 w1 w2 "
+    nothing_is_held(fresh_stack, account, balance=999)
+    assert [job["attempts"] for job in account.jobs()] == [2]
+
+
+def test_a_worker_that_was_frozen_says_nothing_into_anothers_stream(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script(words(3, delay=3), default=words(5, gap=0.5))
+    web, frozen = fresh_stack.web(stream_commit_seconds=0.1), fresh_stack.worker()
+    account = fresh_stack.account()
+    answer = stream(web, account.key)
+    upstream.wait(received=1)
+
+    frozen.child.send_signal(signal.SIGSTOP)
+    fresh_stack.worker()
+    upstream.wait(received=1)
+    wait_until(lambda: upstream.counts()["received"] == 2, "the other worker has begun it")
+    frozen.child.send_signal(signal.SIGCONT)
+    events = answer.events()
+
+    assert text_of(events) == "w0 w1 w2 w3 w4 "
+    nothing_is_held(fresh_stack, account, balance=999)
+
+
+def test_a_worker_told_to_stop_ends_what_it_streams_and_hands_back_what_it_does_not(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script(words(30, gap=0.1), words(100_000, gap=0.2), {"delay": 120})
+    web, worker = fresh_stack.web(stream_commit_seconds=0.1), fresh_stack.worker()
+    account = fresh_stack.account()
+    (short,) = begun(web, account, count=1, events=2)
+    (long,) = begun(web, account, count=1, events=2)
+    silent = stream(web, account.key)
+    upstream.wait(received=3)
+
+    worker.terminate()
+    other = fresh_stack.worker()
+    whole, broken, again = rest_of([short, long, silent])
+
+    assert worker.wait() == 0
+    assert whole[-1] == b"data: [DONE]\n\n"
+    assert value(broken[-1])["error"]["code"] == "unavailable"
+    assert text_of(again) == "Hello from upstream."
+    nothing_is_held(fresh_stack, account, balance=998)
+    assert other.child.poll() is None
+
+
+@pytest.mark.parametrize(("policy", "status"), [("cancel", "cancelled"), ("finish", "completed")])
+def test_a_web_processs_sudden_death_ends_its_streams_as_their_callers_wished(
+    fresh_stack: Stack, upstream: Upstream, policy: str, status: str
+) -> None:
+    upstream.script(default=words(150, gap=0.1))
+    web, other = fresh_stack.web(), fresh_stack.web()
+    fresh_stack.worker()
+    account = fresh_stack.account()
+    answers = begun(web, account, 5, 3, STREAMED | {"on_disconnect": policy})
+
+    fresh_stack.webs[0].kill()
+    nothing_is_held(fresh_stack, account, balance=995)
+
+    assert {job["status"] for job in account.jobs()} == {status}
+    events = numbered(follow(other, account.key, answers[0].job_id).events())
+    assert list(events) == list(range(1, len(events) + 1))
+    assert text_of(list(events.values())[:4]).startswith("w0 w1 ")
+
+
+def test_a_web_process_told_to_stop_ends_its_streams_free_of_charge(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script(words(20, gap=0.1), words(100_000, gap=0.2))
+    web = fresh_stack.web()
+    fresh_stack.worker()
+    account = fresh_stack.account()
+    answers = begun(web, account, 1, 2) + begun(web, account, 1, 2)
+
+    fresh_stack.webs[0].terminate()
+    whole, broken = rest_of(answers)
+
+    assert fresh_stack.webs[0].wait() == 0
+    assert whole[-1] == b"data: [DONE]\n\n"
+    assert value(broken[-1])["error"]["code"] == "unavailable"
+    nothing_is_held(fresh_stack, account, balance=999)
+
+
+def test_a_listening_connection_that_keeps_breaking_loses_and_repeats_no_byte(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script(default=words(100, gap=0.05))
+    web = fresh_stack.web()
+    fresh_stack.worker()
+    account = fresh_stack.account()
+    answers = begun(web, account, count=200, events=2)
+    breaker = redis.Redis.from_url(fresh_stack.valkey.url)
+
+    with ThreadPoolExecutor(len(answers)) as threads:
+        reading = [threads.submit(answer.events) for answer in answers]
+        while not all(rest.done() for rest in reading):
+            breaker.client_kill_filter(_type="pubsub")
+            upstream.wait(received=200)
+            wait_until(lambda: breaker.pubsub_numpat() == 0, "Redis answers")
+    breaker.close()
+
+    expected = "".join(f"w{number} " for number in range(1, 100))
+    assert {text_of(rest.result()) for rest in reading} == {expected}
+    assert {rest.result()[-1] for rest in reading} == {b"data: [DONE]\n\n"}
+    nothing_is_held(fresh_stack, account, balance=800)
+
+
+def test_a_redis_that_dies_and_forgets_ends_no_stream_quietly(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script(default=words(60, gap=0.1))
+    web = fresh_stack.web()
+    fresh_stack.worker()
+    account = fresh_stack.account()
+    answers = begun(web, account, count=20, events=5)
+
+    fresh_stack.valkey.process.kill()
+    fresh_stack.valkey.start()
+    rests = rest_of(answers)
+
+    expected = "".join(f"w{number} " for number in range(4, 60))
+    for rest in rests:
+        if rest[-1] == b"data: [DONE]\n\n":
+            assert text_of(rest) == expected
+        else:
+            assert value(rest[-1])["error"]["code"] in ("unavailable", "stream_log_gone")
+    wait_until(lambda: fresh_stack.unfinished() == 0, "every job has ended")
+    assert account.standing()[1] == 0
+
+
+def test_a_slow_reader_is_cut_when_it_falls_out_of_the_log_and_slows_nobody(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    word = "x" * 10_000
+    events = [said(role="assistant", content="")] + [said(content=word)] * 3000 + [said("stop")]
+    upstream.script(default={"events": [*events, "[DONE]"]})
+    web = fresh_stack.web()
+    fresh_stack.worker(stream_log_bytes=1_000_000)
+    account = fresh_stack.account()
+    slow = socket.create_connection(("127.0.0.1", fresh_stack.ports[0]))
+    body = json.dumps(STREAMED | {"on_disconnect": "finish"})
+    slow.sendall(
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {account.key}"
+        f"\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+    )
+    assert slow.recv(12, socket.MSG_WAITALL) == b"HTTP/1.1 200"
+    before = processes.resident_mib(fresh_stack.webs[0].pid)
+
+    quick = stream(web, account.key).events()
+    wait_until(lambda: fresh_stack.unfinished() == 0, "both streams have ended")
+    grown = processes.resident_mib(fresh_stack.webs[0].pid) - before
+    with slow:
+        said_last = b""
+        while piece := slow.recv(1 << 20):
+            said_last = (said_last + piece)[-2000:]
+
+    assert len(text_of(quick)) == 3000 * len(word)
+    assert b'"code":"stream_log_gone"' in said_last
+    assert b"[DONE]" not in said_last
+    assert grown < 25
+
+
+@pytest.mark.slow
+def test_five_hundred_streams_side_by_side_arrive_whole(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script(default=words(20, gap=1))
+    web, worker = fresh_stack.web(), fresh_stack.worker()
+    account = fresh_stack.account()
+
+    answers = begun(web, account, count=500, events=2)
+    rests = rest_of(answers)
+    memory = sum(map(processes.resident_mib, (fresh_stack.webs[0].pid, worker.pid)))
+
+    expected = "".join(f"w{number} " for number in range(1, 20))
+    assert {text_of(rest) for rest in rests} == {expected}
+    assert {rest[-1] for rest in rests} == {b"data: [DONE]\n\n"}
+    nothing_is_held(fresh_stack, account, balance=500)
+    assert memory < 350
