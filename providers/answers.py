@@ -38,9 +38,9 @@ _MESSAGE: dict[str, type] = {
     "images": list,
 }
 #: `extra_content` carries a thought's signature, which some models want back with the call.
-_TOOL_CALL = ("id", "type", "function", "custom", "extra_content")
+_EXTRAS = ("extra_content",)
 #: What a call needs to be one, by its type.
-_CALLED = {"function": ("name", "arguments"), "custom": ("name", "input")}
+CALLED = {"function": ("name", "arguments"), "custom": ("name", "input")}
 _USAGE_DETAILS = ("prompt_tokens_details", "completion_tokens_details")
 
 _FINISHED = ("stop", "length", "tool_calls", "content_filter", "function_call")
@@ -53,24 +53,34 @@ def chat_completion(provider: str, response: http.Response) -> dict[str, Any]:
     Raises the error that an error object stands for, and `ProviderFailed` where there is no
     answer at all.
     """
-    body = _object(_decoded(provider, response.content))
+    body = as_object(decoded(provider, response.content))
     if body.get("error") and not body.get("choices"):
         raise errors.refusal_within(provider, body["error"], response.headers)
-    found = [_object(choice) for choice in _list(body.get("choices"))]
+    found = [as_object(choice) for choice in as_list(body.get("choices"))]
     if not found:
-        raise ProviderFailed(f"{provider} sent an answer with nothing in it.")
+        raise nothing(provider)
     for choice in found:
-        _raise_if_broken(provider, choice, response.headers)
+        raise_if_broken(provider, choice, body, response.headers)
 
-    answer = {
-        "id": _text(body.get("id")) or f"chatcmpl-{secrets.token_hex(12)}",
-        "object": "chat.completion",
-        "created": _moment(body.get("created")),
-        **{name: body[name] for name in _ANSWER if isinstance(body.get(name), str)},
-        "choices": [_choice(provider, place, choice) for place, choice in enumerate(found)],
-    }
+    choices = [_choice(provider, place, choice) for place, choice in enumerate(found)]
+    answer = head(body, "chat.completion") | {"choices": choices}
     counted = usage(body.get("usage"))
     return answer | ({"usage": counted} if counted else {})
+
+
+def head(body: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Return what an object of OpenAI's has beside its choices and usage."""
+    return {
+        "id": as_text(body.get("id")) or f"chatcmpl-{secrets.token_hex(12)}",
+        "object": kind,
+        "created": _moment(body.get("created")),
+        **more_of_head(body),
+    }
+
+
+def more_of_head(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what may be in a head and is in `body`."""
+    return {name: body[name] for name in _ANSWER if isinstance(body.get(name), str)}
 
 
 def usage(reported: Any) -> dict[str, Any] | None:
@@ -78,48 +88,46 @@ def usage(reported: Any) -> dict[str, Any] | None:
 
     DeepSeek counts cached tokens in a field of its own.
     """
-    found = _object(reported)
+    found = as_object(reported)
     prompt, completion = found.get("prompt_tokens"), found.get("completion_tokens")
-    if not (_is_count(prompt) and _is_count(completion)):
+    if not (is_count(prompt) and is_count(completion)):
         return None
     total = found.get("total_tokens")
     counted: dict[str, Any] = {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
-        "total_tokens": total if total and _is_count(total) else prompt + completion,
+        "total_tokens": total if total and is_count(total) else prompt + completion,
     }
     counted |= {
         name: _counts(found[name]) for name in _USAGE_DETAILS if isinstance(found.get(name), dict)
     }
-    if _is_count(hit := found.get("prompt_cache_hit_tokens")):
+    if is_count(hit := found.get("prompt_cache_hit_tokens")):
         details = counted.get("prompt_tokens_details", {})
         counted["prompt_tokens_details"] = {"cached_tokens": hit} | details
     return counted
 
 
 def message(provider: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a message, or a stream's delta, in OpenAI's names, without its tool calls.
+    """Return a message, or a stream's delta, in OpenAI's names, without its calls.
 
-    Raises `ProviderFailed` where its content or its function call is none.
+    Raises `ProviderFailed` where its content is none.
     """
     said: dict[str, Any] = {"role": "assistant"} if "role" in found else {}
     if "content" in found:
         said["content"] = _content(provider, found["content"])
-    if found.get("function_call") is not None:
-        said["function_call"] = _called(provider, "function", found["function_call"])
     said |= {name: found[name] for name in _MESSAGE if _is_said(name, found)}
-    if not said.get("reasoning_content") and _text(found.get("reasoning")):
+    if not said.get("reasoning_content") and as_text(found.get("reasoning")):
         said["reasoning_content"] = found["reasoning"]
     return said
 
 
 def finish_reason(reason: Any) -> str | None:
     """Return one of OpenAI's reasons; vendors add new ones without notice."""
-    said = _text(reason)
+    said = as_text(reason)
     return "stop" if said and said not in _FINISHED else said or None
 
 
-def _decoded(provider: str, content: bytes) -> Any:
+def decoded(provider: str, content: bytes) -> Any:
     """Return the JSON in `content`, which can be written as JSON again."""
     try:
         body = _loads(content)
@@ -154,21 +162,31 @@ def _without_surrogates(content: bytes) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _raise_if_broken(provider: str, choice: dict[str, Any], headers: Mapping[str, str]) -> None:
-    if choice.get("error"):
-        raise errors.refusal_within(provider, choice["error"], headers)
-    if choice.get("finish_reason") in _BROKE_OFF:
+def raise_if_broken(
+    provider: str, choice: Mapping[str, Any], body: Mapping[str, Any], headers: Mapping[str, str]
+) -> None:
+    """Raise the failure that a choice tells of, in the words of the `body` it stands in."""
+    broke_off = choice.get("finish_reason") in _BROKE_OFF
+    if error := choice.get("error") or (broke_off and body.get("error")):
+        raise errors.refusal_within(provider, error, headers)
+    if broke_off:
         raise ProviderFailed(f"{provider} broke off its answer.")
-    if not isinstance(choice.get("message"), dict):
-        raise ProviderFailed(f"{provider} sent an answer with nothing in it.")
+
+
+def nothing(provider: str) -> ProviderFailed:
+    return ProviderFailed(f"{provider} sent an answer with nothing in it.")
 
 
 def _choice(provider: str, place: int, choice: dict[str, Any]) -> dict[str, Any]:
-    found, index, logprobs = choice["message"], choice.get("index"), choice.get("logprobs")
+    found, index, logprobs = choice.get("message"), choice.get("index"), choice.get("logprobs")
+    if not isinstance(found, dict):
+        raise nothing(provider)
     said = {"role": "assistant", "content": None} | message(provider, found)
-    calls = _tool_calls(provider, found.get("tool_calls"))
+    if (called := found.get("function_call")) is not None:
+        said["function_call"] = _called(provider, "function", called)
+    calls = [_tool_call(provider, call) for call in tool_calls(provider, found)]
     return {
-        "index": index if _is_count(index) else place,
+        "index": index if is_count(index) else place,
         "message": said | ({"tool_calls": calls} if calls else {}),
         "logprobs": logprobs if isinstance(logprobs, dict) else None,
         "finish_reason": finish_reason(choice.get("finish_reason")),
@@ -185,39 +203,51 @@ def _is_said(name: str, found: Mapping[str, Any]) -> bool:
     return name in found and (found[name] is None or isinstance(found[name], _MESSAGE[name]))
 
 
-def _tool_calls(provider: str, calls: Any) -> list[dict[str, Any]]:
-    if calls is not None and not isinstance(calls, list):
-        raise _no_call(provider)
-    return [_tool_call(provider, call) for call in calls or ()]
+def tool_calls(provider: str, found: Mapping[str, Any]) -> list[Any]:
+    """Return the calls of a message, or what a delta has of them."""
+    calls = found.get("tool_calls")
+    if calls is None or isinstance(calls, list):
+        return calls or []
+    raise no_call(provider)
 
 
 def _tool_call(provider: str, call: Any) -> dict[str, Any]:
-    found = _object(call)
-    kind = "custom" if found.get("type") == "custom" else "function"
-    made = {name: found[name] for name in _TOOL_CALL if name in found}
-    return made | {
-        "id": _text(found.get("id")) or f"call_{secrets.token_hex(12)}",
-        "type": kind,
-        kind: _called(provider, kind, found.get(kind)),
+    found = as_object(call)
+    named = call_head(found)
+    kind = named["type"]
+    return named | {kind: _called(provider, kind, found.get(kind))}
+
+
+def call_head(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a tool call has beside the function, or the custom tool, that it calls."""
+    return {
+        "id": as_text(found.get("id")) or f"call_{secrets.token_hex(12)}",
+        "type": "custom" if found.get("type") == "custom" else "function",
+        **call_extras(found),
     }
 
 
+def call_extras(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a tool call that not every vendor has and that have to come back."""
+    return {name: found[name] for name in _EXTRAS if name in found}
+
+
 def _called(provider: str, kind: str, called: Any) -> dict[str, Any]:
-    found = _object(called)
-    if all(isinstance(found.get(field), str) for field in _CALLED[kind]):
+    found = as_object(called)
+    if all(isinstance(found.get(field), str) for field in CALLED[kind]):
         return found
-    raise _no_call(provider)
+    raise no_call(provider)
 
 
-def _no_call(provider: str) -> ProviderFailed:
+def no_call(provider: str) -> ProviderFailed:
     return ProviderFailed(f"{provider} sent a call of a function without its name or arguments.")
 
 
 def _counts(details: dict[str, Any]) -> dict[str, Any]:
-    return {name: count for name, count in details.items() if count is None or _is_count(count)}
+    return {name: count for name, count in details.items() if count is None or is_count(count)}
 
 
-def _is_count(value: Any) -> TypeGuard[int]:
+def is_count(value: Any) -> TypeGuard[int]:
     """Tell a whole number that can be counted up to; true and false are numbers to Python."""
     return type(value) is int and 0 <= value <= MOST_TOKENS
 
@@ -226,13 +256,13 @@ def _moment(created: Any) -> int:
     return created if type(created) is int and 0 < created <= LATEST_CREATED else int(time.time())
 
 
-def _object(value: Any) -> dict[str, Any]:
+def as_object(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _list(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
     return value if isinstance(value, str) else ""

@@ -4,6 +4,7 @@ A provider holds no state and knows nothing of accounts, credits, queues or the 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Generator
 from typing import Any, ClassVar
 
 from config.catalog import Route
@@ -34,4 +35,24 @@ class Provider(ABC):
         `models.errors` that stand for what the provider said: `InvalidRequest` and its kin for
         what the caller can mend, `ProviderFailed`, `ProviderRefusedUs`, `ModelGone`,
         `ProviderBusy`, `ProviderTimeout`, or whatever `call` was aborted with.
+        """
+
+    @abstractmethod
+    def stream(
+        self, request: ChatRequest, route: Route, max_tokens: int | None, key: str, call: Call
+    ) -> Generator[dict[str, Any], None, None]:
+        """Ask for an answer in pieces and yield OpenAI's `chat.completion.chunk` objects.
+
+        Takes what `complete` takes and raises what `complete` raises, at any point; nothing is
+        asked before the first chunk is asked for. Each chunk has the same `id`, `object`,
+        `created` and `model`, `system_fingerprint` and `service_tier` where the provider says
+        them, and `choices`, each with `index`, `delta`, `logprobs` and `finish_reason`:
+
+        - the first delta of a choice has its role, no other has, and those that say nothing are
+          left out;
+        - when all is said, one chunk for each choice has its finish reason and an empty delta;
+        - where the provider reports it, the last chunk has `usage`, and no choices.
+
+        An end without an error is the end of a whole answer. Closed before its end, the generator
+        closes the connection at once, which is how providers are told to stop.
         """

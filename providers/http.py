@@ -1,8 +1,9 @@
 """The one place where `requests` is used and its errors become ours.
 
-`post` sends one request within the deadline of its `Call`. A call can be ended from any other
-greenlet or thread, at any moment: its socket is shut down, whoever was blocked on it sees the end
-of the connection, and `post` raises the reason. Nothing is ever thrown into a greenlet.
+`post` sends one request within the deadline of its `Call` and reads the whole answer, `stream`
+gives the answer to be read as it comes. A call can be ended from any other greenlet or thread, at
+any moment: its socket is shut down, whoever was blocked on it sees the end of the connection, and
+the reason is raised there. Nothing is ever thrown into a greenlet.
 """
 
 import errno
@@ -14,7 +15,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,11 +37,17 @@ from urllib3.util import wait_for_write
 
 from config.settings import MIB, settings
 from models.errors import InvalidRequest, LikeDoError, ProviderFailed, ProviderTimeout
+from providers import sse
 
 CONNECT_SECONDS = 10.0
 MAX_ANSWER_BYTES = 64 * MIB
 #: Bytes asked for at once; a read returns what has come, be it less.
 READ_BYTES = 64 * 1024
+#: How an event stream of OpenAI's kind says that nothing follows.
+DONE = b"[DONE]"
+#: What may pass between that and the end of the body, for the connection to be used again. A new
+#: one would take longer.
+PARTING_SECONDS = 0.05
 
 #: Compression would save a provider's bandwidth at the price of our CPU.
 HEADERS = {
@@ -115,26 +122,11 @@ class Call:
         self._aborted.wait(max(0.0, min(seconds, self.seconds_left)))
         self.check()
 
-    @contextmanager
-    def _exchange(self, *, fresh: bool = False) -> "Iterator[_Exchange]":
-        """Let the connection that this thread uses next be cut by `abort`."""
-        exchange = _Exchange(self, fresh)
-        with self._lock:
-            self._exchanges.add(exchange)
-        _current.exchange = exchange
-        try:
-            yield exchange
-        finally:
-            _current.exchange = None
-            with self._lock:
-                self._exchanges.remove(exchange)
-                exchange.forget()
-
 
 class _Exchange:
     """One request on its way, as its connection sees it."""
 
-    def __init__(self, call: Call, fresh: bool) -> None:
+    def __init__(self, call: Call, fresh: bool = False) -> None:
         self.call = call
         #: Do not use a connection that was used before.
         self.fresh = fresh
@@ -142,6 +134,27 @@ class _Exchange:
         self.answered = False
         self._socket: socket.socket | None = None
         self._handle: int | None = None
+
+    @contextmanager
+    def is_current(self) -> Iterator[None]:
+        """Let the connection that this thread takes now be the one to cut."""
+        _current.exchange = self
+        try:
+            yield
+        finally:
+            _current.exchange = None
+
+    def begin(self) -> None:
+        """Let `Call.abort` cut it."""
+        with self.call._lock:
+            self.call._exchanges.add(self)
+
+    def end(self) -> None:
+        """Leave the connection alone from now on; twice changes nothing."""
+        with self.call._lock:
+            self.call._exchanges.discard(self)
+            self.forget()
+        self._socket = None
 
     def watch(self, sock: socket.socket) -> None:
         """Take `sock` as the one to cut; raise the reason if the call is over already.
@@ -171,12 +184,12 @@ class _Exchange:
             handle.shutdown(socket.SHUT_RDWR)
         handle.detach()
 
-    def narrow(self) -> None:
-        """Let the next read not outlast the deadline."""
+    def narrow(self, seconds: float = float("inf")) -> None:
+        """Let the next read outlast neither the deadline nor `seconds`."""
         self.call.check()
         if self._socket is not None:
             with suppress(OSError):  # It is closed: the answer has been read to its end.
-                self._socket.settimeout(max(0.001, self.call.seconds_left))
+                self._socket.settimeout(max(0.001, min(seconds, self.call.seconds_left)))
 
 
 class _Current(threading.local):
@@ -252,6 +265,8 @@ class _Watched(HTTPConnection):
         if exchange is not None and self.sock is not None:
             exchange.reused = self._used
             exchange.watch(self.sock)
+            # The last answer on it may have left it little time.
+            exchange.narrow()
         self._used = True
         super().request(*args, **kwargs)
 
@@ -369,6 +384,89 @@ def forget_connections() -> None:
     _session.cache_clear()
 
 
+class Answer:
+    """An answer whose headers have come. The names of the headers are in lower case.
+
+    Its body is read once: as a whole, or as the events of a stream.
+    """
+
+    def __init__(self, raw: urllib3.response.BaseHTTPResponse, exchange: _Exchange) -> None:
+        self.status = raw.status
+        self.headers: Mapping[str, str] = {k.lower(): v for k, v in raw.headers.items()}
+        self._raw = raw
+        self._exchange = exchange
+        self._size = 0
+        self._first = b""
+        self._done = False
+
+    def whole(self) -> Response:
+        """Read to the end and return all of it."""
+        return Response(self.status, self.headers, b"".join(self._pieces()))
+
+    def has_events(self) -> bool:
+        """Wait for the first byte of the body and tell by it events from JSON or a page."""
+        while not self._first.strip() and (piece := self._read()):
+            self._first += piece
+        return self._first.lstrip()[:1] not in (b"{", b"[", b"<")
+
+    def events(self) -> Iterator[bytes]:
+        """Yield the data of each event as it comes, up to `[DONE]` or the end of the body.
+
+        Raises as `post` does, and `ProviderFailed` where an event is over 16 MiB.
+        """
+        for batch in self._batches():
+            for data in batch:
+                self._exchange.call.check()
+                if data.startswith(DONE):
+                    self._done = True
+                    return
+                yield data
+
+    def close(self) -> None:
+        """Return the connection to its pool; one with something unread on it is closed first."""
+        try:
+            if self._done and self._raw.connection is not None:
+                self._part()
+            if self._raw.connection is not None:
+                self._raw.close()
+            self._raw.release_conn()
+        finally:
+            self._exchange.end()
+
+    def _batches(self) -> Iterator[list[bytes]]:
+        parser = sse.Parser()
+        for piece in self._pieces():
+            yield parser.feed(piece)
+        yield parser.end()
+
+    def _pieces(self) -> Iterator[bytes]:
+        if self._first:
+            yield self._first
+        while piece := self._read():
+            yield piece
+
+    def _read(self) -> bytes:
+        """Return the next bytes of the body, as many as have come; none at its end."""
+        self._exchange.narrow()
+        piece = self._raw.read1(READ_BYTES, decode_content=True)
+        if self._raw.connection is None:
+            # Read to its end, it is in the pool already, and may be another call's.
+            self._exchange.end()
+        self._size += len(piece)
+        if self._size > MAX_ANSWER_BYTES:
+            raise ProviderFailed("The provider's answer is too large.")
+        if not piece:
+            # The end of the body may have been the abort.
+            self._exchange.call.check()
+        return piece
+
+    def _part(self) -> None:
+        """Read the end of the body if it comes at once; what else there is does not matter."""
+        with suppress(LikeDoError, *FOREIGN):
+            self._exchange.narrow(PARTING_SECONDS)
+            self._raw.read1(READ_BYTES)
+
+
 def post(call: Call, url: str, headers: Mapping[str, str], payload: Mapping[str, Any]) -> Response:
     """Send `payload` as JSON and return the whole answer, whatever its status but a redirect.
 
@@ -376,11 +474,35 @@ def post(call: Call, url: str, headers: Mapping[str, str], payload: Mapping[str,
     where the connection fails, the answer is cut short, redirects, or is over 64 MiB, and
     `InvalidRequest` where JSON cannot say the payload.
     """
+    with _opened(call, url, headers, payload) as answer:
+        return answer.whole()
+
+
+@contextmanager
+def stream(
+    call: Call, url: str, headers: Mapping[str, str], payload: Mapping[str, Any]
+) -> Iterator[Answer]:
+    """Send `payload` as JSON and give the answer when its headers have come.
+
+    Raises as `post` does, also from the reading. Left before the end of the answer, the connection
+    is closed at once.
+    """
+    with _opened(call, url, {"Accept": "text/event-stream", **headers}, payload) as answer:
+        yield answer
+
+
+@contextmanager
+def _opened(
+    call: Call, url: str, headers: Mapping[str, str], payload: Mapping[str, Any]
+) -> Iterator[Answer]:
     scheme, _, host, path = url.split("/", 3)
     body = _encoded(payload)
     with _translated(call):
         session = _session(f"{scheme}//{host}")
-        return _send(call, session, "/" + path, {**HEADERS, **headers}, body)
+        with closing(_send(call, session, "/" + path, {**HEADERS, **headers}, body)) as answer:
+            if 300 <= answer.status < 400:
+                raise ProviderFailed(f"The provider sent a redirect (HTTP {answer.status}).")
+            yield answer
 
 
 def _encoded(payload: Mapping[str, Any]) -> bytes:
@@ -409,12 +531,10 @@ def _ours(error: Exception) -> LikeDoError:
     return ProviderFailed("The connection to the provider broke off.")
 
 
-def _send(
-    call: Call, session: _Session, path: str, headers: dict[str, str], body: bytes
-) -> Response:
+def _send(call: Call, session: _Session, path: str, headers: dict[str, str], body: bytes) -> Answer:
+    exchange = _Exchange(call)
     try:
-        with call._exchange() as exchange:
-            return _ask(exchange, session, path, headers, body)
+        return _ask(exchange, session, path, headers, body)
     except FOREIGN as error:
         if not _went_stale(exchange, error):
             raise
@@ -422,8 +542,7 @@ def _send(
     # A kept connection that ends without one byte of answer was closed by the server while idle,
     # as every server does; our request crossed that close on the wire and was not read. Were it
     # read after all, a chat would be generated twice and the caller still pay for one.
-    with call._exchange(fresh=True) as exchange:
-        return _ask(exchange, session, path, headers, body)
+    return _ask(_Exchange(call, fresh=True), session, path, headers, body)
 
 
 def _went_stale(exchange: _Exchange, error: Exception) -> bool:
@@ -434,37 +553,14 @@ def _went_stale(exchange: _Exchange, error: Exception) -> bool:
 
 def _ask(
     exchange: _Exchange, session: _Session, path: str, headers: dict[str, str], body: bytes
-) -> Response:
-    call = exchange.call
-    call.check()
-    raw = session.send(path, headers, body, call.seconds_left)
+) -> Answer:
+    """Return the answer, whose `close` ends the exchange; it is ended already where this raises."""
+    exchange.begin()
     try:
-        if 300 <= raw.status < 400:
-            raise ProviderFailed(f"The provider sent a redirect (HTTP {raw.status}).")
-        content = _read(raw, exchange)
-    finally:
-        _give_back(raw)
-    # The end of the body may have been the abort.
-    call.check()
-    return Response(raw.status, {k.lower(): v for k, v in raw.headers.items()}, content)
-
-
-def _read(raw: urllib3.response.BaseHTTPResponse, exchange: _Exchange) -> bytes:
-    pieces: list[bytes] = []
-    size = 0
-    while True:
-        exchange.narrow()
-        piece = raw.read1(READ_BYTES, decode_content=True)
-        if not piece:
-            return b"".join(pieces)
-        pieces.append(piece)
-        size += len(piece)
-        if size > MAX_ANSWER_BYTES:
-            raise ProviderFailed("The provider's answer is too large.")
-
-
-def _give_back(raw: urllib3.response.BaseHTTPResponse) -> None:
-    """Return the connection to its pool; one with something unread on it is closed first."""
-    if raw.connection is not None:
-        raw.close()
-    raw.release_conn()
+        exchange.call.check()
+        with exchange.is_current():
+            raw = session.send(path, headers, body, exchange.call.seconds_left)
+        return Answer(raw, exchange)
+    except BaseException:
+        exchange.end()
+        raise

@@ -4,14 +4,14 @@ What a model can honour is data: the catalogue's words in `Upstream.takes`, the 
 the provider's own attributes.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from config.catalog import Route
 from config.settings import settings
 from models.chat import DEFAULT_TEMPERATURE, OWN_PARAMETERS, ChatRequest
 from models.errors import UnsupportedParameter
-from providers import answers, errors, http
+from providers import answers, errors, http, streams
 from providers.base import Provider
 from providers.http import Call
 
@@ -66,6 +66,9 @@ _SET_BY_US = frozenset(
     {"stream", "stream_options", "messages", "model", "max_tokens", "max_completion_tokens"}
 )
 
+#: Sent for a stream. Without the usage nobody would know what to charge.
+STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
+
 
 class OpenAICompatible(Provider):
     """A newcomer needs its `name`, and those of the facts below that differ."""
@@ -100,12 +103,26 @@ class OpenAICompatible(Provider):
     def complete(
         self, request: ChatRequest, route: Route, max_tokens: int | None, key: str, call: Call
     ) -> dict[str, Any]:
-        url = settings.base_url_of(self.name) + self.path
-        headers = {"Authorization": f"Bearer {key}", **self.headers}
-        response = http.post(call, url, headers, self.payload(request, route, max_tokens))
+        sent = self.payload(request, route, max_tokens)
+        response = http.post(call, self._url(), self._headers(key), sent)
         if response.status != 200:
             raise errors.refusal(self.name, response)
         return answers.chat_completion(self.name, response)
+
+    def stream(
+        self, request: ChatRequest, route: Route, max_tokens: int | None, key: str, call: Call
+    ) -> Generator[dict[str, Any], None, None]:
+        sent = self.payload(request, route, max_tokens) | STREAMED
+        with http.stream(call, self._url(), self._headers(key), sent) as answer:
+            if answer.status != 200:
+                raise errors.refusal(self.name, answer.whole())
+            yield from streams.read(self.name, answer)
+
+    def _url(self) -> str:
+        return settings.base_url_of(self.name) + self.path
+
+    def _headers(self, key: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {key}", **self.headers}
 
     def payload(self, request: ChatRequest, route: Route, max_tokens: int | None) -> dict[str, Any]:
         """Return what to send for `request`, which stays as it is."""

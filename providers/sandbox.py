@@ -1,12 +1,15 @@
 """The built-in provider: offline, the same answer for the same question, and plainly labelled.
 
 It serves every model, so that the product can be tried, developed against and tested without a
-key. Four ids behave in a way of their own: `sandbox/slow` takes ten seconds, `sandbox/long` answers
-at length, `sandbox/error-429` and `sandbox/error-500` fail as a provider would.
+key. Five ids behave in a way of their own: `sandbox/slow` takes ten seconds, `sandbox/long` answers
+at length, `sandbox/cut` breaks off in the middle, `sandbox/error-429` and `sandbox/error-500` fail
+as a provider would.
 """
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Generator, Iterator, Mapping
+from itertools import zip_longest
 from typing import Any
 
 import orjson
@@ -14,7 +17,7 @@ import orjson
 from config.catalog import Route
 from models.chat import ChatRequest
 from models.errors import LikeDoError, ProviderBusy, ProviderFailed
-from providers import tokens
+from providers import answers, chunks, tokens
 from providers.base import Provider
 from providers.http import Call
 
@@ -23,6 +26,9 @@ LABEL = "[sandbox] This is not a real model's answer."
 CREATED = 1_767_225_600
 SLOW_SECONDS = 10.0
 LONG_LINES = 300
+#: What a stream says in a second: so that it can be read along, and a long answer in some seconds.
+WORDS_PER_SECOND = 25
+LONG_WORDS_PER_SECOND = 500
 ECHOED_CHARACTERS = 200
 
 #: A JSON schema may refer to itself; below this depth only what is required is written, and below
@@ -42,16 +48,33 @@ class Sandbox(Provider):
         self, request: ChatRequest, route: Route, max_tokens: int | None, key: str, call: Call
     ) -> dict[str, Any]:
         _behave(route.upstream.id, call)
-        limit = max_tokens or request.max_tokens
-        choices = [_choice(request, route, place, limit) for place in range(request.choices)]
-        return {
-            "id": f"chatcmpl-sandbox-{_fingerprint(request.body)}",
-            "object": "chat.completion",
-            "created": CREATED,
-            "model": route.upstream.id,
-            "choices": choices,
-            "usage": _usage(request, choices),
-        }
+        if route.upstream.id == "sandbox/cut":
+            raise _broken_off()
+        return _completion(request, route, max_tokens)
+
+    def stream(
+        self, request: ChatRequest, route: Route, max_tokens: int | None, key: str, call: Call
+    ) -> Generator[dict[str, Any], None, None]:
+        _behave(route.upstream.id, call)
+        completion = _completion(request, route, max_tokens)
+        head = answers.head(completion, "chat.completion.chunk")
+        for said in _streamed(completion, route.upstream.id, call):
+            yield head | {"choices": [said]}
+        reasons = [(choice["index"], choice["finish_reason"]) for choice in completion["choices"]]
+        yield from chunks.ending(head, reasons, completion["usage"])
+
+
+def _completion(request: ChatRequest, route: Route, max_tokens: int | None) -> dict[str, Any]:
+    limit = max_tokens or request.max_tokens
+    choices = [_choice(request, route, place, limit) for place in range(request.choices)]
+    return {
+        "id": f"chatcmpl-sandbox-{_fingerprint(request.body)}",
+        "object": "chat.completion",
+        "created": CREATED,
+        "model": route.upstream.id,
+        "choices": choices,
+        "usage": _usage(request, choices),
+    }
 
 
 def _behave(model: str, call: Call) -> None:
@@ -61,6 +84,10 @@ def _behave(model: str, call: Call) -> None:
         call.wait(SLOW_SECONDS)
     if failure := _failure(model):
         raise failure
+
+
+def _broken_off() -> ProviderFailed:
+    return ProviderFailed("The sandbox was asked to break off.")
 
 
 def _failure(model: str) -> LikeDoError | None:
@@ -88,6 +115,52 @@ def _usage(request: ChatRequest, choices: list[dict[str, Any]]) -> dict[str, Any
         "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
         "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
     }
+
+
+# ---- Word by word --------------------------------------------------------------------------------
+
+
+def _streamed(completion: dict[str, Any], model: str, call: Call) -> Iterator[dict[str, Any]]:
+    """Yield the choices of chunks, one word of each choice at a time, as fast as one reads."""
+    rounds = list(zip_longest(*map(_deltas, completion["choices"])))
+    is_cut = model == "sandbox/cut"
+    pause = 1 / (LONG_WORDS_PER_SECOND if model == "sandbox/long" else WORDS_PER_SECOND)
+    for deltas in rounds[: len(rounds) // 2] if is_cut else rounds:
+        for index, delta in enumerate(deltas):
+            if delta is not None:
+                yield chunks.choice(index, delta)
+        call.wait(pause)
+    if is_cut:
+        raise _broken_off()
+
+
+def _deltas(choice: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield what a choice says, the role first, and of what it calls the name before the rest."""
+    message = choice["message"]
+    content, calls = message.get("content"), message.get("tool_calls") or []
+    called = message.get("function_call")
+    first = {"role": "assistant", "content": content and ""}
+    yield first | {name: value for name, value in message.items() if name == "refusal"}
+
+    yield from ({"content": word} for word in _WORD.findall(content or ""))
+    for index, call in enumerate(calls):
+        head = {"index": index, "id": call["id"], "type": "function"}
+        for function in _fragments(call["function"]):
+            yield {"tool_calls": [{**head, "function": function}]}
+            head = {"index": index}
+    if called:
+        yield from ({"function_call": function} for function in _fragments(called))
+
+
+#: A word and the white space before and after it.
+_WORD = re.compile(r"\s*\S+\s*|\s+")
+#: Some characters of arguments, as many as a token has.
+_FRAGMENT = re.compile(r".{1,4}", re.DOTALL)
+
+
+def _fragments(function: dict[str, str]) -> Iterator[dict[str, str]]:
+    yield {"name": function["name"], "arguments": ""}
+    yield from ({"arguments": piece} for piece in _FRAGMENT.findall(function["arguments"]))
 
 
 # ---- What it says --------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """A provider to test against: a real HTTP server that says what a test tells it to say.
 
 `python -m tests.upstream --port N` serves until it is told to stop. It answers every
-`POST …/chat/completions` with a small fixed completion, any number of them at a time, and records
-what it was asked. `Upstream` starts one on a free port and steers it over HTTP:
+`POST …/chat/completions` with a small fixed completion, streamed where the body has
+`"stream": true`, any number of them at a time, and records what it was asked. `Upstream` starts one
+on a free port and steers it over HTTP:
 
     POST /__script   {"next": [step, …], "default": step}; either may be left out
     GET  /__calls    {"received", "running", "aborted", "connections", "calls": [call, …]}
@@ -19,6 +20,8 @@ or else the default. All its fields may be left out:
     dribble, gap, times     before the body, this text `times` times (for ever where there is no
                             number), every `gap` seconds
     split                   the body in pieces of so many bytes, `gap` seconds between them
+    events                  an event stream: `data: …` and a chunk for each of these texts,
+                            `[DONE]` like any other, `gap` seconds between them
     chunked                 no Content-Length, the body in chunks
     cut                     bytes of the body after which the connection ends; -1 ends it before
                             the status line
@@ -72,8 +75,32 @@ COMPLETION = {
 
 Step = dict[str, Any]
 
+
+def chunk(*choices: dict[str, Any], **more: Any) -> str:
+    """Return an event of `COMPLETION` as it is streamed."""
+    head = {name: COMPLETION[name] for name in ("id", "created", "model")}
+    return json.dumps(head | {"object": "chat.completion.chunk", "choices": choices} | more)
+
+
+def said(finish_reason: str | None = None, **delta: Any) -> str:
+    """Return an event with a `delta` of the first choice."""
+    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+    return chunk(choice, usage=None)
+
+
+EVENTS = [
+    said(role="assistant", content="", refusal=None),
+    said(content="Hello"),
+    said(content=" from"),
+    said(content=" upstream."),
+    said("stop"),
+    chunk(usage=COMPLETION["usage"]),
+    "[DONE]",
+]
+
 #: What happens where nothing was scripted.
 COMPLETES: Step = {"match": "/chat/completions"}
+STREAMS: Step = COMPLETES | {"events": EVENTS}
 
 
 class Upstream:
@@ -166,12 +193,13 @@ class _Answer:
         self.split = step.get("split")
         self.cut = step.get("cut")
         self.raw = step.get("raw")
-        self.chunked = bool(step.get("chunked") or "dribble" in step)
+        self.chunked = bool(step.get("chunked") or "dribble" in step or "events" in step)
+        self.events = [f"data: {data}\n\n".encode() for data in step.get("events", ())]
         self.body = self._body()
         self.head = self._head()
-        whole = {"dribble", "split", "cut", "close", "raw", "chunked", "body_delay"}
+        parts = {"dribble", "split", "events", "cut", "close", "raw", "chunked", "body_delay"}
         #: Head and body in one write.
-        self.is_plain = whole.isdisjoint(step)
+        self.is_plain = parts.isdisjoint(step)
 
     def _body(self) -> bytes:
         step = self.step
@@ -179,13 +207,16 @@ class _Answer:
             return base64.b64decode(str(step["body_base64"]))
         if "size" in step:
             return b"x" * int(step["size"])
+        if "events" in step:
+            return b"".join(self.events)
         if "body" in step:
             return str(step["body"]).encode()
         return json.dumps(step.get("json", COMPLETION)).encode()
 
     def _head(self) -> bytes:
         status = self.step.get("status", 200)
-        headers = {"content-type": "application/json"} | self.step.get("headers", {})
+        kind = "text/event-stream; charset=utf-8" if "events" in self.step else "application/json"
+        headers = {"content-type": kind} | self.step.get("headers", {})
         if self.chunked:
             headers["transfer-encoding"] = "chunked"
         else:
@@ -203,6 +234,9 @@ class _Answer:
         while dribble and times != 0:
             yield dribble
             times = times - 1 if times is not None else None
+        if "events" in self.step and self.cut is None and not self.split:
+            yield from self.events
+            return
         size = self.split or len(body) or 1
         yield from (body[start : start + size] for start in range(0, len(body), size))
 
@@ -219,7 +253,7 @@ class _Server:
 
     def forget(self) -> None:
         self.next: deque[_Answer] = deque()
-        self.default = _Answer(COMPLETES)
+        self.default, self.streamed = _Answer(COMPLETES), _Answer(STREAMS)
         self.calls: deque[dict[str, Any]] = deque(maxlen=KEPT_CALLS)
         self.counts = {"received": 0, "running": 0, "aborted": 0, "connections": 0}
 
@@ -266,7 +300,8 @@ class _Server:
             if answer.match in path:
                 self.next.remove(answer)
                 return answer
-        return self.default if self.default.match in path else _NOT_FOUND
+        default = self.streamed if _wants_stream(request["body"]) else self.default
+        return default if default.match in path else _NOT_FOUND
 
     def _steered(self, sock: Any, request: dict[str, Any]) -> bool:
         path, _, query = request["path"].partition("?")
@@ -275,7 +310,7 @@ class _Server:
                 told = json.loads(request["body"])
                 self.next.extend(_Answer(step) for step in told.get("next", ()))
                 if "default" in told:
-                    self.default = _Answer(told["default"])
+                    self.default = self.streamed = _Answer(told["default"])
                 said: Any = {}
             case "/__calls":
                 said = self._report({name: found[0] for name, found in parse_qs(query).items()})
@@ -304,6 +339,10 @@ def _shown(call: dict[str, Any]) -> dict[str, Any]:
     lines = call["head"].decode("latin-1").split("\r\n")[1:]
     headers = {name.lower(): value for name, _, value in (li.partition(": ") for li in lines)}
     return call | {"head": None, "headers": headers, "body": body}
+
+
+def _wants_stream(body: bytes) -> bool:
+    return b'"stream"' in body and bool(json.loads(body).get("stream"))
 
 
 def _read_request(reader: Any, sock: Any) -> dict[str, Any] | None:
@@ -399,6 +438,7 @@ def main() -> None:
     state = _Server()
     if options.delay:
         state.default = _Answer(COMPLETES | {"delay": options.delay})
+        state.streamed = _Answer(STREAMS | {"delay": options.delay})
     server = StreamServer((options.host, options.port), state.connected, backlog=4096)
     server.start()
     print(server.server_port, flush=True)

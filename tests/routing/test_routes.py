@@ -249,6 +249,7 @@ def test_the_models_of_the_sandbox_are_listed_only_with_it(
     assert beside - without == {
         "sandbox/slow",
         "sandbox/long",
+        "sandbox/cut",
         "sandbox/error-429",
         "sandbox/error-500",
     }
