@@ -13,6 +13,8 @@ def create_app() -> Flask:
     """Return the WSGI application."""
     logs.configure()
     app = Flask("likedo", static_folder=None)
+    # Two slashes are a 404 in the envelope: a redirect would be HTML, and show a key in the query.
+    app.url_map.merge_slashes = False
     errors.register(app)
     headers.register(app)
     app.register_blueprint(health.bp)

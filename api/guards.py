@@ -3,6 +3,7 @@
 import contextlib
 from typing import Any
 
+import gevent
 import orjson
 from flask import Response, g, request
 from gevent.lock import BoundedSemaphore
@@ -78,6 +79,15 @@ def _key() -> str:
 
 def read_body() -> bytes:
     """Return the raw body; raise `RequestTooLarge` or, where it is broken, `InvalidRequest`."""
+    try:
+        return _read_body()
+    except errors.LikeDoError:
+        # Every answer to a known caller says how its hour stands, this one too.
+        g.window = rate_limit.look(caller().account_id, plan())
+        raise
+
+
+def _read_body() -> bytes:
     declared = request.content_length
     # One byte more than may come tells a body that is too large from one that just fits.
     wanted = settings.max_body_bytes + 1 if declared is None else declared
@@ -98,21 +108,25 @@ def read_body() -> bytes:
 #: Of a body that was refused unread, this much is taken off the line before the answer.
 DRAIN_BYTES = 64 * 1024 * 1024
 DRAIN_CHUNK_BYTES = 64 * 1024
+DRAIN_SECONDS = 5
 
 
 def drain(response: Response) -> Response:
-    """Take off the line what a refused request still sends.
+    """Have what a refused request still sends taken off the line, once it has its answer.
 
     A connection that is closed on unread bytes is reset, and the client never sees the answer.
     """
     if response.status_code >= 400 and not g.get("body_read"):
         left = DRAIN_BYTES if request.content_length is None else request.content_length
         stream = request.environ["wsgi.input"]
-        taken = 0
-        with contextlib.suppress(ParseException, OSError):
-            while taken < min(left, DRAIN_BYTES) and (chunk := stream.read(DRAIN_CHUNK_BYTES)):
-                taken += len(chunk)
+        response.call_on_close(lambda: _take_off(stream, min(left, DRAIN_BYTES)))
     return response
+
+
+def _take_off(stream: Any, left: int) -> None:
+    with gevent.Timeout(DRAIN_SECONDS, False), contextlib.suppress(ParseException, OSError):
+        while left > 0 and (chunk := stream.read(DRAIN_CHUNK_BYTES)):
+            left -= len(chunk)
 
 
 def count() -> None:

@@ -93,7 +93,8 @@ def _hold(
         if max_tokens < terms.least_output:
             return _refusal(terms, account.balance, account.held)
         credits = terms.hold(max_tokens)
-        _take(connection, job["account_id"], credits)
+        if not _take(connection, job["account_id"], credits):
+            return _refusal(terms, account.balance, account.held)
     row = job | {"held": credits, "max_tokens": max_tokens, "status": Status.QUEUED.value}
     connection.execute(_INSERT_JOB, row)
     return Hold(credits, max_tokens)
@@ -207,12 +208,27 @@ def settle(job: Claimed, answer: Answer) -> Settled | None:
     return database.run(work)
 
 
-def settle_cancelled(job: Claimed, used: Usage, error: errors.LikeDoError) -> Settled | None:
+@dataclass(frozen=True)
+class Asked:
+    """Who was asked for an answer that did not come: a provider and its model, or nobody."""
+
+    provider: str | None = None
+    upstream_model: str | None = None
+
+
+NOBODY = Asked()
+
+
+def settle_cancelled(
+    job: Claimed, used: Usage, error: errors.LikeDoError, asked: Asked = NOBODY
+) -> Settled | None:
     """End a job that was cancelled after its provider was called, and charge what it `used`."""
     cost = pricing.chat(pricing.from_text(job.price), used)
     columns = {
         "status": Status.CANCELLED.value,
-        "usage": _usage_record(used, None),
+        "provider": asked.provider,
+        "upstream_model": asked.upstream_model,
+        "usage": _usage_record(used),
         "error": orjson.dumps(error.as_record()).decode(),
     }
     return database.run(lambda connection: _charge(connection, job, cost, columns))
@@ -235,13 +251,8 @@ def _body(answer: Answer, charged: int) -> bytes:
     return orjson.dumps(answer.completion | {"credits_consumed": charged})
 
 
-def _usage_record(usage: Usage, reported: dict[str, Any] | None) -> str:
-    counted = {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-    }
-    return orjson.dumps((reported or counted) | {"estimated": usage.estimated}).decode()
+def _usage_record(usage: Usage, shown: dict[str, Any] | None = None) -> str:
+    return orjson.dumps((shown or usage.as_json()) | {"estimated": usage.estimated}).decode()
 
 
 def _movements(cost: int, charged: int) -> list[tuple[str, int]]:
@@ -250,20 +261,28 @@ def _movements(cost: int, charged: int) -> list[tuple[str, int]]:
     return written_off + ([("charge", -cost)] if cost else [])
 
 
-def fail(job: Claimed, error: errors.LikeDoError, status: Status = Status.FAILED) -> bool:
-    """End a claimed job with `error`, free of charge. False where it was no longer ours to end."""
-    record = orjson.dumps(error.as_record()).decode()
-    return database.run(
-        lambda connection: _release(connection, job, status=status.value, error=record)
-    )
+def fail(
+    job: Claimed,
+    error: errors.LikeDoError,
+    asked: Asked = NOBODY,
+    status: Status = Status.FAILED,
+) -> Settled | None:
+    """End a claimed job with `error`, free of charge. None where it was no longer ours to end."""
+    columns = {
+        "status": status.value,
+        "provider": asked.provider,
+        "upstream_model": asked.upstream_model,
+        "error": orjson.dumps(error.as_record()).decode(),
+    }
+    return database.run(lambda connection: _release(connection, job, columns))
 
 
-def _release(connection: Connection, job: Claimed, **columns: Any) -> bool:
-    _lock(connection, job.account_id)
+def _release(connection: Connection, job: Claimed, columns: dict[str, Any]) -> Settled | None:
+    account = _lock(connection, job.account_id)
     if not _end(connection, job, charged=0, **columns):
-        return False
+        return None
     _give_back(connection, job.account_id, job.held)
-    return True
+    return Settled(b"", 0, account.balance - account.held + job.held)
 
 
 # Guarded by state and attempt: a job is ended once, and by nobody but the attempt that runs it.

@@ -38,6 +38,8 @@ class ChatTerms:
 
     def affordable_output(self, credits: int) -> int:
         """Return the most output tokens of one choice for which `hold` asks at most `credits`."""
+        if credits < 1:
+            return 0  # Whatever the price, no call costs less.
         left = credits * 1000 - self.prompt_tokens * self.price.prompt
         if not self.price.completion:
             return self.most_output if left >= 0 else 0

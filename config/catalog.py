@@ -126,8 +126,8 @@ class Catalog:
 
 @lru_cache(maxsize=1024)
 def _unlisted(model_id: str, defaults: ChatDefaults) -> Model:
-    # OpenRouter knows what the model takes; all we know is that it ignores `n`.
-    upstream = Upstream("openrouter", model_id, takes=TAKES - {"n"})
+    # What the model takes is OpenRouter's to know, and it is asked to see to it.
+    upstream = Upstream("openrouter", model_id)
     return Model(
         id=model_id,
         kind="chat",

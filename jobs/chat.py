@@ -9,11 +9,10 @@ from typing import Any, TypeVar
 import gevent
 import orjson
 import structlog
-from providers.chunks import Assembly
 from rq import Retry
 
 from billing import ledger
-from billing.ledger import Answer, Settled
+from billing.ledger import Answer, Asked, Settled
 from config.catalog import Route, catalog
 from config.settings import settings
 from jobs import queues, rows, sse, streams
@@ -25,6 +24,7 @@ from models import errors
 from models.chat import ChatRequest, Usage
 from models.job import Status
 from providers import get_one, tokens
+from providers.chunks import Assembly
 from providers.http import Call
 from routing import routes
 
@@ -45,6 +45,8 @@ class Running:
     request: ChatRequest | None = None
     stream: Stream | None = None
     assembly: Assembly = field(default_factory=Assembly)
+    #: Who was asked last.
+    asked: Asked = ledger.NOBODY
 
     @property
     def id(self) -> str:
@@ -140,10 +142,11 @@ def _complete(request: ChatRequest, route: Route, running: Running) -> dict[str,
     key = random.choice(settings.keys_of(route.provider) or [""])
     provider = get_one(route.provider)
     running.call.asked = True
+    running.asked = Asked(route.provider, route.upstream.id)
     if running.stream is None:
         return provider.complete(request, route, limit, key, running.call)
     running.stream.provider = route.provider
-    with closing(provider.stream(request, route, limit, key, running.call)) as chunks:  # type: ignore[type-var]  # a generator
+    with closing(provider.stream(request, route, limit, key, running.call)) as chunks:
         return _relay(chunks, request, running, running.stream)
 
 
@@ -169,13 +172,15 @@ def _says_something(chunk: dict[str, Any]) -> bool:
 def _answer(
     request: ChatRequest, route: Route, completion: dict[str, Any], stream: Stream | None
 ) -> Answer:
-    completion["model"] = request.model
+    free = _says_nothing(completion)
+    usage = _usage(request, completion)
+    shown = {"model": request.model, "usage": completion.get("usage") or usage.as_json()}
     return Answer(
-        completion=completion,
-        usage=_usage(request, completion),
+        completion=completion | shown,
+        usage=usage,
         provider=route.provider,
         upstream_model=route.upstream.id,
-        free=_says_nothing(completion),
+        free=free,
         events=stream.number if stream else None,
     )
 
@@ -204,9 +209,8 @@ def _settle(running: Running, answer: Answer) -> Ended | None:
     if settled is None:
         log.warning("job.not_ours", job=running.id, attempt=running.claim.job.attempt)
         return None
-    if running.stream is None:
-        return _ended(running, Status.COMPLETED, settled, answer.provider)
-    return _ended(running, Status.COMPLETED, settled, answer.provider, _tail(running, settled))
+    tail = _tail(running, settled) if running.stream else None
+    return _ended(running, Status.COMPLETED, settled, tail=tail)
 
 
 def _tail(running: Running, settled: Settled) -> list[bytes]:
@@ -224,9 +228,10 @@ def _fail(
         reason=error.message,
         cause=repr(error.__cause__) if error.__cause__ else None,
     )
-    if not _surely(lambda: ledger.fail(running.claim.job, error, status)):
+    settled = _surely(lambda: ledger.fail(running.claim.job, error, running.asked, status))
+    if settled is None:
         return None
-    return _ended(running, status, error=error)
+    return _ended(running, status, settled, error)
 
 
 def _cancel(running: Running, error: errors.JobCancelled) -> Ended | None:
@@ -234,10 +239,12 @@ def _cancel(running: Running, error: errors.JobCancelled) -> Ended | None:
     if not running.call.asked:
         return _fail(running, error, Status.CANCELLED)
     used = _used(running)
-    settled = _surely(lambda: ledger.settle_cancelled(running.claim.job, used, error))
+    settled = _surely(
+        lambda: ledger.settle_cancelled(running.claim.job, used, error, running.asked)
+    )
     if settled is None:
         return None
-    return _ended(running, Status.CANCELLED, settled, error=error)
+    return _ended(running, Status.CANCELLED, settled, error)
 
 
 def _used(running: Running) -> Usage:
@@ -253,23 +260,22 @@ def _used(running: Running) -> Usage:
 def _ended(
     running: Running,
     status: Status,
-    settled: Settled | None = None,
-    provider: str | None = None,
-    tail: list[bytes] | None = None,
+    settled: Settled,
     error: errors.LikeDoError | None = None,
+    tail: list[bytes] | None = None,
 ) -> Ended:
     """Return how a job ended, with the last events of its stream where that had begun."""
     queues.forget_file(running.id, running.claim.body_at)
-    if tail is None and error is not None and running.begun:
+    if error is not None and running.begun:
         tail = [sse.error(error)]
     ends, whole = running.stream.end(tail) if running.stream and tail else (None, None)
     return Ended(
         status,
-        provider,
-        settled.charged if settled else 0,
-        settled.available if settled else None,
+        running.asked.provider,
+        settled.charged,
+        settled.available,
         error.as_record() if error else None,
-        body=settled.body if settled and not running.stream and not error else None,
+        body=settled.body if not running.stream else None,
         tail=ends,
         whole=whole,
     )

@@ -112,6 +112,8 @@ def mark_handed_over(job_ids: list[str]) -> None:
 
 def find(job_id: str, account_id: int | None = None) -> Row[Any] | None:
     """Return the job's row; None where there is none, or it is another account's."""
+    if not job_id.isprintable():
+        return None  # Nor could the database be asked for a NUL.
 
     def work(connection: Connection) -> Row[Any] | None:
         query = select(Job.__table__).where(col(Job.id) == job_id)  # type: ignore[attr-defined]

@@ -83,14 +83,21 @@ def _end_leases(connection: Connection) -> list[str]:
         ).scalars()
     )
     if dead:
-        connection.execute(
-            update(Job)
-            .where(col(Job.worker).in_(dead), col(Job.status) == Status.IN_PROGRESS)
-            # Queued since ever: the search for lost rows, next in this pass, takes them on.
-            .values(status=Status.QUEUED, worker=None, enqueued_at=0)
-        )
         connection.execute(delete(Lease).where(col(Lease.name).in_(dead)))
+    connection.execute(_TAKE_FROM_THE_DEAD)
     return dead
+
+
+#: Also what was claimed under a lease that had been ended just before.
+_TAKE_FROM_THE_DEAD = (
+    update(Job)
+    .where(
+        col(Job.status) == Status.IN_PROGRESS.value,
+        col(Job.worker).not_in(select(col(Lease.name))),
+    )
+    # Queued since ever: the search for lost rows, next in this pass, takes them on.
+    .values(status=Status.QUEUED.value, worker=None, enqueued_at=0)
+)
 
 
 def find_lost_rows() -> None:

@@ -1,5 +1,6 @@
 """RQ's worker, running its jobs as greenlets: a job here is a wait on somebody else's server."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -61,6 +62,9 @@ class GreenletWorker(BaseWorker):
         self.jobs = Group()
         self.renewed_at = 0.0
         self.listened_at = 0.0
+        #: Whether RQ has been told of this worker, and when it was last told that it lives.
+        self.registered = False
+        self.beaten_at = 0.0
         #: Jobs that SQL says are ours, and of which nothing was known here when last looked.
         self.orphans: set[str] = set()
 
@@ -108,13 +112,19 @@ class GreenletWorker(BaseWorker):
         """Appear in RQ's lists, however long Redis takes to be there."""
         while not self._stop_requested:
             try:
-                self.register_birth()
+                self._register()
                 self.subscribe()
                 self.set_state(WorkerStatus.STARTED)
+                self.registered = True
                 log.info("worker.started", name=self.name, capacity=self.capacity)
                 return
             except redis.RedisError as error:
                 self._wait_for_redis(error)
+
+    def _register(self) -> None:
+        # Where a try broke off halfway, RQ takes its own record of us for another worker's.
+        with contextlib.suppress(ValueError):
+            self.register_birth()
 
     def _take_next(self) -> None:
         """Take one job off the queue and run it in a greenlet; wait a second at most."""
@@ -217,15 +227,22 @@ class GreenletWorker(BaseWorker):
     def _tick_for_ever(self) -> None:
         """Keep the lease, end what is overdue or cancelled, and show signs of life to RQ."""
         work.lease = self.name
-        last_heartbeat = 0.0
         while True:
-            self._keep_lease()
-            work.abort_overdue(time.monotonic())
-            self._look_for_listeners()
-            if time.monotonic() - last_heartbeat > HEARTBEAT_SECONDS:
-                last_heartbeat = time.monotonic()
-                self._beat()
+            try:
+                self._tick()
+            except (
+                Exception
+            ):  # A greenlet's outermost door: without the next tick we count as dead.
+                log.exception("worker.tick_broke")
             gevent.sleep(TICK_SECONDS)
+
+    def _tick(self) -> None:
+        self._keep_lease()
+        work.abort_overdue(time.monotonic())
+        self._look_for_listeners()
+        if self.registered and time.monotonic() - self.beaten_at > HEARTBEAT_SECONDS:
+            self.beaten_at = time.monotonic()
+            self._beat()
 
     def _keep_lease(self) -> None:
         since = time.monotonic() - self.renewed_at
@@ -289,7 +306,7 @@ class GreenletWorker(BaseWorker):
         """Renew what RQ shows of this worker; write it anew where Redis was emptied."""
         try:
             if not self.connection.exists(self.key):
-                self.register_birth()
+                self._register()
             self.heartbeat()
         except redis.RedisError as error:
             log.warning("worker.redis_lost", reason=str(error))

@@ -35,6 +35,14 @@ class Usage:
     completion_tokens: int
     estimated: bool = False
 
+    def as_json(self) -> dict[str, int]:
+        """Return the tokens as OpenAI shows them."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+        }
+
 
 @dataclass(frozen=True)
 class ChatRequest:

@@ -53,6 +53,9 @@ DEFAULTS: dict[str, tuple[Any, ...]] = {
     "function_call": ("auto", "none"),
 }
 
+#: What some parameters speak of; without it they say nothing.
+SUBJECTS = {"tool_choice": "tools", "parallel_tool_calls": "tools", "function_call": "functions"}
+
 #: The word that a part of a message needs, by the part's type.
 PARTS = {"image_url": "images", "input_audio": "audio", "file": "files"}
 
@@ -128,6 +131,7 @@ class OpenAICompatible(Provider):
         """Return what to send for `request`, which stays as it is."""
         takes = self.takes(request, route)
         sent = {name: value for name, value in request.body.items() if self._passes(name, takes)}
+        sent = {name: value for name, value in sent.items() if _has_its_subject(name, sent)}
         sent = {**route.extra, **sent}
         sent["model"] = route.upstream.id
         sent["messages"] = self.messages(request)
@@ -183,6 +187,11 @@ class OpenAICompatible(Provider):
             for at, part in enumerate(parts_of(message)):
                 if PARTS.get(part["type"]) not in (None, *takes):
                     yield f"messages[{place}].content[{at}]"
+
+
+def _has_its_subject(name: str, sent: Mapping[str, Any]) -> bool:
+    """Tell whether what `name` speaks of is there; OpenAI refuses it where it is not."""
+    return name not in SUBJECTS or SUBJECTS[name] in sent
 
 
 def asked(body: Mapping[str, Any]) -> list[str]:

@@ -47,7 +47,14 @@ class Stream:
             elif lines:
                 return b"".join(lines) + line
         assert not lines, lines
+        self.close()
         return None
+
+    def body(self) -> Any:
+        """Return the JSON of an answer that is no stream."""
+        body = json.loads(self.reply.read())
+        self.close()
+        return body
 
     def events(self, most: int = 1_000_000) -> list[bytes]:
         """Return the events up to the stream's end, or the next `most` of them."""
@@ -103,6 +110,11 @@ def trail(events: list[bytes]) -> list[tuple[str, Any]]:
     """Return the trail among the events as (name, facts)."""
     named = [event for event in events if event.startswith(b"event: ")]
     return [(e.partition(b"\n")[0].decode().removeprefix("event: "), value(e)) for e in named]
+
+
+def at_once(events: list[str]) -> str:
+    """Return several of an upstream's events as one, for what it says without a pause."""
+    return "\n\ndata: ".join(events)
 
 
 def words(count: int, gap: float = 0, **step: Any) -> dict[str, Any]:

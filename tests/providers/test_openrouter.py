@@ -4,11 +4,14 @@ from typing import Any
 
 import pytest
 
+from config.catalog import catalog
 from models.errors import UnsupportedParameter
 from providers.openrouter import OpenRouter
 from tests.providers.requests_and_routes import chat, route
 
-UNLISTED = route("openrouter", frozenset(), model="acme/large")
+ACME = catalog.find("acme/large")
+assert ACME is not None
+UNLISTED = ACME.routes[0]
 
 
 def sent(way: Any = UNLISTED, **parameters: Any) -> dict[str, Any]:
