@@ -125,6 +125,8 @@ def test_a_web_processs_sudden_death_ends_its_streams_as_their_callers_wished(
     answers = begun(web, account, 5, 3, STREAMED | {"on_disconnect": policy})
 
     fresh_stack.webs[0].kill()
+    for answer in answers:
+        answer.close()
     nothing_is_held(fresh_stack, account, balance=995)
 
     assert {job["status"] for job in account.jobs()} == {status}
