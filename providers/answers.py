@@ -115,7 +115,7 @@ def message(provider: str, found: Mapping[str, Any]) -> dict[str, Any]:
     said: dict[str, Any] = {"role": "assistant"} if "role" in found else {}
     if "content" in found:
         said["content"] = _content(provider, found["content"])
-    said |= {name: found[name] for name in _MESSAGE if _is_said(name, found)}
+    said |= {name: value for name, value in found.items() if _is_said(name, value)}
     if not said.get("reasoning_content") and as_text(found.get("reasoning")):
         said["reasoning_content"] = found["reasoning"]
     return said
@@ -199,8 +199,8 @@ def _content(provider: str, content: Any) -> str | list[Any] | None:
     raise ProviderFailed(f"{provider} sent an answer whose content is neither text nor parts.")
 
 
-def _is_said(name: str, found: Mapping[str, Any]) -> bool:
-    return name in found and (found[name] is None or isinstance(found[name], _MESSAGE[name]))
+def _is_said(name: str, value: Any) -> bool:
+    return name in _MESSAGE and (value is None or isinstance(value, _MESSAGE[name]))
 
 
 def tool_calls(provider: str, found: Mapping[str, Any]) -> list[Any]:

@@ -8,6 +8,8 @@ Chunk = dict[str, Any]
 
 _HEAD = ("id", "created", "model", "system_fingerprint", "service_tier")
 _TEXTS = ("refusal", "reasoning_content")
+#: What comes instead of a text.
+_INSTEAD = ("refusal", "tool_calls", "function_call")
 _LISTS = ("annotations", "images")
 #: Fields whose pieces are one text, in the sound of an answer, in a detail of its reasoning, and in
 #: a call.
@@ -103,12 +105,11 @@ class _Choice:
         }
 
     def _message(self) -> dict[str, Any]:
-        said = self._said
         message = {"role": "assistant", "content": None} | dict(self._fields())
         if self._calls:
             message["tool_calls"] = [_call(pieces) for _, pieces in sorted(self._calls.items())]
-        # A stream may begin with an empty text whatever follows.
-        if not message["content"] and not said.keys().isdisjoint(("tool_calls", "function_call")):
+        # A stream begins with an empty text, whatever follows.
+        if not message["content"] and any(message.get(name) for name in _INSTEAD):
             message["content"] = None
         return message
 

@@ -395,6 +395,7 @@ class Answer:
         self.headers: Mapping[str, str] = {k.lower(): v for k, v in raw.headers.items()}
         self._raw = raw
         self._exchange = exchange
+        self._is_squeezed = "content-encoding" in self.headers
         self._size = 0
         self._first = b""
         self._done = False
@@ -448,7 +449,7 @@ class Answer:
     def _read(self) -> bytes:
         """Return the next bytes of the body, as many as have come; none at its end."""
         self._exchange.narrow()
-        piece = self._raw.read1(READ_BYTES, decode_content=True)
+        piece = self._raw.read1(READ_BYTES, decode_content=self._is_squeezed)
         if self._raw.connection is None:
             # Read to its end, it is in the pool already, and may be another call's.
             self._exchange.end()
@@ -464,7 +465,7 @@ class Answer:
         """Read the end of the body if it comes at once; what else there is does not matter."""
         with suppress(LikeDoError, *FOREIGN):
             self._exchange.narrow(PARTING_SECONDS)
-            self._raw.read1(READ_BYTES)
+            self._raw.read1(READ_BYTES, decode_content=self._is_squeezed)
 
 
 def post(call: Call, url: str, headers: Mapping[str, str], payload: Mapping[str, Any]) -> Response:

@@ -71,7 +71,8 @@ class _Stream:
         if event.get("error") and not (found and self._is_whole()):
             # OpenRouter notes an error beside the usage of an answer that has come to its end.
             raise errors.refusal_within(self._provider, event["error"], self._headers)
-        self._usage = answers.usage(event.get("usage")) or self._usage
+        if reported := event.get("usage"):
+            self._usage = answers.usage(reported) or self._usage
         return self._chunk(event, [choice for choice in said if choice])
 
     def end(self) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,7 @@ from models import errors
 from models.chat import ChatRequest
 from models.tokens import prompt_ceiling
 from providers import get_one
+from providers.chunks import Assembly
 from providers.http import Call
 from tests import recordings
 from tests.providers.requests_and_routes import HELLO, route
@@ -27,6 +28,8 @@ REFUSALS = {
     "openai/error-400-max-tokens-unsupported-01": errors.UnsupportedParameter,
     "openai/error-400-o1-mini-01": errors.UnsupportedParameter,
     "openai/error-401-gpt-3.5-turbo-01": errors.ProviderRefusedUs,
+    "openai/error-401-gpt-3.5-turbo-02": errors.ProviderRefusedUs,
+    "openai/error-401-gpt-4.1-nano-01": errors.ProviderRefusedUs,
     "openai/error-401-gpt-4o-mini-01": errors.ProviderRefusedUs,
     "openai/error-404-this-model-does-not-exist-01": errors.ModelGone,
     "openai/error-404-this-model-does-not-exist-02": errors.ModelGone,
@@ -51,19 +54,12 @@ REFUSALS = {
 Case = tuple[recordings.Recording, dict[str, Any]]
 
 
-def is_plain_chat(exchange: dict[str, Any]) -> bool:
+def is_chat(exchange: dict[str, Any], *, streamed: bool) -> bool:
     request, response = exchange["request"], exchange["response"]
-    streamed = (request["body"] or {}).get("stream") if _is_json(request["body"]) else False
+    asks = isinstance(request["body"], dict) and bool(request["body"].get("stream"))
     said = response.get("body", "").lstrip()
-    return (
-        request["url"].endswith("/chat/completions")
-        and not streamed
-        and not said.startswith(("data:", ":"))
-    )
-
-
-def _is_json(body: Any) -> bool:
-    return body is None or isinstance(body, dict)
+    is_stream = asks or said.startswith(("data:", ":"))
+    return request["url"].endswith("/chat/completions") and is_stream == streamed
 
 
 def is_answer(exchange: dict[str, Any]) -> bool:
@@ -92,8 +88,21 @@ def cases(*, answered: bool, whole: bool = False) -> list[Any]:
         for provider in ("openai", "deepseek", "openrouter")
         for recording in recordings.load(provider)
         for exchange in recording.exchanges
-        if is_plain_chat(exchange) and is_answer(exchange) == answered
+        if is_chat(exchange, streamed=False) and is_answer(exchange) == answered
         if not whole or is_whole(exchange)
+    ]
+    names = [f"{recording}-{place}" for place, (recording, _) in enumerate(found)]
+    return recordings.parameters(found, names)
+
+
+def streamed_cases(*, answered: bool = True) -> list[Any]:
+    found: list[Case] = [
+        (recording, exchange)
+        for provider in ("openai", "deepseek", "openrouter")
+        for recording in recordings.load(provider)
+        for exchange in recording.exchanges
+        if is_chat(exchange, streamed=True) and "midstream-error" not in recording.case
+        if (exchange["response"]["status"] == 200) == answered
     ]
     names = [f"{recording}-{place}" for place, (recording, _) in enumerate(found)]
     return recordings.parameters(found, names)
@@ -107,6 +116,14 @@ def asked(exchange: dict[str, Any]) -> tuple[ChatRequest, Route]:
     except errors.InvalidRequest:
         request = ChatRequest(body)
     return request, route("", model=body["model"])
+
+
+def streamed(case: Case, upstream: Upstream) -> list[dict[str, Any]]:
+    recording, exchange = case
+    upstream.play(exchange)
+    request, way = asked(exchange)
+    provider = get_one(recording.provider)
+    return list(provider.stream(request, way, None, "a-key", Call(10)))
 
 
 def replay(case: Case, upstream: Upstream) -> dict[str, Any]:
@@ -178,3 +195,129 @@ def test_a_refusal_is_of_the_right_class(case: Case, upstream: Upstream) -> None
     error = refused.value
     assert type(error) is REFUSALS[str(case[0])]
     assert "***" not in error.message
+
+
+# ---- Streams
+
+#: Fields of a message that are said piece by piece.
+TEXTS = ("content", "reasoning_content", "refusal")
+
+
+def events(exchange: dict[str, Any]) -> list[dict[str, Any]]:
+    lines = exchange["response"]["body"].split("\n")
+    return [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+
+
+def told(chunks: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    """Return what a plain reading makes of each choice: texts, calls, lists and the reason."""
+    said: dict[int, dict[str, Any]] = {}
+    for choice in (choice for chunk in chunks for choice in chunk["choices"]):
+        so_far = said.setdefault(choice["index"], {"calls": {}, "function": "", "reason": None})
+        so_far["reason"] = choice["finish_reason"] or so_far["reason"]
+        _listen(so_far, choice["delta"])
+    return said
+
+
+def _listen(so_far: dict[str, Any], delta: dict[str, Any]) -> None:
+    for name in TEXTS:
+        text = delta.get(name) or (delta.get("reasoning") if name == "reasoning_content" else "")
+        so_far[name] = so_far.get(name, "") + (text or "")
+    for name in ("annotations", "images"):
+        so_far[name] = [*so_far.get(name, []), *(delta.get(name) or [])]
+    for piece in delta.get("tool_calls") or []:
+        call = so_far["calls"].setdefault(piece["index"], {"id": "", "name": "", "arguments": ""})
+        call["id"] = call["id"] or piece.get("id", "")
+        call["name"] = call["name"] or piece["function"].get("name", "")
+        call["arguments"] += piece["function"].get("arguments") or ""
+    called = delta.get("function_call") or {}
+    so_far["function"] += called.get("name", "") + called.get("arguments", "")
+
+
+@pytest.mark.parametrize("case", streamed_cases())
+def test_a_stream_comes_out_as_the_vendor_gave_it(case: Case, upstream: Upstream) -> None:
+    original = events(case[1])
+
+    said = streamed(case, upstream)
+
+    assert told(said) == told(original)
+    for name in ("id", "created", "model"):
+        assert {chunk[name] for chunk in said} == {original[0][name]}
+    fingerprints = {chunk.get("system_fingerprint") for chunk in said}
+    assert fingerprints == {original[0].get("system_fingerprint")}
+
+
+@pytest.mark.parametrize("case", streamed_cases())
+def test_a_stream_has_openais_form(case: Case, upstream: Upstream) -> None:
+    said = streamed(case, upstream)
+
+    choices = [choice for chunk in said for choice in chunk["choices"]]
+    indexes = {choice["index"] for choice in choices}
+    finishes = [choice for choice in choices if choice["finish_reason"]]
+    assert [choice["index"] for choice in choices if "role" in choice["delta"]] == sorted(indexes)
+    assert sorted(choice["index"] for choice in finishes) == sorted(indexes)
+    assert all(choice["delta"] == {} for choice in finishes)
+    assert all(choice["delta"] or choice["finish_reason"] for choice in choices)
+
+
+@pytest.mark.parametrize("case", streamed_cases())
+def test_the_tokens_of_a_stream_are_in_its_last_chunk(case: Case, upstream: Upstream) -> None:
+    counted = [event["usage"] for event in events(case[1]) if event.get("usage")]
+
+    *said, last = streamed(case, upstream)
+
+    assert all("usage" not in chunk for chunk in said)
+    assert ("usage" in last) == bool(counted)
+    if counted:
+        assert last["choices"] == []
+        for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
+            assert last["usage"][name] == counted[-1][name]
+
+
+@pytest.mark.parametrize("case", streamed_cases())
+def test_a_stream_adds_up_to_its_completion(case: Case, upstream: Upstream) -> None:
+    assembly = Assembly()
+    original = told(events(case[1]))
+
+    said = streamed(case, upstream)
+    for chunk in said:
+        assembly.add(chunk)
+
+    whole = assembly.completion()
+    assert whole.get("usage") == said[-1].get("usage")
+    assert [choice["index"] for choice in whole["choices"]] == sorted(original)
+    for choice in whole["choices"]:
+        same_as_told(choice, original[choice["index"]])
+
+
+def same_as_told(choice: dict[str, Any], original: dict[str, Any]) -> None:
+    message = choice["message"]
+    assert choice["finish_reason"] == original["reason"]
+    for name in TEXTS:
+        assert (message.get(name) or "") == original[name], name
+    for name in ("annotations", "images"):
+        assert message.get(name, []) == original[name], name
+    calls = [{"id": call["id"]} | call["function"] for call in message.get("tool_calls", [])]
+    assert calls == list(original["calls"].values())
+    called = message.get("function_call", {"name": "", "arguments": ""})
+    assert called["name"] + called["arguments"] == original["function"]
+
+
+@pytest.mark.parametrize(
+    "case",
+    recordings.parameters(recordings.select("openai", "midstream-error"), ["midstream-error"]),
+)
+def test_an_error_in_mid_stream_is_a_failure(
+    case: recordings.Recording, upstream: Upstream
+) -> None:
+    with pytest.raises(errors.LikeDoError) as failed:
+        streamed((case, case.exchanges[0]), upstream)
+
+    assert type(failed.value) is errors.ProviderFailed
+
+
+@pytest.mark.parametrize("case", streamed_cases(answered=False) + cases(answered=False))
+def test_a_refused_stream_is_refused_as_a_whole_answer_is(case: Case, upstream: Upstream) -> None:
+    with pytest.raises(errors.LikeDoError) as refused:
+        streamed(case, upstream)
+
+    assert type(refused.value) is REFUSALS[str(case[0])]

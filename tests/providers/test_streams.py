@@ -1,0 +1,491 @@
+"""Whatever a vendor puts where, the chunks that come out are OpenAI's."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models import errors
+from providers import streams
+from providers.chunks import Assembly
+from providers.http import Response
+
+USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+SO_FAR = {"prompt_tokens": 3, "completion_tokens": 1}
+DONE = {"finish_reason": "stop"}
+
+
+class Body:
+    """An answer of status 200: its events, or a whole body."""
+
+    def __init__(self, *events: Any, whole: Any = None) -> None:
+        self.headers: dict[str, str] = {}
+        self._events, self._whole = events, whole
+
+    def has_events(self) -> bool:
+        return self._whole is None
+
+    def events(self) -> Iterator[bytes]:
+        for event in self._events:
+            yield event if isinstance(event, bytes) else json.dumps(event).encode()
+
+    def whole(self) -> Response:
+        return Response(200, {}, json.dumps(self._whole).encode())
+
+
+def event(delta: Any = None, **choice: Any) -> dict[str, Any]:
+    return {"id": "c1", "created": 5, "choices": [{"index": 0, "delta": delta or {}} | choice]}
+
+
+def read(*events: Any, whole: Any = None) -> list[dict[str, Any]]:
+    return list(streams.read("vendor", Body(*events, whole=whole)))  # type: ignore[arg-type]
+
+
+def deltas(*events: Any) -> list[dict[str, Any]]:
+    """Return what the chunks say, with the end of the stream added to `events` and taken off."""
+    *said, finish = read(*events, event(**DONE))
+    assert finish["choices"][0]["finish_reason"] == "stop"
+    return [chunk["choices"][0]["delta"] for chunk in said]
+
+
+def test_a_stream_of_openais_comes_out_as_it_is() -> None:
+    head = {"id": "c1", "object": "chat.completion.chunk", "created": 5, "model": "m"}
+    head |= {"service_tier": "default", "system_fingerprint": "fp"}
+
+    def choice(delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
+        return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+
+    first = {"role": "assistant", "content": "", "refusal": None}
+    whole = [
+        head | {"choices": [choice(first)]},
+        head | {"choices": [choice({"content": "Hi"})]},
+        head | {"choices": [choice({}, "stop")]},
+        head | {"choices": [], "usage": USAGE},
+    ]
+
+    assert read(*({"usage": None} | chunk for chunk in whole)) == whole
+
+
+def test_vendors_keys_are_left_out() -> None:
+    vendors = {"provider": "Acme", "obfuscation": "xyz", "usage": USAGE, "user_id": "u"}
+    said = event({"role": "assistant", "content": "Hi", "prefix": 1}, native_finish_reason="x")
+
+    first, *_ = read(said | vendors, event(**DONE))
+
+    assert first.keys() == {"id", "object", "created", "choices"}
+    assert first["choices"][0].keys() == {"index", "delta", "logprobs", "finish_reason"}
+    assert first["choices"][0]["delta"] == {"role": "assistant", "content": "Hi"}
+
+
+def test_every_chunk_has_the_same_head_whatever_the_events_say() -> None:
+    odd = event({"content": "!"}) | {"id": 7, "created": "now", "service_tier": None}
+    end = event(**DONE) | {"id": "c2", "created": 9}
+
+    said = read(event({"content": "Hi"}) | {"service_tier": "flex"}, odd, end)
+
+    assert {(c["id"], c["object"], c["created"], c["service_tier"]) for c in said} == {
+        ("c1", "chat.completion.chunk", 5, "flex")
+    }
+
+
+def test_an_id_is_made_up_where_there_is_none() -> None:
+    bare = {"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}]}
+
+    said = read(bare)
+
+    assert len({chunk["id"] for chunk in said}) == 1
+    assert said[0]["id"].startswith("chatcmpl-")
+    assert isinstance(said[0]["created"], int)
+
+
+# ---- What a choice says
+
+
+def test_the_role_is_said_once() -> None:
+    repeated = {"role": "assistant", "content": "Hi"}
+
+    assert deltas(event(repeated), event(repeated)) == [repeated, {"content": "Hi"}]
+    assert deltas(event({"content": "Hi"})) == [repeated]
+
+
+def test_each_choice_has_a_role_and_a_reason_of_its_own() -> None:
+    said = read(
+        event({"content": "A"}),
+        event({"content": "B"}, index=1),
+        event(index=1, finish_reason="length"),
+        event(**DONE),
+    )
+
+    found = [
+        (c["index"], c["delta"], c["finish_reason"]) for chunk in said for c in chunk["choices"]
+    ]
+    assert found == [
+        (0, {"role": "assistant", "content": "A"}, None),
+        (1, {"role": "assistant", "content": "B"}, None),
+        (0, {}, "stop"),
+        (1, {}, "length"),
+    ]
+
+
+def test_deltas_that_say_nothing_are_left_out() -> None:
+    nothing = [{"content": ""}, {"content": None, "reasoning": None, "reasoning_details": []}, {}]
+
+    said = deltas(*map(event, nothing), event({"content": "Hi", "reasoning_content": ""}))
+
+    assert said == [{"role": "assistant", "content": ""}, {"content": "Hi"}]
+
+
+def test_reasoning_has_one_name() -> None:
+    said = deltas(event({"reasoning": "Hm"}), event({"reasoning_content": "!", "content": None}))
+
+    assert said == [{"role": "assistant", "reasoning_content": "Hm"}, {"reasoning_content": "!"}]
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"refusal": "No."},
+        {"annotations": [{"type": "url_citation"}]},
+        {"audio": {"data": "AAAA"}},
+        {"images": [{"type": "image_url"}]},
+        {"reasoning_details": [{"type": "reasoning.text", "text": ""}]},
+    ],
+    ids=str,
+)
+def test_what_openai_knows_is_kept(delta: dict[str, Any]) -> None:
+    assert deltas(event(), event(delta))[1] == delta
+
+
+def test_logprobs_are_kept_where_they_are_an_object() -> None:
+    logprobs = {"content": [{"token": "", "logprob": -0.1}]}
+
+    said = read(event(logprobs=[1]), event({"content": ""}, logprobs=logprobs), event(**DONE))
+
+    assert [chunk["choices"][0]["logprobs"] for chunk in said] == [None, logprobs, None]
+
+
+# ---- Calls
+
+
+def call(index: Any = 0, **fields: Any) -> dict[str, Any]:
+    return event({"tool_calls": [{"index": index} | fields]})
+
+
+def test_a_call_is_named_once_and_its_arguments_stay_as_they_came() -> None:
+    named = {"id": "a", "type": "function", "function": {"name": "f", "arguments": ""}}
+    more = {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"x'}}
+
+    first, *rest = deltas(call(**named), call(**more), call(function={"arguments": '": 1}'}))
+
+    assert first == {"role": "assistant", "tool_calls": [{"index": 0} | named]}
+    assert rest == [
+        {"tool_calls": [{"index": 0, "function": {"arguments": '{"x'}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": '": 1}'}}]},
+    ]
+
+
+def test_calls_are_told_apart_by_their_index() -> None:
+    f, g = ({"name": name, "arguments": "{}"} for name in "fg")
+    more = {"function": {"arguments": " "}}
+
+    said = deltas(call(0, id="a", function=f), call(1, id="b", function=g), call(0, **more))
+
+    pieces = [piece for delta in said for piece in delta["tool_calls"]]
+    assert [piece["index"] for piece in pieces] == [0, 1, 0]
+    assert [piece.get("id") for piece in pieces] == ["a", "b", None]
+
+
+def test_a_call_without_an_index_is_the_one_its_id_says() -> None:
+    function = {"name": "f", "arguments": "{"}
+
+    said = deltas(
+        call(None, id="a", function=function),
+        call(None, function={"arguments": "}"}),
+        call("?", id="b", function=function),
+    )
+
+    assert [delta["tool_calls"][0]["index"] for delta in said] == [0, 0, 1]
+
+
+def test_a_call_always_has_an_id_and_a_type() -> None:
+    (said,) = deltas(call(id="", function={"name": "f"}, extra_content={"signature": "s"}))
+
+    (made,) = said["tool_calls"]
+    assert made.pop("id").startswith("call_")
+    assert made == {
+        "index": 0,
+        "type": "function",
+        "extra_content": {"signature": "s"},
+        "function": {"name": "f", "arguments": ""},
+    }
+
+
+def test_a_custom_tools_input_comes_in_pieces_too() -> None:
+    said = deltas(
+        call(id="a", type="custom", custom={"name": "f", "input": "x"}), call(custom={"input": "y"})
+    )
+
+    assert said[1] == {"tool_calls": [{"index": 0, "custom": {"input": "y"}}]}
+
+
+def test_an_old_function_is_named_once() -> None:
+    whole = {"name": "f", "arguments": "{"}
+
+    said = deltas(event({"function_call": whole}), event({"function_call": {"arguments": "}"}}))
+
+    assert said[0]["function_call"] == whole
+    assert said[1] == {"function_call": {"arguments": "}"}}
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"tool_calls": "f"},
+        {"tool_calls": ["f"]},
+        {"tool_calls": [{"index": 0}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]},
+        {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": {"x": 1}}}]},
+        {"function_call": {"arguments": "{}"}},
+        {"function_call": "f"},
+        {"content": 3},
+        {"content": {"text": "Hi"}},
+        [],
+        "Hi",
+    ],
+    ids=str,
+)
+def test_a_delta_that_nothing_sound_can_be_made_of_is_a_failure(delta: Any) -> None:
+    with pytest.raises(errors.ProviderFailed):
+        read({"choices": [{"index": 0, "delta": delta, "finish_reason": "stop"}]})
+
+
+# ---- How it ends
+
+
+def test_what_is_said_beside_the_reason_goes_out_before_it() -> None:
+    *said, finish = read(event({"content": "Hi"}, **DONE))
+
+    assert [chunk["choices"][0]["finish_reason"] for chunk in said] == [None]
+    assert said[0]["choices"][0]["delta"]["content"] == "Hi"
+    assert finish["choices"] == [
+        {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}
+    ]
+
+
+def test_a_reason_is_given_once_and_after_all_that_is_said() -> None:
+    said = read(event({"content": "A"}, **DONE), event({"content": "B"}, **DONE), event(**DONE))
+
+    found = [(c["delta"].get("content"), c["finish_reason"]) for x in said for c in x["choices"]]
+    assert found == [("A", None), ("B", None), (None, "stop")]
+
+
+def test_a_reason_is_one_of_openais() -> None:
+    assert read(event(finish_reason="end_turn"))[-1]["choices"][0]["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        pytest.param([event(**DONE), {"choices": [], "usage": USAGE}], id="of-its-own"),
+        pytest.param([event(**DONE) | {"usage": USAGE}], id="beside-the-reason"),
+        pytest.param([event(**DONE), event({"content": ""}) | {"usage": USAGE}], id="after-it"),
+        pytest.param([event() | {"usage": SO_FAR}, event(**DONE) | {"usage": USAGE}], id="growing"),
+        pytest.param([event(**DONE) | {"usage": USAGE}, event() | {"usage": {}}], id="once-only"),
+    ],
+)
+def test_usage_is_the_last_chunk_wherever_the_vendor_puts_it(events: list[Any]) -> None:
+    said = read(*events)
+
+    assert (said[-1]["choices"], said[-1]["usage"]) == ([], USAGE)
+    assert all("usage" not in chunk for chunk in said[:-1])
+    assert len(said) == 3
+
+
+def test_usage_that_nobody_reported_is_not_made_up() -> None:
+    assert all("usage" not in chunk for chunk in read(event(**DONE)))
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [],
+        [b""],
+        [{"choices": []}],
+        [{"choices": [], "usage": USAGE}],
+        [event({"content": "Hi"})],
+        [event({"content": "Hi"}, finish_reason="")],
+        [event({"content": "Hi"}, finish_reason=7)],
+        [event({"content": "A"}, **DONE), event({"content": "B"}, index=1)],
+        [event({"content": "Hi"}, finish_reason="error")],
+        [event({"content": "Hi"}, finish_reason="insufficient_system_resource")],
+    ],
+    ids=str,
+)
+def test_a_stream_that_does_not_come_to_its_end_broke_off(events: list[Any]) -> None:
+    with pytest.raises(errors.ProviderFailed, match="broke off"):
+        read(*events)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [b"{"],
+        [b"Hello"],
+        [b"\xff"],
+        [b"[" * 100_000],
+        [None],
+        [[]],
+        [{"choices": [None]}],
+        [{"choices": ["Hi"]}],
+    ],
+    ids=lambda events: repr(events)[:40],
+)
+def test_an_event_that_is_none_is_a_failure(events: list[Any]) -> None:
+    with pytest.raises(errors.ProviderFailed):
+        read(event({"content": "Hi"}), *events, event(**DONE))
+
+
+def test_what_is_nested_too_deeply_is_a_failure() -> None:
+    details: Any = []
+    for _ in range(250):
+        details = [details]
+
+    with pytest.raises(errors.ProviderFailed, match="nested"):
+        read(event({"reasoning_details": details}, **DONE))
+
+
+def test_half_a_character_does_not_spoil_an_event() -> None:
+    broken = rb'{"choices": [{"delta": {"content": "Hi\ud83d"}, "finish_reason": "stop"}]}'
+
+    first, *_ = read(broken)
+
+    assert first["choices"][0]["delta"]["content"] == "Hi\ufffd"
+
+
+# ---- Errors inside
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ({"message": "Sorry.", "type": "server_error", "code": None}, errors.ProviderFailed),
+        ({"message": "Slow down.", "code": 429}, errors.ProviderBusy),
+        ({"message": "Funds.", "code": "insufficient_quota"}, errors.ProviderRefusedUs),
+        ("Sorry.", errors.ProviderFailed),
+    ],
+)
+@pytest.mark.parametrize("beside", [{}, {"choices": [{"delta": {}, "finish_reason": "error"}]}])
+def test_an_error_in_the_stream_is_raised(
+    error: Any, kind: type[errors.LikeDoError], beside: dict[str, Any]
+) -> None:
+    zeros = {"choices": [], "usage": dict.fromkeys(USAGE, 0)}
+
+    with pytest.raises(kind) as raised:
+        read(event({"content": "Hi"}), {"error": error} | beside, zeros)
+
+    assert type(raised.value) is kind
+
+
+def test_an_error_of_one_choice_is_raised() -> None:
+    with pytest.raises(errors.ProviderBusy):
+        read(event({"content": "Hi"}, error={"code": 429}))
+
+
+def test_an_error_after_the_reason_is_raised_where_it_is_no_note() -> None:
+    with pytest.raises(errors.ProviderFailed):
+        read(event({"content": "Hi"}, **DONE), {"error": {"message": "Sorry."}})
+
+
+def test_a_note_beside_the_usage_of_a_whole_answer_is_no_error() -> None:
+    note = event({"content": ""}) | {"error": {"code": 400, "message": "Token limit reached"}}
+
+    said = read(event({"content": "Hi"}, finish_reason="length"), note | {"usage": USAGE})
+
+    assert said[-1]["usage"] == USAGE
+
+
+# ---- A vendor that does not stream
+
+
+def test_a_whole_completion_is_said_in_one_piece() -> None:
+    calls = [
+        {"id": name, "type": "function", "function": {"name": name, "arguments": "{}"}}
+        for name in ("f", "g")
+    ]
+    message = {"role": "assistant", "content": "Hi", "reasoning": "Hm", "tool_calls": calls}
+    choices = [{"index": 0, "message": message, "finish_reason": "tool_calls", "logprobs": None}]
+
+    said = read(whole={"id": "c1", "choices": choices, "usage": USAGE})
+
+    first, finish, usage = said
+    assert first["object"] == "chat.completion.chunk"
+    assert first["choices"][0]["delta"] == {
+        "role": "assistant",
+        "content": "Hi",
+        "reasoning_content": "Hm",
+        "tool_calls": [{"index": place} | call for place, call in enumerate(calls)],
+    }
+    assert finish["choices"][0]["finish_reason"] == "tool_calls"
+    assert usage["usage"] == USAGE
+
+
+def test_an_error_object_instead_of_a_stream_is_raised() -> None:
+    with pytest.raises(errors.ProviderBusy):
+        read(whole={"error": {"code": 429, "message": "Slow down."}})
+
+
+# ---- Anything at all
+
+ANYTHING = st.sampled_from(
+    [
+        *(None, True, 0, 1, -1, 2**63, 1.5, "", "a", "stop", "error"),
+        *([], [None], ["a"], [{}], [{"type": "reasoning.text", "text": 1, "index": []}]),
+        *({}, {"a": None}, {"data": "a", "id": []}, {"content": [1], "refusal": None}),
+    ]
+)
+
+
+def fields(*names: str) -> st.SearchStrategy[Any]:
+    return ANYTHING | st.fixed_dictionaries({}, optional=dict.fromkeys(names, ANYTHING))
+
+
+CALLS = st.lists(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "index": ANYTHING,
+            "id": ANYTHING,
+            "type": st.sampled_from(["function", "custom"]),
+        }
+        | dict.fromkeys(["function", "custom"], fields("name", "arguments", "input")),
+    ),
+    max_size=2,
+)
+DELTAS = fields("role", "content", "reasoning", "refusal", "audio", "images", "annotations")
+DELTAS |= st.fixed_dictionaries({}, optional={"tool_calls": CALLS, "function_call": ANYTHING})
+CHOICES = st.fixed_dictionaries(
+    {"delta": DELTAS},
+    optional={"index": st.integers(-1, 2), "finish_reason": ANYTHING, "logprobs": ANYTHING},
+)
+EVENTS = st.fixed_dictionaries(
+    {"choices": st.lists(CHOICES, max_size=2) | ANYTHING},
+    optional=dict.fromkeys(["id", "created", "model", "usage", "error", "service_tier"], ANYTHING),
+)
+
+
+@given(st.lists(EVENTS, max_size=4))
+def test_whatever_comes_is_a_failure_or_openais_chunks(events: list[Any]) -> None:
+    assembly = Assembly()
+    try:
+        for chunk in read(*events, event(finish_reason="stop")):
+            assembly.add(chunk)
+            orjson.dumps(assembly.completion())
+            assert isinstance(chunk["id"], str)
+            assert all(type(choice["index"]) is int for choice in chunk["choices"])
+    except errors.LikeDoError:
+        return
+    assert all(c["finish_reason"] for c in assembly.completion()["choices"])
