@@ -8,10 +8,22 @@ import pytest
 from config.catalog import catalog
 from models import errors
 from models.chat import ChatRequest
+from tests import recordings
 from tests.conftest import Server
-from tests.providers.test_recordings import REFUSALS, Case, cases, is_answer, same_message
+from tests.events import Stream, stream, value
+from tests.providers.test_recordings import (
+    REFUSALS,
+    Case,
+    cases,
+    events,
+    is_answer,
+    is_chat,
+    same_message,
+    streamed_cases,
+    told,
+)
 from tests.recordings import Recording
-from tests.stack import Reply, fetch
+from tests.stack import Account, Reply, fetch
 from tests.upstream import Upstream
 
 #: A model of each provider that takes what most recordings ask for.
@@ -49,7 +61,7 @@ def _request(exchange: dict[str, Any]) -> dict[str, Any]:
     What the vendor refused may be refused by us before it gets there: then it is a Hello.
     """
     recorded = exchange["request"]["body"] or HELLO
-    if not is_answer(exchange):
+    if not (is_chat(exchange, streamed=True) or is_answer(exchange)):
         return HELLO
     kept = {name: recorded[name] for name in ("messages", "tools", "functions") if name in recorded}
     try:
@@ -101,3 +113,67 @@ def test_a_refusal_comes_out_as_the_contracts_and_is_free(
     )
     assert headers["x-should-retry"] == ("true" if expected.retryable else "false")
     assert standing == (100_000, 0)
+
+
+# ---- Streams
+
+
+def begin(case: Case, server: Server, upstream: Upstream) -> tuple[Stream, Account]:
+    recording, exchange = case
+    upstream.play(exchange)
+    account = server.stack.account(credits=100_000)
+    wanted = {"model": model_of(recording), "provider": recording.provider}
+    streaming = {"stream": True, "stream_options": {"include_usage": True}}
+    return stream(server.url, account.key, _request(exchange) | wanted | streaming), account
+
+
+@pytest.mark.parametrize("case", streamed_cases())
+def test_a_stream_comes_out_as_the_vendor_gave_it(
+    case: Case, server: Server, upstream: Upstream
+) -> None:
+    original = events(case[1])
+    counted = [event["usage"] for event in original if event.get("usage")]
+
+    answer, account = begin(case, server, upstream)
+    *chunks, last, done = map(value, answer.events())
+
+    assert done == "[DONE]"
+    assert told(chunks) == told(original)
+    assert {chunk["model"] for chunk in [*chunks, last]} == {model_of(case[0])}
+    assert last["choices"] == []
+    usage = last["usage"]
+    if counted:
+        for field in ("prompt_tokens", "completion_tokens", "total_tokens"):
+            assert usage[field] == counted[-1][field]
+    cost = max(1, -(-(usage["prompt_tokens"] + 3 * usage["completion_tokens"]) // 1000))
+    assert last["credits_consumed"] == cost
+    assert account.standing() == (100_000 - cost, 0)
+
+
+@pytest.mark.parametrize("case", streamed_cases(answered=False))
+def test_a_refused_stream_is_a_status_and_free(
+    case: Case, server: Server, upstream: Upstream
+) -> None:
+    expected = REFUSALS[str(case[0])]
+
+    answer, account = begin(case, server, upstream)
+
+    assert answer.status == expected.status
+    assert answer.body()["error"]["code"] == expected.code
+    assert account.standing() == (100_000, 0)
+
+
+@pytest.mark.parametrize(
+    "recording",
+    recordings.parameters(recordings.select("openai", "midstream-error"), ["midstream-error"]),
+)
+def test_an_error_in_mid_stream_ends_the_stream_and_is_free(
+    recording: Recording, server: Server, upstream: Upstream
+) -> None:
+    answer, account = begin((recording, recording.exchanges[0]), server, upstream)
+    *chunks, last = map(value, answer.events())
+
+    assert answer.status == 200
+    assert chunks
+    assert last["error"]["code"] == "provider_error"
+    assert account.standing() == (100_000, 0)
