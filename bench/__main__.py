@@ -1,4 +1,4 @@
-"""`make bench`: what a plain chat costs, beside what it could cost at the least, in one run.
+"""`make bench`: what a chat costs, plain and streamed, beside what it could cost at the least.
 
 Every figure is of this run and this machine; compare the ratios, not the milliseconds. The
 upstream is a server that answers after a fixed delay; `direct` is the same callers on it.
@@ -21,11 +21,13 @@ from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
 
 from bench import processes
-from bench.load import BODY
+from bench.request import BODY
+from tests.events import words
 from tests.stack import ROOT, Process, Stack, fetch, free_port, stack, wait_until
 from tests.upstream import Upstream
 
 DELAY_SECONDS = 0.1
+CHUNKS = 100
 CROWD, CROWD_CALLS, CROWD_DELAY_SECONDS = 128, 10, 1.0
 
 
@@ -35,23 +37,41 @@ class Run:
 
     seconds: float
     latencies: list[float]
+    first_bytes: list[float]
     #: CPU milliseconds of one call, by process.
     cpu: dict[str, float]
 
     def at(self, share: float) -> float:
         """Return the latency that `share` of the calls stayed under, in milliseconds."""
-        return self.latencies[int(len(self.latencies) * share)] * 1000
+        return _at(self.latencies, share)
+
+    def first_at(self, share: float) -> float:
+        """Return the same for the time to the first byte."""
+        return _at(self.first_bytes, share)
 
     @property
     def total_cpu(self) -> float:
         return sum(self.cpu.values())
 
 
-def measure(url: str, key: str, asked: argparse.Namespace, pids: dict[str, int]) -> Run:
+def _at(ordered: list[float], share: float) -> float:
+    return ordered[int(len(ordered) * share)] * 1000
+
+
+@dataclass
+class Load:
+    """How many callers make how many calls each."""
+
+    callers: int
+    calls: int
+    streamed: bool = False
+
+
+def measure(url: str, key: str, asked: Load, pids: dict[str, int]) -> Run:
     """Load `url` once to warm it up, and once to measure."""
-    _load(url, key, asked.callers, 5)
+    _load(url, key, Load(asked.callers, 2, asked.streamed))
     before = {name: processes.cpu_seconds(pid) for name, pid in pids.items()}
-    told = _load(url, key, asked.callers, asked.calls)
+    told = _load(url, key, asked)
     count = asked.callers * asked.calls
     used = {
         name: (processes.cpu_seconds(pid) - before[name]) * 1000 / count
@@ -59,12 +79,13 @@ def measure(url: str, key: str, asked: argparse.Namespace, pids: dict[str, int])
     }
     if set(told["statuses"]) != {"200"}:
         raise SystemExit(f"bench: not every call was answered: {told['statuses']}")
-    return Run(told["seconds"], told["latencies"], used)
+    return Run(told["seconds"], told["latencies"], told["first_bytes"], used)
 
 
-def _load(url: str, key: str, callers: int, calls: int) -> dict[str, Any]:
+def _load(url: str, key: str, load: Load) -> dict[str, Any]:
     command = [sys.executable, "-m", "bench.load", url, key]
-    command += ["--callers", str(callers), "--calls", str(calls)]
+    command += ["--callers", str(load.callers), "--calls", str(load.calls)]
+    command += ["--stream"] if load.streamed else []
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return dict(json.loads(done.stdout))
 
@@ -107,6 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--callers", type=int, default=16)
     parser.add_argument("--calls", type=int, default=60, help="of each caller")
+    parser.add_argument("--streams", type=int, default=20, help="of each caller, of each kind")
     parser.add_argument("--database", help="an empty database's URL; SQLite where none is given")
     asked = parser.parse_args()
 
@@ -130,27 +152,47 @@ def _report(asked: argparse.Namespace, upstream: Upstream, made: Stack) -> None:
     web, worker = made.web(), made.worker()
     key = made.account(credits=10_000_000).key
     floor_url, floor_process = floor(upstream, made)
+    ours = {"web": made.webs[0].pid, "worker": worker.pid, "redis": made.valkey.process.pid}
+    addresses = {
+        "direct": (f"{upstream.url}/openai/chat/completions", {}),
+        "the floor": (floor_url, {"proxy": floor_process.pid}),
+        "ours": (f"{web}/v1/chat/completions", ours),
+    }
+
+    def runs(load: Load) -> list[Run]:
+        return [measure(url, key, load, pids) for url, pids in addresses.values()]
+
     try:
-        direct = measure(f"{upstream.url}/openai/chat/completions", "direct", asked, {})
-        least = measure(floor_url, key, asked, {"proxy": floor_process.pid})
-        ours = measure(
-            f"{web}/v1/chat/completions",
-            key,
-            asked,
-            {"web": made.webs[0].pid, "worker": worker.pid, "redis": made.valkey.process.pid},
-        )
+        direct, least, most = runs(Load(asked.callers, asked.calls))
+        _print(asked, made, direct, least, most, simple_worker(made))
+        for name, gap in (("paced, a chunk each 10 ms", 0.01), ("in a burst", 0.0)):
+            upstream.script(default=words(CHUNKS, gap=gap))
+            _print_streams(name, *runs(Load(asked.callers, asked.streams, streamed=True)))
     finally:
         floor_process.stop()
-    _print(asked, made, direct, least, ours, simple_worker(made))
     _print_crowd(upstream, made, f"{web}/v1/chat/completions", key)
+
+
+def _print_streams(name: str, direct: Run, least: Run, ours: Run) -> None:
+    """Print what a stream of 100 chunks costs, and what it adds to the first one's way."""
+    print(f"Streams of {CHUNKS} chunks, {name}. CPU, ms a stream:")
+    for process, value in ours.cpu.items():
+        print(f"  {process:<24}{value:8.2f}")
+    ratio = ours.total_cpu / least.total_cpu
+    print(f"  {'all of it':<24}{ours.total_cpu:8.2f}")
+    print(f"  {'the floor':<24}{least.total_cpu:8.2f}   ratio {ratio:.2f}")
+    print("First byte later than direct, ms: p50      p95")
+    for label, run in (("ours", ours), ("the floor", least)):
+        added = [run.first_at(share) - direct.first_at(share) for share in (0.5, 0.95)]
+        print(f"  {label:<28}{added[0]:8.1f} {added[1]:8.1f}")
 
 
 def _print_crowd(upstream: Upstream, made: Stack, url: str, key: str) -> None:
     """Print what share of the upstream's own pace many callers get through us."""
     upstream.script(default={"delay": CROWD_DELAY_SECONDS})
-    _load(url, key, CROWD, 1)
-    direct = _load(f"{upstream.url}/openai/chat/completions", "direct", CROWD, CROWD_CALLS)
-    ours = _load(url, key, CROWD, CROWD_CALLS)
+    _load(url, key, Load(CROWD, 1))
+    direct = _load(f"{upstream.url}/openai/chat/completions", "direct", Load(CROWD, CROWD_CALLS))
+    ours = _load(url, key, Load(CROWD, CROWD_CALLS))
     share = direct["seconds"] / ours["seconds"]
     print(
         f"{CROWD} callers, {CROWD_CALLS} calls each, upstream {CROWD_DELAY_SECONDS} s: "

@@ -1,5 +1,7 @@
 """The floor: the least a Flask proxy on gevent can cost, without queue, keys or credits."""
 
+from collections.abc import Iterator
+
 import requests
 from flask import Flask, Response, request
 
@@ -12,10 +14,19 @@ session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=1000))
 
 @app.post("/v1/chat/completions")
 def forward() -> Response:
+    body = request.get_data()
+    streamed = b'"stream": true' in body
     answer = session.post(
         f"{settings.openai_base_url}/chat/completions",
-        data=request.get_data(),
+        data=body,
         headers={"Content-Type": "application/json", "Authorization": "Bearer floor"},
         timeout=60,
+        stream=streamed,
     )
+    if streamed:
+        return Response(_relay(answer), content_type="text/event-stream")
     return Response(answer.content, answer.status_code, content_type="application/json")
+
+
+def _relay(answer: requests.Response) -> Iterator[bytes]:
+    yield from answer.raw.stream(65536) if not answer.raw.chunked else answer.raw.read_chunked()

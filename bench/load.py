@@ -1,6 +1,7 @@
 """Many callers at once, cheaply: `python -m bench.load URL KEY --callers 128 --calls 5`.
 
-Prints one JSON document: seconds in all, how often each status came, and each call's latency.
+Prints one JSON document: seconds in all, how often each status came, and each call's latency and
+time to the first byte. `--stream` asks for streams; one without its `[DONE]` counts as broken.
 """
 
 # ruff: noqa: E402  # gevent patches before anything is imported that it patches
@@ -19,13 +20,7 @@ from urllib.parse import urlsplit
 import gevent
 from gevent.event import Event
 
-BODY = json.dumps(
-    {
-        "model": "gpt-4",
-        "messages": [{"role": "user", "content": "What is a queue?"}],
-        "max_tokens": 100,
-    }
-).encode()
+from bench.request import BODY
 
 
 class Caller:
@@ -39,6 +34,8 @@ class Caller:
         self.headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         self.statuses: list[int] = []
         self.latencies: list[float] = []
+        #: Seconds until the first byte of each body.
+        self.first_bytes: list[float] = []
 
     def connect(self) -> None:
         self.connection.connect()
@@ -47,15 +44,20 @@ class Caller:
         start.wait()
         for _ in range(calls):
             begun = time.perf_counter()
-            self.statuses.append(self.call())
+            self.statuses.append(self.call(begun))
             self.latencies.append(time.perf_counter() - begun)
 
-    def call(self) -> int:
+    def call(self, begun: float) -> int:
         try:
             self.connection.request("POST", self.path, self.body, self.headers)
             reply = self.connection.getresponse()
-            reply.read()
-            return reply.status
+            said = reply.read1()
+            self.first_bytes.append(time.perf_counter() - begun)
+            while more := reply.read1(65536):
+                said = more
+            reply.close()
+            # A stream that does not end as one should has broken off.
+            return reply.status if b'"stream"' not in self.body or b"[DONE]" in said else 0
         except (OSError, http.client.HTTPException):
             self.connection.close()
             return 0
@@ -75,6 +77,7 @@ def load(url: str, key: str, callers: int, calls: int, body: bytes = BODY) -> di
         "seconds": time.perf_counter() - begun,
         "statuses": Counter(status for caller in crowd for status in caller.statuses),
         "latencies": sorted(latency for caller in crowd for latency in caller.latencies),
+        "first_bytes": sorted(latency for caller in crowd for latency in caller.first_bytes),
     }
 
 
@@ -84,8 +87,10 @@ def main() -> None:
     parser.add_argument("key")
     parser.add_argument("--callers", type=int, default=16)
     parser.add_argument("--calls", type=int, default=10)
+    parser.add_argument("--stream", action="store_true")
     asked = parser.parse_args()
-    json.dump(load(asked.url, asked.key, asked.callers, asked.calls), sys.stdout)
+    body = json.dumps(json.loads(BODY) | {"stream": True}).encode() if asked.stream else BODY
+    json.dump(load(asked.url, asked.key, asked.callers, asked.calls, body), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,11 @@
+"""What every caller of the benchmark asks."""
+
+import json
+
+BODY = json.dumps(
+    {
+        "model": "gpt-4",
+        "messages": [{"role": "user", "content": "What is a queue?"}],
+        "max_tokens": 100,
+    }
+).encode()
