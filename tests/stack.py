@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy
+
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60
 
@@ -220,14 +222,21 @@ class Stack:
 
     def query(self, sql: str, **parameters: Any) -> list[Any]:
         """Ask the database directly, as an auditor would."""
-        import sqlalchemy
+        with self._database() as connection:
+            return [tuple(row) for row in connection.execute(sqlalchemy.text(sql), parameters)]
 
+    def change(self, sql: str) -> None:
+        """Change the database directly, as an accident would."""
+        with self._database() as connection:
+            connection.execute(sqlalchemy.text(sql))
+
+    @contextmanager
+    def _database(self) -> Iterator[sqlalchemy.Connection]:
         url = self.database_url.replace("postgresql://", "postgresql+psycopg://")
         engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
         try:
-            with engine.connect() as connection:
-                result = connection.execute(sqlalchemy.text(sql), parameters)
-                return [tuple(row) for row in result]
+            with engine.begin() as connection:
+                yield connection
         finally:
             engine.dispose()
 

@@ -1,9 +1,11 @@
 """The edges of HTTP itself: what servers below Flask would answer in HTML, or log in clear."""
 
+import http.client
 import json
 import socket
 import subprocess
 import time
+from typing import Any
 
 import pytest
 
@@ -34,6 +36,12 @@ def post(key: str, *headers: str, body: bytes = b"") -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
+def read_body(answer: Any) -> Any:
+    """Return the error in an answer whose connection stays open."""
+    headers = http.client.parse_headers(answer)
+    return json.loads(answer.read(int(headers["Content-Length"])))["error"]
+
+
 @pytest.mark.parametrize(
     ("request_line", "status"),
     [
@@ -53,6 +61,38 @@ def test_what_the_server_refuses_is_in_the_envelope_and_no_key_is_logged(
     assert json.loads(body)["error"]["type"] == "invalid_request_error"
     assert headers["x-request-id"].startswith("req_")
     assert "SECRET" not in server.stack.webs[0].said()
+
+
+def test_two_slashes_are_no_page_and_repeat_no_key(server: Server) -> None:
+    status, headers, body = fetch(f"{server.url}/v1//credits?key=SECRET")
+
+    assert (status, headers["content-type"]) == (404, "application/json")
+    assert b"SECRET" not in body
+
+
+def test_a_body_that_is_refused_by_its_size_is_answered_before_it_is_sent(
+    server: Server, account: Account
+) -> None:
+    with socket.create_connection(("127.0.0.1", server.stack.ports[0]), timeout=30) as connection:
+        connection.sendall(post(account.key, "Content-Length: 99999999"))
+        with connection.makefile("rb") as answer:
+            status, error = answer.readline(), read_body(answer)
+
+    assert status.startswith(b"HTTP/1.1 413 ")
+    assert error["code"] == "request_too_large"
+
+
+def test_a_body_that_breaks_off_says_how_the_hour_stands(server: Server, account: Account) -> None:
+    request = post(account.key, "Transfer-Encoding: chunked", body=b"zz\r\n")
+
+    status, headers, _ = raw(server.stack.ports[0], request)
+
+    assert status == 400
+    assert headers["x-ratelimit-remaining-requests"] == "2000"
+
+
+def test_a_job_that_cannot_be_is_not_there(server: Server, account: Account) -> None:
+    assert fetch(f"{server.api}/jobs/%00", key=account.key)[0] == 404
 
 
 def test_a_byte_order_mark_before_the_json_is_not_part_of_it(

@@ -141,6 +141,20 @@ def test_a_failure_after_the_first_chunk_is_an_error_event_and_costs_nothing(
     assert ended(server, account, answer.job_id)["status"] == "failed"
 
 
+def test_an_answer_nobody_counted_shows_the_tokens_it_was_charged_for(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    uncounted = [said(role="assistant", content="Hello"), said("stop"), "[DONE]"]
+    upstream.script({"events": uncounted})
+
+    *_, last, done = map(value, stream(server.url, account.key, USAGE).events())
+
+    assert done == "[DONE]"
+    assert last["usage"]["completion_tokens"] == 1
+    assert last["usage"]["prompt_tokens"] > 0
+    assert last["credits_consumed"] == 1
+
+
 def test_what_a_stream_said_is_its_jobs_result(server: Server, account: Account) -> None:
     answer = stream(server.url, account.key, USAGE)
     answer.events()

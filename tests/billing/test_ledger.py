@@ -35,7 +35,11 @@ def make_account(credits: int) -> int:
 
 
 def hold(
-    account_id: int, most: int = 1000, least: int = 1000, body_bytes: int = 100
+    account_id: int,
+    most: int = 1000,
+    least: int = 1000,
+    body_bytes: int = 100,
+    price: ChatPrice = PRICE,
 ) -> tuple[str, ledger.Hold]:
     """Hold for a chat with 10 prompt tokens and up to `most` output tokens."""
     key_id, _ = keys.create(account_id)
@@ -52,9 +56,9 @@ def hold(
         "cancel_requested": False,
         "created": time.time(),
         "enqueued_at": time.time(),
-        "price": pricing.as_text(PRICE),
+        "price": pricing.as_text(price),
     }
-    return str(row["id"]), ledger.hold(row, ChatTerms(PRICE, 10, 1, most, least))
+    return str(row["id"]), ledger.hold(row, ChatTerms(price, 10, 1, most, least))
 
 
 def claim(job_id: str) -> Claimed:
@@ -105,6 +109,17 @@ def test_a_hold_that_is_not_affordable_writes_nothing() -> None:
         hold(account, most=1000)
 
     assert standing(account) == (3, 0)
+
+
+def test_also_a_model_without_a_price_costs_a_credit() -> None:
+    account = make_account(1)
+    free = ChatPrice(Fraction(0), Fraction(0))
+
+    hold(account, price=free)
+    with pytest.raises(errors.CreditsHeld):
+        hold(account, price=free)
+
+    assert standing(account) == (1, 1)
 
 
 def test_a_hold_that_waits_for_other_calls_is_told_so() -> None:

@@ -134,6 +134,36 @@ def test_a_web_process_told_to_stop_answers_who_waits_and_closes_who_does_not(
     assert fresh_stack.unfinished() == 0
 
 
+def test_every_worker_keeps_its_lease(fresh_stack: Stack) -> None:
+    workers = [fresh_stack.worker() for _ in range(6)]
+
+    def renewed() -> int:
+        sql = "SELECT count(*) FROM leases WHERE last_seen > started_at + 6"
+        return int(fresh_stack.query(sql)[0][0])
+
+    wait_until(lambda: renewed() == 6, "all leases have been renewed more than once")
+    assert not any("Traceback" in worker.said() for worker in workers)
+
+
+def test_a_job_whose_workers_lease_is_gone_is_run_again(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    """Whatever became of the lease: the job was claimed after it had been taken for dead."""
+    upstream.script({"delay": 60})
+    web, worker = fresh_stack.web(), fresh_stack.worker()
+    account = fresh_stack.account()
+    callers = Callers()
+    callers.call(web, account.key)
+    upstream.wait(received=1)
+
+    worker.kill()
+    fresh_stack.change("DELETE FROM leases")
+    fresh_stack.worker()
+
+    assert Counter(status for status, _, _ in callers.replies()) == {200: 1}
+    assert account.standing() == (999, 0)
+
+
 def test_two_workers_share_the_work(fresh_stack: Stack, upstream: Upstream) -> None:
     upstream.script(default={"delay": 0.5})
     web = fresh_stack.web()
