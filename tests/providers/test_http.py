@@ -245,11 +245,18 @@ def test_waiting_ends_with_the_deadline() -> None:
         Call(0.01).wait(60)
 
 
-def test_greenlets_are_aborted_as_threads_are(upstream: Upstream) -> None:
-    upstream.script(default={"delay": 60})
+@pytest.mark.parametrize(
+    ("way", "step"),
+    [("post", {"delay": 60}), ("listen", {"events": ["a", "b"], "gap": 60})],
+    ids=["whole", "streamed"],
+)
+def test_greenlets_are_aborted_as_threads_are(
+    upstream: Upstream, way: str, step: dict[str, object]
+) -> None:
+    upstream.script(default=step)
 
     done = subprocess.run(
-        [sys.executable, "-c", GREENLETS, upstream.url],
+        [sys.executable, "-c", GREENLETS, upstream.url, way],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -266,11 +273,15 @@ import sys
 import urllib.request
 import gevent
 from models.errors import JobCancelled
-from providers.http import Call, post
+from providers.http import Call, post, stream
+
+def listen(*asked):
+    with stream(*asked) as answer:
+        list(answer.events())
 
 def run(call):
     try:
-        post(call, sys.argv[1] + "/v1/chat/completions", {}, {})
+        globals()[sys.argv[2]](call, sys.argv[1] + "/v1/chat/completions", {}, {})
     except JobCancelled as error:
         return error
 
