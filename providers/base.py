@@ -44,9 +44,9 @@ class Provider(ABC):
         """Ask for an answer in pieces and yield OpenAI's `chat.completion.chunk` objects.
 
         Takes what `complete` takes and raises what `complete` raises, at any point; nothing is
-        asked before the first chunk is asked for. Each chunk has the same `id`, `object`,
-        `created` and `model`, `system_fingerprint` and `service_tier` where the provider says
-        them, and `choices`, each with `index`, `delta`, `logprobs` and `finish_reason`:
+        asked before the first chunk is asked for. Each chunk has the same `id`, `object` and
+        `created`, the provider's `model`, its `system_fingerprint` and `service_tier` where it
+        says them, and `choices`, each with `index`, `delta`, `logprobs` and `finish_reason`:
 
         - the first delta of a choice has its role, no other has, and those that say nothing are
           left out;

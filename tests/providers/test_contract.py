@@ -1,6 +1,7 @@
 """What holds for every provider that chats, whoever it is; a new one is covered by its line."""
 
 import copy
+from contextlib import closing
 from typing import Any
 
 import orjson
@@ -11,10 +12,11 @@ from models import errors
 from models.chat import OWN_PARAMETERS, ChatRequest
 from providers import by_name
 from providers.base import Provider
+from providers.chunks import Assembly
 from providers.http import Call
 from providers.openai_compatible import OpenAICompatible
 from tests.providers.requests_and_routes import HELLO, chat, route
-from tests.upstream import Upstream
+from tests.upstream import Upstream, said
 
 EVERYONE = [pytest.param(provider, id=name) for name, provider in by_name.items()]
 #: Those that call a server.
@@ -33,17 +35,33 @@ every_remote_provider = pytest.mark.parametrize("provider", REMOTE)
 every_speaker = pytest.mark.parametrize("provider", SPEAKERS)
 
 
-def ask(provider: Provider, request: ChatRequest | None = None, **options: Any) -> dict[str, Any]:
+def asked(provider: Provider, request: ChatRequest | None = None, **options: Any) -> Any:
     call = options.pop("call", None) or Call(20)
     way = options.pop("way", None) or route(provider.name)
     limit = options.pop("max_tokens", None)
-    return provider.complete(request or chat(), way, limit, KEY, call)
+    return request or chat(), way, limit, KEY, call
 
 
-def refusal(provider: Provider, upstream: Upstream, step: dict[str, Any]) -> errors.LikeDoError:
+def ask(provider: Provider, request: ChatRequest | None = None, **options: Any) -> dict[str, Any]:
+    return provider.complete(*asked(provider, request, **options))
+
+
+def stream(
+    provider: Provider, request: ChatRequest | None = None, **options: Any
+) -> list[dict[str, Any]]:
+    return list(provider.stream(*asked(provider, request, **options)))
+
+
+#: Both ways to ask, where the same holds for both.
+both_ways = pytest.mark.parametrize("way_to_ask", [ask, stream])
+
+
+def refusal(
+    provider: Provider, upstream: Upstream, step: dict[str, Any], way_to_ask: Any = ask
+) -> errors.LikeDoError:
     upstream.script(default=step)
     with pytest.raises(errors.LikeDoError) as raised:
-        ask(provider)
+        way_to_ask(provider)
     return raised.value
 
 
@@ -62,8 +80,9 @@ def test_an_answer_is_openais_object(provider: Provider, upstream: Upstream) -> 
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
 
 
+@both_ways
 @every_provider
-def test_a_request_stays_as_it_was(provider: Provider, upstream: Upstream) -> None:
+def test_a_request_stays_as_it_was(provider: Provider, upstream: Upstream, way_to_ask: Any) -> None:
     request = chat(
         messages=[
             {"role": "developer", "content": [{"type": "text", "text": "Be brief."}]},
@@ -75,7 +94,7 @@ def test_a_request_stays_as_it_was(provider: Provider, upstream: Upstream) -> No
     )
     before = copy.deepcopy(request)
 
-    ask(provider, request)
+    way_to_ask(provider, request)
 
     assert request == before
 
@@ -111,24 +130,31 @@ def test_openais_default_temperature_is_never_refused(provider: Provider) -> Non
     provider.check(chat(temperature=1), route(provider.name, frozenset({"tools"})))
 
 
+@both_ways
 @every_provider
-def test_an_aborted_call_raises_its_reason(provider: Provider, upstream: Upstream) -> None:
+def test_an_aborted_call_raises_its_reason(
+    provider: Provider, upstream: Upstream, way_to_ask: Any
+) -> None:
     reason = errors.JobCancelled("The job was cancelled.")
     call = Call(20)
     call.abort(reason)
 
     with pytest.raises(errors.JobCancelled) as raised:
-        ask(provider, call=call)
+        way_to_ask(provider, call=call)
 
     assert raised.value is reason
 
 
+@both_ways
 @every_provider
-def test_a_call_past_its_deadline_times_out(provider: Provider, upstream: Upstream) -> None:
+def test_a_call_past_its_deadline_times_out(
+    provider: Provider, upstream: Upstream, way_to_ask: Any
+) -> None:
     with pytest.raises(errors.ProviderTimeout):
-        ask(provider, call=Call(0))
+        way_to_ask(provider, call=Call(0))
 
 
+@both_ways
 @every_remote_provider
 @pytest.mark.parametrize(
     ("status", "kind"),
@@ -152,40 +178,49 @@ def test_a_call_past_its_deadline_times_out(provider: Provider, upstream: Upstre
     ],
 )
 def test_a_status_has_its_class(
-    provider: Provider, upstream: Upstream, status: int, kind: type[errors.LikeDoError]
+    provider: Provider,
+    upstream: Upstream,
+    status: int,
+    kind: type[errors.LikeDoError],
+    way_to_ask: Any,
 ) -> None:
     said = {"error": {"message": "No.", "type": None, "param": None, "code": None}}
 
-    error = refusal(provider, upstream, {"status": status, "json": said})
+    error = refusal(provider, upstream, {"status": status, "json": said}, way_to_ask)
 
     assert type(error) is kind
 
 
+@both_ways
 @every_remote_provider
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 429, 500, 502])
 def test_a_page_of_html_shows_nothing_of_itself(
-    provider: Provider, upstream: Upstream, status: int
+    provider: Provider, upstream: Upstream, status: int, way_to_ask: Any
 ) -> None:
     page = "<!DOCTYPE html><title>Sorry</title><center>cloudflare</center>"
     step = {"status": status, "headers": {"content-type": "text/html"}, "body": page}
 
-    error = refusal(provider, upstream, step)
+    error = refusal(provider, upstream, step, way_to_ask)
 
     assert "cloudflare" not in error.message
     assert "<" not in error.message
 
 
+@both_ways
 @every_remote_provider
 @pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 422, 429, 500])
-def test_no_error_quotes_our_key(provider: Provider, upstream: Upstream, status: int) -> None:
+def test_no_error_quotes_our_key(
+    provider: Provider, upstream: Upstream, status: int, way_to_ask: Any
+) -> None:
     said = {"error": {"message": f"Bad key: {KEY}, Bearer {KEY} or sk-12*********cdEF."}}
 
-    error = refusal(provider, upstream, {"status": status, "json": said})
+    error = refusal(provider, upstream, {"status": status, "json": said}, way_to_ask)
 
     assert KEY not in error.message
     assert "cdEF" not in error.message
 
 
+@both_ways
 @every_remote_provider
 @pytest.mark.parametrize(
     "step",
@@ -212,21 +247,25 @@ def test_no_error_quotes_our_key(provider: Provider, upstream: Upstream, status:
     ids=str,
 )
 def test_a_200_without_an_answer_is_a_failure(
-    provider: Provider, upstream: Upstream, step: dict[str, Any]
+    provider: Provider, upstream: Upstream, step: dict[str, Any], way_to_ask: Any
 ) -> None:
-    assert type(refusal(provider, upstream, step)) is errors.ProviderFailed
+    assert type(refusal(provider, upstream, step, way_to_ask)) is errors.ProviderFailed
 
 
+@both_ways
 @every_remote_provider
-def test_a_busy_provider_says_for_how_long(provider: Provider, upstream: Upstream) -> None:
+def test_a_busy_provider_says_for_how_long(
+    provider: Provider, upstream: Upstream, way_to_ask: Any
+) -> None:
     step = {"status": 429, "headers": {"Retry-After": "7"}, "json": {"error": {"message": "Slow"}}}
 
-    assert refusal(provider, upstream, step).retry_after == 7
+    assert refusal(provider, upstream, step, way_to_ask).retry_after == 7
 
 
+@both_ways
 @every_remote_provider
-def test_the_key_goes_along(provider: Provider, upstream: Upstream) -> None:
-    ask(provider)
+def test_the_key_goes_along(provider: Provider, upstream: Upstream, way_to_ask: Any) -> None:
+    way_to_ask(provider)
 
     (call,) = upstream.calls()
     assert KEY in orjson.dumps(call["headers"]).decode()
@@ -373,3 +412,117 @@ def test_a_successor_without_a_temperature_takes_one_all_the_same(
     ask(provider, request, way=way)
 
     assert "temperature" not in upstream.calls()[0]["body"]
+
+
+# ---- Streams
+
+
+@every_provider
+def test_a_stream_is_openais_chunks(provider: Provider, upstream: Upstream) -> None:
+    *said, finish, usage = stream(provider)
+
+    chunks = [*said, finish, usage]
+    assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
+    assert len({(chunk["id"], chunk["created"], chunk["model"]) for chunk in chunks}) == 1
+    choices = [choice for chunk in said for choice in chunk["choices"]]
+    assert [choice["delta"].get("role") for choice in choices[:2]] == ["assistant", None]
+    assert not any(choice["finish_reason"] for choice in choices)
+    assert finish["choices"] == [
+        {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}
+    ]
+    assert usage["choices"] == []
+    assert usage["usage"]["total_tokens"] > 0
+
+
+@every_provider
+def test_a_stream_says_what_a_whole_answer_does(provider: Provider, upstream: Upstream) -> None:
+    assembly = Assembly()
+
+    for chunk in stream(provider):
+        assembly.add(chunk)
+
+    streamed, whole = assembly.completion(), ask(provider)
+    streamed["choices"][0]["message"].pop("refusal", None)
+    whole["choices"][0]["message"].pop("refusal", None)
+    assert streamed == whole
+
+
+@every_provider
+def test_nothing_is_asked_before_the_first_chunk_is(provider: Provider, upstream: Upstream) -> None:
+    with closing(provider.stream(*asked(provider))):
+        pass
+
+    assert upstream.counts()["received"] == 0
+
+
+@every_provider
+def test_an_abort_between_chunks_ends_a_stream(provider: Provider, upstream: Upstream) -> None:
+    upstream.script({"events": [said(content="Hi"), said("stop")], "gap": 60})
+    reason, call = errors.JobCancelled("The job was cancelled."), Call(60)
+    chunks = provider.stream(*asked(provider, call=call))
+    next(chunks)
+
+    call.abort(reason)
+
+    with pytest.raises(errors.JobCancelled) as raised:
+        list(chunks)
+    assert raised.value is reason
+
+
+@every_remote_provider
+def test_a_stream_that_is_closed_early_is_hung_up_on(
+    provider: Provider, upstream: Upstream
+) -> None:
+    upstream.script({"events": [said(content="Hi"), said("stop")], "gap": 60})
+
+    with closing(provider.stream(*asked(provider))) as chunks:
+        next(chunks)
+
+    upstream.wait(aborted=1)
+
+
+@every_remote_provider
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"events": []},
+        {"events": ["[DONE]"]},
+        {"events": [said(content="Hi")]},
+        {"events": [said(content="Hi"), "[DONE]"]},
+        {"events": [said(content="Hi"), "{"]},
+        {"events": [said(content="Hi"), said("stop")], "cut": 500},
+        {"events": [said(content="Hi"), '{"error": {"message": "Sorry."}}', "[DONE]"]},
+        {"events": [said("error", content="Hi"), "[DONE]"]},
+    ],
+)
+def test_a_stream_that_breaks_off_is_a_failure(
+    provider: Provider, upstream: Upstream, step: dict[str, Any]
+) -> None:
+    assert type(refusal(provider, upstream, step, stream)) is errors.ProviderFailed
+
+
+@every_remote_provider
+def test_a_provider_that_does_not_stream_is_heard_all_the_same(
+    provider: Provider, upstream: Upstream
+) -> None:
+    upstream.script({})
+
+    first, finish, usage = stream(provider)
+
+    assert first["choices"][0]["delta"]["content"] == "Hello from upstream."
+    assert finish["choices"][0]["finish_reason"] == "stop"
+    assert usage["usage"]["total_tokens"] == 15
+
+
+@every_speaker
+def test_usage_is_asked_for_whatever_the_caller_wishes(
+    provider: Provider, upstream: Upstream
+) -> None:
+    options = {"include_usage": False, "include_obfuscation": True}
+
+    stream(provider, chat(stream=True, stream_options=options))
+    stream(provider)
+
+    for call in upstream.calls():
+        assert call["body"]["stream"] is True
+        assert call["body"]["stream_options"] == {"include_usage": True}
