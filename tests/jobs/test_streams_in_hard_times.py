@@ -53,6 +53,7 @@ def test_a_workers_sudden_death_ends_its_streams_with_an_error_and_free_of_charg
     assert {job["status"] for job in account.jobs()} == {"failed"}
 
 
+@pytest.mark.slow
 def test_a_stream_of_which_nothing_was_said_yet_is_run_again(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
@@ -71,6 +72,7 @@ def test_a_stream_of_which_nothing_was_said_yet_is_run_again(
     assert [job["attempts"] for job in account.jobs()] == [2]
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_frozen_says_nothing_into_anothers_stream(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
@@ -91,6 +93,7 @@ def test_a_worker_that_was_frozen_says_nothing_into_anothers_stream(
     nothing_is_held(fresh_stack, account, balance=999)
 
 
+@pytest.mark.slow
 def test_a_worker_told_to_stop_ends_what_it_streams_and_hands_back_what_it_does_not(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
@@ -114,6 +117,7 @@ def test_a_worker_told_to_stop_ends_what_it_streams_and_hands_back_what_it_does_
     assert other.child.poll() is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("policy", "status"), [("cancel", "cancelled"), ("finish", "completed")])
 def test_a_web_processs_sudden_death_ends_its_streams_as_their_callers_wished(
     fresh_stack: Stack, upstream: Upstream, policy: str, status: str
@@ -135,6 +139,7 @@ def test_a_web_processs_sudden_death_ends_its_streams_as_their_callers_wished(
     assert text_of(list(events.values())[:4]).startswith("w0 w1 ")
 
 
+@pytest.mark.slow
 def test_a_web_process_told_to_stop_ends_its_streams_free_of_charge(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
