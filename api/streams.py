@@ -84,10 +84,10 @@ def _relay(reader: Reader, said: Said, cancels: bool) -> Iterator[bytes]:
                 return
             if said is None:
                 yield _comment(reader)
-                said = reader.read(COMMENT_SECONDS)
             else:
                 data, said = _gather(reader, said)
                 yield data
+            said = said or reader.read(COMMENT_SECONDS)
         if not reader.complete:
             yield sse.error(failure(said))
         handed_over(job_id)
@@ -106,18 +106,15 @@ def _part_early(job_id: str, why: Interruption, cancels: bool) -> Iterator[bytes
 
 
 def _gather(reader: Reader, events: Events) -> tuple[bytes, Said]:
-    """Return the bytes of all events that have come, and what was said after them."""
-    data = [events.data]
-    size = len(events.data)
-    said: Said = None
+    """Return the bytes of all events that have come, and what was said after them, if anything."""
+    data, size = [events.data], len(events.data)
     while size < MOST_WRITE_BYTES:
         said = reader.read(0)
         if not isinstance(said, Events):
-            break
+            return b"".join(data), said
         data.append(said.data)
         size += len(said.data)
-        said = None
-    return b"".join(data), said if said is not None else reader.read(0)
+    return b"".join(data), None
 
 
 def _comment(reader: Reader) -> bytes:

@@ -155,10 +155,18 @@ class Publisher:
             self.awake.wait()
             self.awake.clear()
             speaking, self.waiting = list(self.waiting), {}
-            self._publish([(stream, stream.take()) for stream in speaking if stream.unsent])
-            for stream in speaking:
-                self._sent(stream)
-            self._bound_logs()
+            try:
+                self._speak(speaking)
+            except Exception:  # A greenlet's outermost door: these streams cannot go on without it.
+                log.exception("streams.broke", streams=len(speaking))
+                for stream in speaking:
+                    stream.call.abort(errors.InternalError("Something went wrong on our side."))
+
+    def _speak(self, speaking: list[Stream]) -> None:
+        self._publish([(stream, stream.take()) for stream in speaking if stream.unsent])
+        for stream in speaking:
+            self._sent(stream)
+        self._bound_logs()
 
     def _sent(self, stream: Stream) -> None:
         if stream.unsent_bytes <= MOST_UNSENT_BYTES:

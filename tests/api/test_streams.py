@@ -59,6 +59,7 @@ def test_a_stream_is_openais_chunks_and_its_last_one_says_what_it_cost(
     assert last["credits_consumed"] == 1
     assert not any("credits_consumed" in c or "usage" in c for c in chunks)
     assert text_of(events) == "Hello from upstream."
+    assert answer.comments == []
 
 
 def test_the_usage_comes_in_a_chunk_of_its_own_where_it_was_asked_for(
