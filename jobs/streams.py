@@ -28,6 +28,8 @@ RECONNECT_SECONDS = 0.5
 MOST_UNSENT_BYTES = 1024 * 1024
 #: One message; what is more goes out with the next.
 MOST_MESSAGE_BYTES = 64 * 1024
+#: After the first event and each so many, others have their turn.
+EVENTS_A_TURN = 50
 #: How often a job that waits looks whether it still should.
 CHECK_SECONDS = 1
 
@@ -66,6 +68,9 @@ class Stream:
         if self.unsent_bytes > MOST_UNSENT_BYTES:
             self.room.clear()
             self._wait(self.room)
+        elif self.number % EVENTS_A_TURN == 1:
+            # A provider that says much at once would keep the loop, and its first words, to itself.
+            gevent.sleep(0)
 
     def flush(self) -> None:
         """Wait until all is published; raise what ends the call before."""
