@@ -1,5 +1,6 @@
 """Streams on the wire: a job's events relayed to its caller, and to whoever else may read them."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,7 +9,7 @@ from flask import Response, g
 from sqlalchemy import Row
 
 from api import answers
-from api.client import Gone, current
+from api.client import Client, Gone, current
 from api.handover import handed_over
 from config.settings import settings
 from jobs import cancelling, rows, sse, stream_log
@@ -32,7 +33,8 @@ HEADERS = {
     "x-accel-buffering": "no",
 }
 
-STOPPING = errors.Unavailable("The server is restarting. Try again.")
+#: What a reader is told whose process is about to go; it can come back to another.
+CUT = errors.Unavailable("The server is restarting. Come back for what follows.")
 
 Said = Events | Ended | Interruption | None
 
@@ -55,7 +57,8 @@ def stream(waiter: Waiter, cancels: bool) -> Response:
     except BaseException:
         answers.part(waiter, client)
         raise
-    return _response(_relay(reader, said, cancels), said, lambda: answers.part(waiter, client))
+    body = _relay(reader, said, client, cancels)
+    return _response(body, said, lambda: answers.part(waiter, client))
 
 
 def _response(body: Iterator[bytes], said: Said, part: Callable[[], None]) -> Response:
@@ -67,48 +70,61 @@ def _response(body: Iterator[bytes], said: Said, part: Callable[[], None]) -> Re
 
 def _interrupted(job_id: str, why: Interruption, cancels: bool) -> Exception:
     """Do what follows for the job when its client is gone, or this process about to go."""
-    if why is Interruption.STOPPING:
-        cancelling.cancel(job_id, STOPPING)
-        return STOPPING
-    answers.hung_up(job_id, cancels)
-    return Gone()
+    if why is Interruption.HUNG_UP:
+        answers.hung_up(job_id, cancels)
+        return Gone()
+    return _broken_off(job_id, errors.Unavailable("The server is restarting. Try again."), cancels)
 
 
-def _relay(reader: Reader, said: Said, cancels: bool) -> Iterator[bytes]:
+def _broken_off(job_id: str, error: errors.LikeDoError, cancels: bool) -> errors.LikeDoError:
+    """End a job whose stream we break off, free of charge; or let it go on and say where."""
+    with contextlib.suppress(errors.Unavailable):  # Its worker notices that nobody listens.
+        if cancels:
+            cancelling.cancel(job_id, error)
+            return error
+        rows.mark_left(job_id)
+    where = f"The stream broke off and goes on at /api/v1/ai/jobs/{job_id}/events."
+    return errors.Unavailable(f"{where} {error.message}")
+
+
+def _relay(reader: Reader, said: Said, client: Client, cancels: bool) -> Iterator[bytes]:
     """Yield what goes to the client that asked for the stream."""
     job_id = reader.waiter.job_id
     try:
-        while not isinstance(said, Ended):
-            if isinstance(said, Interruption):
-                yield from _part_early(job_id, said, cancels)
-                return
+        while not isinstance(said, Ended | Interruption):
             if said is None:
                 yield _comment(reader)
             else:
                 data, said = _gather(reader, said)
                 yield data
             said = said or reader.read(COMMENT_SECONDS)
-        if not reader.complete:
-            yield sse.error(failure(said))
-        handed_over(job_id)
-    except errors.LikeDoError as error:
+        if isinstance(said, Ended):
+            yield from _close(reader, said, client)
+        elif isinstance(error := _interrupted(job_id, said, cancels), errors.LikeDoError):
+            yield sse.error(error)
+    except errors.StreamLogGone as error:
+        # The client was too slow: as good as gone.
+        answers.hung_up(job_id, cancels)
         yield sse.error(error)
+    except errors.LikeDoError as error:
+        yield sse.error(_broken_off(job_id, error, cancels))
     except GeneratorExit:
         if reader.ended is None:
             answers.hung_up(job_id, cancels)
         raise
 
 
-def _part_early(job_id: str, why: Interruption, cancels: bool) -> Iterator[bytes]:
-    error = _interrupted(job_id, why, cancels)
-    if isinstance(error, errors.LikeDoError):
-        yield sse.error(error)
+def _close(reader: Reader, ended: Ended, client: Client) -> Iterator[bytes]:
+    if not reader.complete:
+        yield sse.error(failure(ended))
+    if ended.status == Status.COMPLETED and not client.gone():
+        handed_over(reader.waiter.job_id)
 
 
 def _gather(reader: Reader, events: Events) -> tuple[bytes, Said]:
     """Return the bytes of all events that have come, and what was said after them, if anything."""
     data, size = [events.data], len(events.data)
-    while size < MOST_WRITE_BYTES:
+    while size < MOST_WRITE_BYTES and reader.has_more():
         said = reader.read(0)
         if not isinstance(said, Events):
             return b"".join(data), said
@@ -163,44 +179,63 @@ def _catch_up(reader: Reader, row: Row[Any]) -> None:
 
 
 def _follow(reader: Reader, row: Row[Any], said: Said) -> Iterator[bytes]:
+    trail = _Trail(row)
     try:
-        yield _trail("queued", {"job": row.id, "created": int(row.created)})
-        started = yield from _start(row)
-        silent = 0.0
+        yield trail.queued()
         while not isinstance(said, Ended | Interruption):
-            if said is not None:
-                started = started or (yield from _start(rows.find(row.id)))
-                yield _numbered(said)
-                silent = 0
-            elif silent >= COMMENT_SECONDS:
-                yield sse.comment("keep-alive")
-                silent = 0
-            elif not started:
-                started = yield from _start(rows.find(row.id))
-            patience = COMMENT_SECONDS if started else TRAIL_SECONDS
-            said = reader.read(patience)
-            silent += patience if said is None else 0
-        if isinstance(said, Ended):
-            yield from _settled(reader, said)
+            yield from trail.started()
+            yield from [_numbered(said)] if said else trail.comments()
+            said = reader.read(COMMENT_SECONDS if trail.has_started else TRAIL_SECONDS)
+        yield from trail.started()
+        yield from _settled(reader, said) if isinstance(said, Ended) else [sse.error(CUT)]
     except errors.LikeDoError as error:
-        yield sse.numbered([sse.error(error)], reader.number + 1)
+        # Without a number: it is none of the job's, and who comes back is to get what follows.
+        yield sse.error(error)
 
 
-def _start(row: Row[Any] | None) -> Any:
-    """Yield that a job was begun, if it was; return whether."""
-    if row is None or row.started_at is None:
-        return False
-    facts = {"job": row.id, "attempt": row.attempts, "started_at": int(row.started_at)}
-    yield _trail("started", facts)
-    return True
+class _Trail:
+    """What a reader is told of a job beside its events."""
+
+    def __init__(self, row: Row[Any]) -> None:
+        self.row = row
+        self.has_started = False
+        self.commented_at = time.monotonic()
+
+    def queued(self) -> bytes:
+        return _named("queued", {"job": self.row.id, "created": int(self.row.created)})
+
+    def started(self) -> Iterator[bytes]:
+        """Yield that the job was begun, once it was."""
+        if self.has_started or (begun := self._begun()) is None:
+            return
+        self.has_started = True
+        facts = {"job": begun.id, "attempt": begun.attempts, "started_at": int(begun.started_at)}
+        yield _named("started", facts)
+
+    def _begun(self) -> Row[Any] | None:
+        if self.row.started_at is None:
+            with contextlib.suppress(errors.Unavailable):  # It is asked again.
+                self.row = rows.find(self.row.id) or self.row
+        return self.row if self.row.started_at is not None else None
+
+    def comments(self) -> Iterator[bytes]:
+        """Yield a sign of life, if one is due."""
+        if time.monotonic() - self.commented_at >= COMMENT_SECONDS:
+            self.commented_at = time.monotonic()
+            yield sse.comment("keep-alive")
 
 
 def _settled(reader: Reader, ended: Ended) -> Iterator[bytes]:
-    job_id = reader.waiter.job_id
-    if reader.streamed and ended.status != Status.COMPLETED and not reader.complete:
-        yield sse.numbered([sse.error(failure(ended))], reader.number + 1)
-    facts = {"job": job_id, "status": ended.status, "credits_consumed": ended.charged}
-    yield _trail("settled", facts)
+    # Its number is the one after the last event's, so who has it already has nothing to follow.
+    if _lacks_error(reader, ended):
+        yield sse.numbered([sse.error(failure(ended))], (ended.events or reader.number) + 1)
+    facts = {"status": ended.status, "credits_consumed": ended.charged}
+    yield _named("settled", {"job": reader.waiter.job_id} | facts)
+
+
+def _lacks_error(reader: Reader, ended: Ended) -> bool:
+    failed = reader.streamed and ended.status != Status.COMPLETED and not reader.complete
+    return failed and reader.number <= (ended.events or 0)
 
 
 def _numbered(events: Events) -> bytes:
@@ -208,5 +243,5 @@ def _numbered(events: Events) -> bytes:
     return sse.numbered([event + EVENT_END for event in said], events.first)
 
 
-def _trail(name: str, facts: dict[str, Any]) -> bytes:
+def _named(name: str, facts: dict[str, Any]) -> bytes:
     return f"event: job.{name}\n".encode() + sse.event(facts)

@@ -220,15 +220,23 @@ NOBODY = Asked()
 
 
 def settle_cancelled(
-    job: Claimed, used: Usage, error: errors.LikeDoError, asked: Asked = NOBODY
+    job: Claimed,
+    used: Usage,
+    error: errors.LikeDoError,
+    asked: Asked = NOBODY,
+    events: int | None = None,
 ) -> Settled | None:
-    """End a job that was cancelled after its provider was called, and charge what it `used`."""
+    """End a job that was cancelled after its provider was called, and charge what it `used`.
+
+    `events`: the number of the last that its stream has said.
+    """
     cost = pricing.chat(pricing.from_text(job.price), used)
     columns = {
         "status": Status.CANCELLED.value,
         "provider": asked.provider,
         "upstream_model": asked.upstream_model,
         "usage": _usage_record(used),
+        "events": events,
         "error": orjson.dumps(error.as_record()).decode(),
     }
     return database.run(lambda connection: _charge(connection, job, cost, columns))
@@ -266,10 +274,12 @@ def fail(
     error: errors.LikeDoError,
     asked: Asked = NOBODY,
     status: Status = Status.FAILED,
+    events: int | None = None,
 ) -> Settled | None:
     """End a claimed job with `error`, free of charge. None where it was no longer ours to end."""
     columns = {
         "status": status.value,
+        "events": events,
         "provider": asked.provider,
         "upstream_model": asked.upstream_model,
         "error": orjson.dumps(error.as_record()).decode(),
@@ -320,12 +330,13 @@ def _end(connection: Connection, job: Claimed, **columns: Any) -> bool:
     return bool(ended.rowcount)
 
 
-def end_unclaimed(job_id: str, status: Status, error: errors.LikeDoError) -> bool:
+def end_unclaimed(
+    job_id: str, status: Status, error: errors.LikeDoError, events: int | None = None
+) -> bool:
     """End a job that no worker has, free of charge. False where one has it, or it has ended."""
     record = orjson.dumps(error.as_record()).decode()
-    return database.run(
-        lambda connection: _end_waiting(connection, job_id, status=status, error=record)
-    )
+    columns = {"status": status, "error": record, "events": events}
+    return database.run(lambda connection: _end_waiting(connection, job_id, **columns))
 
 
 def _end_waiting(connection: Connection, job_id: str, **columns: Any) -> bool:

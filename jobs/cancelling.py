@@ -26,8 +26,10 @@ def cancel(job_id: str, why: errors.LikeDoError) -> str:
             raise errors.NotFound(f"There is no job '{job_id}'.")
         if row.status in FINAL or _end_waiting(job_id, row.body_at, why):
             return str(row.status) if row.status in FINAL else _status_of(why)
-        if worker := rows.request_cancel(job_id):
-            _tell(worker, job_id, why)
+        if row.worker:
+            # First the reason, then the flag, which says nothing of one.
+            _tell(row.worker, job_id, why)
+        if rows.request_cancel(job_id):
             return Status.IN_PROGRESS.value
         # It was taken off the queue, handed back or ended meanwhile.
 

@@ -18,7 +18,7 @@ from config.settings import settings
 from jobs import queues, rows, sse, streams
 from jobs.messages import Ended
 from jobs.rows import Claim
-from jobs.running import HandedBack, LeaseLost, work
+from jobs.running import HandedBack, LeaseLost, Unheard, work
 from jobs.streams import Stream
 from models import errors
 from models.chat import ChatRequest, Usage
@@ -53,9 +53,12 @@ class Running:
         return self.claim.job.id
 
     @property
-    def begun(self) -> bool:
-        """Whether something may have reached a client: then nobody else can run the job."""
-        return self.stream is not None and self.stream.number > 0
+    def events(self) -> int | None:
+        """The number of the stream's last event; None where nothing was said.
+
+        Of what was said something may have reached a client: then nobody else can run the job.
+        """
+        return (self.stream.number or None) if self.stream else None
 
 
 def run(job_id: str) -> Ended | Retry | None:
@@ -81,6 +84,8 @@ def _run(running: Running, afterwards: ExitStack) -> Ended | Retry | None:
         return _settle(running, _ask(running, afterwards))
     except (HandedBack, LeaseLost) as why:
         return _hand_back(running, why)
+    except Unheard as why:
+        return _fail(running, errors.JobCancelled(why.message), Status.CANCELLED)
     except errors.JobCancelled as error:
         return _cancel(running, error)
     except errors.LikeDoError as error:
@@ -89,7 +94,7 @@ def _run(running: Running, afterwards: ExitStack) -> Ended | Retry | None:
 
 def _hand_back(running: Running, why: HandedBack | LeaseLost) -> Ended | Retry | None:
     log.warning("job.handed_back", job=running.id, reason=why.message)
-    if running.begun:
+    if running.events:
         return _fail(running, errors.Unavailable(streams.BROKEN_OFF))
     return Retry(max=1) if _surely(lambda: rows.hand_back(running.claim.job)) else None
 
@@ -228,7 +233,9 @@ def _fail(
         reason=error.message,
         cause=repr(error.__cause__) if error.__cause__ else None,
     )
-    settled = _surely(lambda: ledger.fail(running.claim.job, error, running.asked, status))
+    settled = _surely(
+        lambda: ledger.fail(running.claim.job, error, running.asked, status, running.events)
+    )
     if settled is None:
         return None
     return _ended(running, status, settled, error)
@@ -240,7 +247,9 @@ def _cancel(running: Running, error: errors.JobCancelled) -> Ended | None:
         return _fail(running, error, Status.CANCELLED)
     used = _used(running)
     settled = _surely(
-        lambda: ledger.settle_cancelled(running.claim.job, used, error, running.asked)
+        lambda: ledger.settle_cancelled(
+            running.claim.job, used, error, running.asked, running.events
+        )
     )
     if settled is None:
         return None
@@ -266,7 +275,7 @@ def _ended(
 ) -> Ended:
     """Return how a job ended, with the last events of its stream where that had begun."""
     queues.forget_file(running.id, running.claim.body_at)
-    if error is not None and running.begun:
+    if error is not None and running.events:
         tail = [sse.error(error)]
     ends, whole = running.stream.end(tail) if running.stream and tail else (None, None)
     return Ended(
@@ -275,6 +284,7 @@ def _ended(
         settled.charged,
         settled.available,
         error.as_record() if error else None,
+        running.events,
         body=settled.body if not running.stream else None,
         tail=ends,
         whole=whole,

@@ -66,6 +66,8 @@ class Ended:
     charged: int | None = None
     available: int | None = None
     error: dict[str, Any] | None = None
+    #: Of a stream: the number of the last event before those that end it; None where it said none.
+    events: int | None = None
     #: A plain job's answer, or None where it has to be read from SQL.
     body: bytes | None = None
     #: A stream's last events, where its worker said them.
@@ -88,7 +90,7 @@ class Ended:
         return cls(body=rest or None, **facts)
 
 
-_FACTS = ("status", "provider", "charged", "available", "error")
+_FACTS = ("status", "provider", "charged", "available", "error", "events")
 
 
 def decode(message: bytes) -> Ended | Events:

@@ -127,17 +127,20 @@ def forget_file(job_id: str, body_at: str) -> None:
         log.warning("body.not_deleted", job=job_id, reason=error.message)
 
 
-def end_waiting(job_id: str, body_at: str, status: Status, error: errors.LikeDoError) -> bool:
+def end_waiting(
+    job_id: str, body_at: str, status: Status, error: errors.LikeDoError, events: int | None = None
+) -> bool:
     """End, free of charge, a job that no worker has, and tell who waits for it.
 
+    `events`: the number of the last that an earlier attempt said into its stream.
     False where a worker has it, or it has ended. Raises `redis.RedisError` after it has ended,
     where nobody could be told.
     """
-    if not ledger.end_unclaimed(job_id, status, error):
+    if not ledger.end_unclaimed(job_id, status, error, events):
         return False
     log.warning("job.ended_unclaimed", job=job_id, status=status.value, code=error.code)
     forget_file(job_id, body_at)
     with connection().pipeline(transaction=False) as pipeline:
-        announce(pipeline, job_id, Ended(status, charged=0, error=error.as_record()))
+        announce(pipeline, job_id, Ended(status, charged=0, error=error.as_record(), events=events))
         pipeline.execute()
     return True

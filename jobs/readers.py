@@ -12,9 +12,13 @@ import orjson
 from jobs import rows, sse, stream_log, waiting
 from jobs.channel import RENEWED, Waiter
 from jobs.messages import Ended, Events
+from jobs.streams import BROKEN_OFF
 from jobs.waiting import LOOK_SECONDS, Interruption
 from models import errors
 from models.job import Status
+
+#: A log that cannot be read, as while Redis is away, is tried again for so long.
+BLIND_SECONDS = 60
 
 
 class Reader:
@@ -30,18 +34,21 @@ class Reader:
         self.ended: Ended | None = None
         self.complete = False
         self._missed: Iterator[Events] = iter(())
+        #: Since when the log could not be read; None while it can.
+        self._blind_since: float | None = None
 
     def read(self, seconds: float) -> Events | Ended | Interruption | None:
         """Return the events that follow; None where there are none within `seconds`.
 
         After the last of them, or where there are none, returns how the job ended. Raises
-        `StreamLogGone` where some are not kept any more, and `Unavailable`.
+        `StreamLogGone` where some are not kept any more, and `Unavailable` where they cannot be
+        read for long, or another attempt has begun anew.
         """
         deadline = time.monotonic() + seconds
         while True:
             if (events := self._next_missed()) is not None:
                 return events
-            if self.ended is not None:
+            if self.ended is not None and self._blind_since is None:
                 return self.ended
             left = max(0.0, deadline - time.monotonic())
             heard = self.waiter.get(min(LOOK_SECONDS, left))
@@ -53,8 +60,12 @@ class Reader:
                 self.end(heard)
             elif heard is RENEWED or self._fell_behind() or (heard is None and left > LOOK_SECONDS):
                 self.look()
-            elif heard is None and left <= LOOK_SECONDS:
+            elif heard is None:
                 return None
+
+    def has_more(self) -> bool:
+        """Tell whether something was heard that has not been read yet."""
+        return not self.waiter.heard.empty()
 
     def catch_up(self) -> None:
         """Read what the log has that follows, before anything that is said from now on."""
@@ -62,7 +73,9 @@ class Reader:
 
     def look(self) -> None:
         """Find out from log and row what the bell did not bring."""
-        if (ended := waiting.look_around(self.waiter.job_id)) is not None:
+        if self.ended is not None:
+            self.end(self.ended)
+        elif (ended := waiting.look_around(self.waiter.job_id)) is not None:
             self.end(ended)
         else:
             self.catch_up()
@@ -73,10 +86,23 @@ class Reader:
         self._missed = self._rest(ended)
 
     def _next_missed(self) -> Events | None:
-        for events in self._missed:
-            if (following := events.after(self.number)) is not None:
-                return self._give(following)
+        try:
+            for events in self._missed:
+                if (following := events.after(self.number)) is not None:
+                    return self._give(following)
+        except errors.Unavailable:
+            self._wait_for_sight()
+        else:
+            self._blind_since = None
         return None
+
+    def _wait_for_sight(self) -> None:
+        """Leave the log for the next look, unless it was not readable for long."""
+        now = time.monotonic()
+        self._blind_since = self._blind_since or now
+        if now - self._blind_since > BLIND_SECONDS:
+            raise errors.Unavailable("The stream cannot be read just now. Try again.")
+        self._missed = iter(())
 
     def _fell_behind(self) -> bool:
         """Tell whether something was dropped, as it was more than may wait for one reader."""
@@ -85,10 +111,7 @@ class Reader:
 
     def _take(self, events: Events) -> Events | None:
         """Return what is new in `events`; None where nothing is, or something before it is."""
-        if events.attempt < self.attempt:
-            return None
-        following = events.after(self.number)
-        if following is None:
+        if events.attempt < self.attempt or (following := events.after(self.number)) is None:
             return None
         if following.first > self.number + 1:
             self.catch_up()
@@ -96,6 +119,9 @@ class Reader:
         return self._give(following)
 
     def _give(self, events: Events) -> Events:
+        if self.attempt and events.attempt != self.attempt:
+            # Redis was emptied, so nobody could know that the first attempt had said something.
+            raise _BrokenOff(BROKEN_OFF)
         self.number, self.attempt = events.last, events.attempt
         self.complete = sse.is_end(events.data)
         return events
@@ -108,18 +134,29 @@ class Reader:
             yield ended.tail
             return
         yield from stream_log.read(self.waiter.job_id, self.number)
-        if ended.status == Status.COMPLETED and not self.complete:
+        if self.complete:
+            return
+        if self.number < (ended.events or 0):
+            raise errors.StreamLogGone("What follows in this stream is not kept any more.")
+        if ended.status == Status.COMPLETED:
             yield self._made_tail()
 
     def _made_tail(self) -> Events:
         """Make the last events of an answer that was paid for, whose worker did not say them."""
         row = rows.find(self.waiter.job_id)
         body = rows.result(self.waiter.job_id)
-        if row is None or body is None or row.events is None or row.events > self.number:
-            raise errors.StreamLogGone("The rest of this stream is not kept any more.")
+        if row is None or body is None or row.events is None:
+            raise errors.StreamLogGone("The end of this stream is not kept any more.")
         tail = sse.tail(orjson.loads(body), row.include_usage)
         first, last = row.events + 1, row.events + len(tail)
         return Events(row.attempts, first, last, row.provider or "", b"".join(tail))
+
+
+class _BrokenOff(errors.LikeDoError):
+    """What was read cannot go on; unlike what cannot be read just now, that does not pass."""
+
+    status, type, code = 503, "server_error", "unavailable"
+    retryable = True
 
 
 def failure(ended: Ended) -> errors.LikeDoError:

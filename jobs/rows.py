@@ -4,6 +4,7 @@ What a change of state costs is the ledger's part; these cost nothing.
 """
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,12 @@ def claim(job_id: str, worker: str) -> Claim | None:
 
 _CLAIM = (
     update(Job)
-    .where(col(Job.id) == bindparam("job"), col(Job.status) == Status.QUEUED.value)
+    .where(
+        col(Job.id) == bindparam("job"),
+        col(Job.status) == Status.QUEUED.value,
+        # What was cancelled while its worker was dying is upkeep's to end.
+        col(Job.cancel_requested).is_(False),
+    )
     .values(
         status=Status.IN_PROGRESS.value,
         attempts=col(Job.attempts) + 1,
@@ -110,6 +116,17 @@ def mark_handed_over(job_ids: list[str]) -> None:
     database.run(work)
 
 
+def mark_begun(job_ids: Collection[str]) -> None:
+    """Remember that these streams have said something, whatever becomes of their logs."""
+
+    def work(connection: Connection) -> None:
+        connection.execute(
+            update(Job).where(col(Job.id).in_(job_ids), col(Job.events).is_(None)).values(events=0)
+        )
+
+    database.run(work)
+
+
 def find(job_id: str, account_id: int | None = None) -> Row[Any] | None:
     """Return the job's row; None where there is none, or it is another account's."""
     if not job_id.isprintable():
@@ -166,15 +183,15 @@ def listing(
     return database.run(lambda connection: list(connection.execute(query)))
 
 
-def request_cancel(job_id: str) -> str | None:
-    """Ask the worker that runs a job to end it, and return its name; None where none has it."""
+def request_cancel(job_id: str) -> bool:
+    """Ask the worker that runs a job to end it. False where no worker has it."""
 
-    def work(connection: Connection) -> str | None:
-        return connection.execute(
+    def work(connection: Connection) -> bool:
+        asked = connection.execute(
             update(Job)
             .where(col(Job.id) == job_id, col(Job.status) == Status.IN_PROGRESS.value)
             .values(cancel_requested=True)
-            .returning(col(Job.worker))
-        ).scalar_one_or_none()
+        )
+        return bool(asked.rowcount)
 
     return database.run(work)

@@ -20,6 +20,10 @@ class LeaseLost(errors.Unavailable):
     """The worker was taken for dead: the job is another's by now."""
 
 
+class Unheard(errors.JobCancelled):
+    """A web process is gone, and with it the client: a failure of ours, which costs nothing."""
+
+
 class Work:
     """The calls of one worker, by job id."""
 
@@ -55,7 +59,7 @@ class Work:
             if heard[job_id]:
                 self.heard_at[job_id] = now
             elif now - self.heard_at[job_id] > UNHEARD_SECONDS:
-                self.abort(job_id, errors.JobCancelled("Nobody listens to the stream any more."))
+                self.abort(job_id, Unheard("Nobody listens to the stream any more."))
 
     def abort(self, job_id: str, reason: errors.LikeDoError) -> None:
         """End one job's call early, if it is here."""

@@ -25,16 +25,15 @@ SPARE_SECONDS = 600
 PIECE_BYTES = 64 * 1024
 BATCH_ENTRIES = 32
 
-#: KEYS: the log, the job's channel. ARGV: the entry's id, the message, seconds the log is kept or
-#: 0 to leave that. Appends and publishes, both or neither. Returns 0 where a later entry is there.
+#: KEYS: the log, the job's channel. ARGV: the entry's id, the message, seconds the log is kept.
+#: Appends and publishes, both or neither. Returns 0 where a later entry is there.
 APPEND = """
 local added = redis.pcall('XADD', KEYS[1], ARGV[1], 'm', ARGV[2])
 if type(added) == 'table' and added.err then
     if string.find(added.err, 'smaller', 1, true) then return 0 end
     return added
 end
-if ARGV[3] ~= '0' then redis.call('EXPIRE', KEYS[1], ARGV[3]) end
-redis.call('PUBLISH', KEYS[2], ARGV[2])
+XX, KEYS[2], ARGV[2])
 return 1
 """
 
@@ -82,9 +81,8 @@ def kept_seconds() -> int:
 
 def append_arguments(job_id: str, events: Events) -> list[Any]:
     """Return the keys and arguments with which `APPEND` appends and publishes `events`."""
-    kept = kept_seconds() if events.first == 1 else 0
     entry = f"{events.attempt}-{events.last}"
-    return [2, _key(job_id), channel(job_id), entry, events.encode(), kept]
+    return [2, _key(job_id), channel(job_id), entry, events.encode(), kept_seconds()]
 
 
 def trim_command(job_id: str, attempt: int, first: int) -> list[Any]:
@@ -98,9 +96,10 @@ def begin(job_id: str, attempt: int) -> bool:
     return not said
 
 
-def has_begun(job_id: str) -> bool:
-    """Tell whether anything of a job's stream may have reached a client."""
-    return any(fields[b"m"] for _, fields in _newest(job_id))
+def last_number(job_id: str) -> int | None:
+    """Return the number of the last event of a job that has not ended; None where it said none."""
+    said = [entry.decode() for entry, fields in _newest(job_id) if fields[b"m"]]
+    return int(said[0].partition("-")[2]) if said else None
 
 
 def _newest(job_id: str) -> list[Any]:
@@ -117,11 +116,6 @@ def finish(pipeline: "redis.client.Pipeline", job_id: str, whole: Events) -> Non
         *(f"{_ended_key(job_id)} {len(value)}", value, str(time.time())),
         *(str(KEPT_SECONDS), str(settings.stream_log_bytes)),
     )
-
-
-def exists(job_id: str) -> bool:
-    """Tell whether anything is left of the log of a job's stream."""
-    return bool(connection().exists(_key(job_id), _ended_key(job_id)))
 
 
 def read(job_id: str, number: int) -> Iterator[Events]:

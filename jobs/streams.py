@@ -23,6 +23,8 @@ from providers.http import Call
 
 log = structlog.get_logger()
 
+BROKEN_OFF = "The worker that streamed this answer is gone, and the rest of it with it. Try again."
+
 RECONNECT_SECONDS = 0.5
 #: A job whose words pile up beyond this waits, and so does its provider.
 MOST_UNSENT_BYTES = 1024 * 1024
@@ -50,6 +52,8 @@ class Stream:
     kept: list[bytes] = field(default_factory=list)
     kept_from: int = 1
     kept_bytes: int = 0
+    #: Whether the row says that something was said.
+    is_noted: bool = False
     #: Set while there is room for more, and while nothing is unsent or under way.
     room: Event = field(default_factory=Event)
     quiet: Event = field(default_factory=Event)
@@ -149,6 +153,13 @@ class Publisher:
         """Stop bounding a stream; what it says from now on is not published."""
         self.running.discard(stream)
         self.waiting.pop(stream, None)
+
+    def newly_begun(self) -> list[str]:
+        """Return the jobs that have said something since this was asked last."""
+        begun = [stream for stream in self.running if stream.number and not stream.is_noted]
+        for stream in begun:
+            stream.is_noted = True
+        return [stream.job_id for stream in begun]
 
     def wake(self, stream: Stream) -> None:
         """Publish what `stream` has not sent yet."""
@@ -263,9 +274,6 @@ class Publisher:
         except (redis.RedisError, OSError) as error:
             log.warning("streams.trim_failed", reason=str(error))
             self._disconnect()
-
-
-BROKEN_OFF = "The worker that streamed this answer is gone, and the rest of it with it. Try again."
 
 
 @cache

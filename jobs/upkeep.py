@@ -11,11 +11,12 @@ import redis
 import structlog
 from rq.executions import Execution, ExecutionRegistry
 from rq.worker import BaseWorker
-from sqlalchemy import Connection, Row, delete, select, update
+from sqlalchemy import Connection, Row, delete, or_, select, update
 from sqlmodel import col
 
 from config.connections import connection
 from jobs import leases, queues, stream_log
+from jobs.streams import BROKEN_OFF
 from models import database, errors
 from models.database import now
 from models.job import Job, Result, Status
@@ -35,6 +36,7 @@ BATCH = 500
 
 _swept_at = 0.0
 _LOCK = "likedo:upkeep"
+CANCELLED = errors.JobCancelled("The job was cancelled.")
 LOST = "The worker that ran this call is gone, and no other could take it over. Try again."
 
 
@@ -118,7 +120,15 @@ def find_lost_rows() -> None:
 
 def _find(row: Row[Any], workers: int) -> None:
     _tidy_rq(row.id, row.kind)
-    if workers and _may_run_again(row):
+    said = stream_log.last_number(row.id) if row.stream else None
+    # What the log has is exact; where Redis was emptied, the row knows at least that it had begun.
+    events = row.events if said is None else said
+    if row.cancel_requested:
+        queues.end_waiting(row.id, row.body_at, Status.CANCELLED, CANCELLED, events)
+    elif events is not None:
+        broken = errors.Unavailable(BROKEN_OFF)
+        queues.end_waiting(row.id, row.body_at, Status.FAILED, broken, events)
+    elif workers and _may_run_again(row):
         log.warning("upkeep.queued_again", job=row.id, attempts=row.attempts)
         queues.enqueue_again(row.id, row.kind)
     else:
@@ -126,15 +136,13 @@ def _find(row: Row[Any], workers: int) -> None:
 
 
 def _may_run_again(row: Row[Any]) -> bool:
-    """Tell whether a job can begin anew: no client has anything of it, and its body is there."""
-    if row.attempts >= MOST_ATTEMPTS or (row.stream and stream_log.has_begun(row.id)):
-        return False
-    return queues.has_body(row.id, row.body_at)
+    return row.attempts < MOST_ATTEMPTS and queues.has_body(row.id, row.body_at)
 
 
 def _long_queued(connection: Connection) -> list[Row[Any]]:
     columns: tuple[Any, ...] = (
-        *(col(Job.id), col(Job.kind), col(Job.body_at), col(Job.attempts), col(Job.stream)),
+        *(col(Job.id), col(Job.kind), col(Job.body_at), col(Job.attempts)),
+        *(col(Job.stream), col(Job.events), col(Job.cancel_requested)),
     )
     query = select(*columns).where(
         col(Job.status) == Status.QUEUED,
@@ -161,7 +169,11 @@ def cancel_left_jobs() -> None:
 
     def find(connection: Connection) -> list[Row[Any]]:
         query = select(col(Job.id), col(Job.body_at)).where(
-            col(Job.status) == Status.QUEUED, col(Job.left_at) < time.time() - LEFT_SECONDS
+            col(Job.status) == Status.QUEUED,
+            col(Job.left_at) < time.time() - LEFT_SECONDS,
+            # One that was begun goes on without its client, and so does a stream that is to finish.
+            col(Job.attempts) == 0,
+            or_(col(Job.stream).is_(False), col(Job.cancel_on_disconnect).is_(True)),
         )
         return list(connection.execute(query.limit(BATCH)))
 

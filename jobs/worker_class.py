@@ -23,7 +23,7 @@ from rq.utils import as_text
 from rq.worker import BaseWorker, WorkerStatus
 
 from config.settings import settings
-from jobs import cancelling, channel, leases, messages, queues, upkeep
+from jobs import cancelling, channel, leases, messages, queues, rows, streams, upkeep
 from jobs.messages import Ended
 from jobs.running import HandedBack, LeaseLost, work
 from models import errors
@@ -275,8 +275,10 @@ class GreenletWorker(BaseWorker):
     def _compare_with_rows(self) -> None:
         """Cancel what was asked to be, and give up what SQL says is ours and is not."""
         try:
-            rows = leases.jobs_under(self.name)
-            orphans = rows.keys() - work.calls.keys()
+            if begun := streams.publisher().newly_begun():
+                rows.mark_begun(begun)
+            found = leases.jobs_under(self.name)
+            orphans = found.keys() - work.calls.keys()
             # A job is claimed a moment before it is known here: only what was missing twice is.
             if lost := orphans & self.orphans:
                 log.error("worker.jobs_orphaned", jobs=sorted(lost))
@@ -285,7 +287,7 @@ class GreenletWorker(BaseWorker):
         except errors.Unavailable as error:
             log.warning("worker.rows_wait", reason=error.message)
             return
-        for job_id in [job_id for job_id, cancelled in rows.items() if cancelled]:
+        for job_id in [job_id for job_id, cancelled in found.items() if cancelled]:
             work.abort(job_id, errors.JobCancelled("The job was cancelled."))
 
     def _look_for_listeners(self) -> None:
