@@ -3,6 +3,7 @@
 import json
 import select
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,13 @@ HERE = Path(__file__).resolve().parent
 PATIENCE_SECONDS = 60
 
 #: Each is named after its language and the first number of its version.
-SDKS = [pytest.param("node-6", marks=pytest.mark.node)]
+SDKS = [
+    pytest.param("node-6", marks=pytest.mark.node),
+    *(pytest.param(f"python-{major}", marks=pytest.mark.sdks) for major in (1, 2, 3)),
+]
+
+#: The one that is installed beside the tests themselves.
+OURS = "python-3"
 
 BROKEN = {"error": {"message": "Broken.", "type": "server_error"}}
 BAD = {"error": {"message": "Bad.", "type": "invalid_request_error", "param": "messages"}}
@@ -30,7 +37,7 @@ class Sdk:
     def __init__(self, name: str) -> None:
         self.major = name.partition("-")[2]
         self._process = subprocess.Popen(
-            ["node", "streams.mjs"],
+            _command(name),
             cwd=HERE / "node",
             env=clean_environment(),
             stdin=subprocess.PIPE,
@@ -53,6 +60,17 @@ class Sdk:
         self._process.terminate()
         # Closes the pipes, too.
         self._process.communicate()
+
+
+def _command(name: str) -> list[str]:
+    language, _, major = name.partition("-")
+    if language == "node":
+        return ["node", "streams.mjs"]
+    folder = HERE / "sdks" / f".venv-{major}"
+    if name != OURS and not (folder / ".ready").exists():
+        pytest.skip(f"openai {major} is not there: make test-all installs it.")
+    python = sys.executable if name == OURS else str(folder / "bin" / "python")
+    return [python, str(HERE / "sdks" / "chat.py")]
 
 
 @pytest.fixture(scope="module")
