@@ -4,10 +4,11 @@
 .PHONY: help run test test-all check install bench
 
 # What `make test` leaves to `make test-all`.
-EXTRA := slow or node or browser or postgres
+EXTRA := slow or node or browser or postgres or sdks
 
 PIP := PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip
 NPM_LOCK := $(wildcard tests/node/package-lock.json)
+SDKS := $(patsubst tests/sdks/openai-%.txt,tests/sdks/.venv-%/.ready,$(wildcard tests/sdks/openai-*.txt))
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -21,7 +22,7 @@ test: .venv/.ready ## Run the tests that need nothing but Python (ARGS="-k credi
 	echo "Left out: tests marked $(EXTRA); make test-all runs them too."; \
 	exit $$status
 
-test-all: .venv/.ready $(NPM_LOCK:package-lock.json=node_modules/.ready) ## Run every test there is
+test-all: .venv/.ready $(NPM_LOCK:package-lock.json=node_modules/.ready) $(SDKS) ## Run every test there is
 	@.venv/bin/python -m pytest $(ARGS)
 
 check: .venv/.ready ## Check format, lint, types and who imports whom
@@ -59,4 +60,9 @@ bench: .venv/.ready ## Measure what a call costs, and print the figures (ARGS="â
 
 tests/node/node_modules/.ready: tests/node/package-lock.json
 	@npm ci --loglevel error --no-audit --no-fund --prefix tests/node --cache .venv/npm
+	@touch $@
+
+tests/sdks/.venv-%/.ready: tests/sdks/openai-%.txt .venv/bin/python
+	@.venv/bin/python -m venv --clear --without-pip tests/sdks/.venv-$*
+	@$(PIP) --python tests/sdks/.venv-$*/bin/python install --quiet -r $<
 	@touch $@
