@@ -33,7 +33,8 @@ if type(added) == 'table' and added.err then
     if string.find(added.err, 'smaller', 1, true) then return 0 end
     return added
 end
-XX, KEYS[2], ARGV[2])
+if redis.call('TTL', KEYS[1]) < 0 then redis.call('EXPIRE', KEYS[1], ARGV[3]) end
+redis.call('PUBLISH', KEYS[2], ARGV[2])
 return 1
 """
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import openai
 import pytest
+import redis
 
 from tests.callers import HELLO
 from tests.conftest import Server
@@ -409,6 +410,43 @@ def test_a_cancelled_stream_shows_what_was_produced_and_then_the_error(
 
     assert found[: len(begun)] == begun
     assert value(found[-1])["error"]["code"] == "job_cancelled"
+
+
+@pytest.mark.parametrize("how", ["failed", "cancelled"])
+def test_an_end_that_was_read_is_not_read_again(
+    server: Server, account: Account, upstream: Upstream, how: str
+) -> None:
+    broken = {"events": [said(role="assistant", content="Hel"), said(content="lo")]}
+    upstream.script(broken if how == "failed" else words(1000, gap=0.02))
+    answer = stream(server.url, account.key)
+    answer.events(most=3)
+    answer.close()
+    ended(server, account, answer.job_id)
+    whole = numbered(follow(server.url, account.key, answer.job_id).events())
+
+    for after in range(len(whole) + 2):
+        rest = follow(server.url, account.key, answer.job_id, after).events()
+        assert list(numbered(rest)) == list(range(after + 1, len(whole) + 1))
+        assert trail(rest)[-1][0] == "job.settled"
+
+
+def test_a_cancelled_stream_whose_log_is_gone_is_a_410_too(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script(words(1000, gap=0.02))
+    web = fresh_stack.web()
+    fresh_stack.worker()
+    account = fresh_stack.account()
+    answer = stream(web, account.key)
+    answer.events(most=4)
+    answer.close()
+    wait_until(lambda: fresh_stack.unfinished() == 0, "the job has ended")
+    with redis.Redis.from_url(fresh_stack.valkey.url) as connection:
+        connection.flushall()
+
+    status, _, body = fetch(f"{web}/api/v1/ai/jobs/{answer.job_id}/events", key=account.key)
+
+    assert (status, json.loads(body)["error"]["code"]) == (410, "stream_log_gone")
 
 
 def test_a_browser_comes_back_with_the_last_events_id(server: Server, account: Account) -> None:

@@ -73,6 +73,25 @@ def test_a_stream_of_which_nothing_was_said_yet_is_run_again(
 
 
 @pytest.mark.slow
+def test_a_stream_hung_up_on_while_its_worker_was_dying_is_not_run_for_nobody(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script({"delay": 120})
+    web, doomed = fresh_stack.web(stream_commit_seconds=0.1), fresh_stack.worker()
+    account = fresh_stack.account()
+    answer = stream(web, account.key)
+    upstream.wait(received=1)
+
+    doomed.kill()
+    answer.close()
+    fresh_stack.worker()
+
+    nothing_is_held(fresh_stack, account, balance=1000)
+    assert {job["status"] for job in account.jobs()} == {"cancelled"}
+    assert upstream.counts()["received"] == 1
+
+
+@pytest.mark.slow
 def test_a_worker_that_was_frozen_says_nothing_into_anothers_stream(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
@@ -118,10 +137,13 @@ def test_a_worker_told_to_stop_ends_what_it_streams_and_hands_back_what_it_does_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("policy", "status"), [("cancel", "cancelled"), ("finish", "completed")])
+@pytest.mark.parametrize(
+    ("policy", "status", "balance"), [("cancel", "cancelled", 1000), ("finish", "completed", 995)]
+)
 def test_a_web_processs_sudden_death_ends_its_streams_as_their_callers_wished(
-    fresh_stack: Stack, upstream: Upstream, policy: str, status: str
+    fresh_stack: Stack, upstream: Upstream, policy: str, status: str, balance: int
 ) -> None:
+    """Those that end with it cost nothing: it was not their callers who left."""
     upstream.script(default=words(150, gap=0.1))
     web, other = fresh_stack.web(), fresh_stack.web()
     fresh_stack.worker()
@@ -131,12 +153,33 @@ def test_a_web_processs_sudden_death_ends_its_streams_as_their_callers_wished(
     fresh_stack.webs[0].kill()
     for answer in answers:
         answer.close()
-    nothing_is_held(fresh_stack, account, balance=995)
+    nothing_is_held(fresh_stack, account, balance)
 
     assert {job["status"] for job in account.jobs()} == {status}
     events = numbered(follow(other, account.key, answers[0].job_id).events())
     assert list(events) == list(range(1, len(events) + 1))
     assert text_of(list(events.values())[:4]).startswith("w0 w1 ")
+
+
+@pytest.mark.slow
+def test_a_web_process_told_to_stop_lets_go_on_what_is_to_finish(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script(words(230, gap=0.1))
+    web, other = fresh_stack.web(), fresh_stack.web()
+    fresh_stack.worker()
+    account = fresh_stack.account()
+    (answer,) = begun(web, account, 1, 2, STREAMED | {"on_disconnect": "finish"})
+    reader = follow(other, account.key, answer.job_id)
+
+    fresh_stack.webs[0].terminate()
+    *_, last = answer.events()
+    events = numbered(reader.events())
+
+    assert f"/jobs/{answer.job_id}/events" in value(last)["error"]["message"]
+    assert text_of(list(events.values())[:-1]).endswith("w229 ")
+    assert events[max(events)] == b"data: [DONE]\n\n"
+    nothing_is_held(fresh_stack, account, balance=999)
 
 
 @pytest.mark.slow
@@ -180,6 +223,50 @@ def test_a_listening_connection_that_keeps_breaking_loses_and_repeats_no_byte(
     assert {text_of(rest.result()) for rest in reading} == {expected}
     assert {rest.result()[-1] for rest in reading} == {b"data: [DONE]\n\n"}
     nothing_is_held(fresh_stack, account, balance=800)
+
+
+def test_a_redis_that_is_away_for_a_while_costs_no_stream_a_byte(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script(default=words(60, gap=0.1))
+    web = fresh_stack.web()
+    fresh_stack.worker()
+    account = fresh_stack.account()
+    answers = begun(web, account, count=10, events=5)
+
+    fresh_stack.valkey.process.child.send_signal(signal.SIGSTOP)
+    # All that the provider has to say falls into this time, and several looks at the log.
+    wait_until(lambda: upstream.counts()["running"] == 0, "the provider has said all")
+    fresh_stack.valkey.process.child.send_signal(signal.SIGCONT)
+    rests = rest_of(answers)
+
+    expected = "".join(f"w{number} " for number in range(4, 60))
+    assert {text_of(rest) for rest in rests} == {expected}
+    assert {rest[-1] for rest in rests} == {b"data: [DONE]\n\n"}
+    nothing_is_held(fresh_stack, account, balance=990)
+
+
+def test_a_stream_that_had_begun_is_not_begun_anew_where_redis_forgot_it(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script(words(100_000, gap=0.1))
+    web, doomed = fresh_stack.web(), fresh_stack.worker()
+    account = fresh_stack.account()
+    long = STREAMED | {"messages": [{"role": "user", "content": "x" * 100_000}]}
+    (answer,) = begun(web, account, 1, 5, long)
+    wait_until(
+        lambda: fresh_stack.query("SELECT events FROM jobs")[0][0] == 0, "its row knows of that"
+    )
+
+    doomed.kill()
+    fresh_stack.valkey.process.kill()
+    fresh_stack.valkey.start()
+    fresh_stack.worker()
+    events = answer.events()
+
+    assert value(events[-1])["error"]["code"] == "unavailable"
+    assert "Hello" not in text_of(events[:-1])
+    nothing_is_held(fresh_stack, account, balance=1000)
 
 
 def test_a_redis_that_dies_and_forgets_ends_no_stream_quietly(
