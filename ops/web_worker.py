@@ -77,9 +77,10 @@ class WebWorker(GeventWorker):
 
     def _close_idle(self) -> None:
         for connection in [sock for sock, busy in self.busy.items() if not busy]:
-            # The end of what it may send ends the wait for its next request.
+            # The end of what it may send ends the wait for its next request. gevent's own
+            # `shutdown` would raise in whoever waits there.
             with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RD)
+                getattr(connection, "_sock", connection).shutdown(socket.SHUT_RD)
 
     def _let_go_in_time(self) -> None:
         self.stopped_at = self.stopped_at or time.monotonic()

@@ -129,6 +129,7 @@ def test_a_web_process_told_to_stop_answers_who_waits_and_closes_who_does_not(
     idle.close()
 
     assert closed == b""
+    assert "Traceback" not in fresh_stack.webs[0].said()
     assert fresh_stack.webs[0].wait() == 0
     assert Counter(status for status, _, _ in callers.replies()) == {200: 20}
     assert fresh_stack.unfinished() == 0
