@@ -13,7 +13,7 @@ from api import errors as envelope
 from api.client import Client, Gone, current
 from api.handover import handed_over
 from config.settings import settings
-from jobs import cancelling, rows, waiting
+from jobs import cancelling, rows, upkeep, waiting
 from jobs.channel import Listener, Waiter
 from jobs.messages import Ended
 from jobs.waiting import Interruption
@@ -36,7 +36,7 @@ CLIENT_GONE = errors.JobCancelled("The client went away.")
 def listener() -> Listener:
     """Return this process's ear for its jobs."""
     listener = Listener({keys.CHANGED_CHANNEL: keys.forget})
-    gevent.spawn(waiting.watch_over, listener)
+    gevent.spawn(upkeep.watch_over, listener)
     return listener
 
 

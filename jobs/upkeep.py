@@ -4,6 +4,7 @@ Every pass is safe to run twice and by many at once; a lock in Redis only spares
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -16,6 +17,7 @@ from sqlmodel import col
 
 from config.connections import connection
 from jobs import leases, queues, stream_log
+from jobs.channel import Listener
 from jobs.streams import BROKEN_OFF
 from models import database, errors
 from models.database import now
@@ -42,12 +44,25 @@ LOST = "The worker that ran this call is gone, and no other could take it over. 
 
 def keep_up(worker: BaseWorker) -> None:
     """Pass after pass, for as long as the worker lives."""
+
+    def work() -> None:
+        sweep()
+        if worker.should_run_maintenance_tasks:
+            worker.run_maintenance_tasks()
+
+    _for_ever(work)
+
+
+def watch_over(listener: Listener) -> None:
+    """See to it that dead workers are noticed while anybody waits in this process."""
+    _for_ever(lambda: sweep() if listener.waiters else None)
+
+
+def _for_ever(work: Callable[[], None]) -> None:
     while True:
         gevent.sleep(PASS_SECONDS)
         try:
-            sweep()
-            if worker.should_run_maintenance_tasks:
-                worker.run_maintenance_tasks()
+            work()
         except (errors.Unavailable, redis.RedisError) as error:
             log.warning("upkeep.waits", reason=str(error))
         except Exception:  # A greenlet's outermost door: the next pass may do better.

@@ -5,14 +5,12 @@ import time
 from dataclasses import replace
 from enum import Enum
 
-import gevent
 import orjson
-import redis
 import structlog
 
 from billing import ledger
-from jobs import rows, upkeep
-from jobs.channel import RENEWED, Listener, Waiter
+from jobs import rows
+from jobs.channel import RENEWED, Waiter
 from jobs.messages import Ended
 from models import errors
 from models.job import FINAL, Status
@@ -60,19 +58,6 @@ def look_around(job_id: str) -> Ended | None:
     except errors.Unavailable as error:
         log.warning("waiting.blind", job=job_id, reason=str(error))
         return None
-
-
-def watch_over(listener: Listener) -> None:
-    """See to it that dead workers are noticed, for as long as anybody here waits."""
-    while True:
-        gevent.sleep(upkeep.PASS_SECONDS)
-        try:
-            if listener.waiters:
-                upkeep.sweep()
-        except (errors.Unavailable, redis.RedisError) as error:
-            log.warning("waiting.sweep_waits", reason=str(error))
-        except Exception:  # A greenlet's outermost door: the next pass may do better.
-            log.exception("waiting.sweep_broke")
 
 
 def look(job_id: str) -> Ended | None:

@@ -322,6 +322,7 @@ def test_a_plain_call_may_end_with_its_client_too(
 
     upstream.wait(aborted=1)
     wait_until(lambda: account.jobs()[0]["status"] == "cancelled", "the job is cancelled")
+    assert account.standing() == (9999, 0)
 
 
 def test_a_stream_hung_up_on_while_queued_costs_nothing(
