@@ -217,13 +217,38 @@ class _ToolDefinition(_Strict):
     function: _FunctionDefinition
 
 
+class _CustomDefinition(_Strict):
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+
+
+class _CustomToolDefinition(_Strict):
+    type: Literal["custom"]
+    custom: _CustomDefinition
+
+
 class _NamedFunction(_Strict):
     name: Annotated[str, Field(min_length=1)]
 
 
-class _ToolChoice(_Strict):
+class _FunctionChoice(_Strict):
     type: Literal["function"]
     function: _NamedFunction
+
+
+class _CustomChoice(_Strict):
+    type: Literal["custom"]
+    custom: _NamedFunction
+
+
+class _AllowedTools(_Strict):
+    type: Literal["allowed_tools"]
+    allowed_tools: dict[str, Any]
+
+
+_AnyTool = Annotated[_ToolDefinition | _CustomToolDefinition, Field(discriminator="type")]
+_ToolChoice = Annotated[
+    _FunctionChoice | _CustomChoice | _AllowedTools, Field(discriminator="type")
+]
 
 
 class _Schema(_Strict):
@@ -274,7 +299,7 @@ class _Chat(_Strict):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     user: str | None = None
-    tools: Annotated[list[_ToolDefinition], Field(min_length=1, max_length=128)] | None = None
+    tools: Annotated[list[_AnyTool], Field(min_length=1, max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | _ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     functions: Annotated[list[_FunctionDefinition], Field(min_length=1, max_length=128)] | None = (

@@ -9,6 +9,7 @@ from providers.openai_compatible import OpenAICompatible
 
 class OpenAI(OpenAICompatible):
     name = "openai"
+    takes_custom_tools = True
 
     def limit_name(self, route: Route) -> str:
         # Reasoning models refuse the old name, the oldest models do not know the new one.

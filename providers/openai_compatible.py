@@ -89,6 +89,8 @@ class OpenAICompatible(Provider):
     foreign_fields: ClassVar[frozenset[str]] = frozenset(
         {"reasoning_content", "reasoning_details", "images"}
     )
+    #: It takes OpenAI's newer tools: custom ones, and a choice among some of those that are given.
+    takes_custom_tools: ClassVar[bool] = False
     #: It understands a `provider` object, OpenRouter's routing preference.
     routes_itself: ClassVar[bool] = False
 
@@ -178,6 +180,8 @@ class OpenAICompatible(Provider):
         for name in asked(body):
             if not self._honours(name, takes) and not _left_out(name, body, route):
                 yield name
+        if not self.takes_custom_tools:
+            yield from _custom_tools(body)
         if format_of(body) not in ("text", *takes):
             yield "response_format"
         yield from self._refused_parts(request.messages, takes)
@@ -187,6 +191,16 @@ class OpenAICompatible(Provider):
             for at, part in enumerate(parts_of(message)):
                 if PARTS.get(part["type"]) not in (None, *takes):
                     yield f"messages[{place}].content[{at}]"
+
+
+def _custom_tools(body: Mapping[str, Any]) -> Iterator[str]:
+    """Yield where `body` has tools, or chooses among them, in ways that only OpenAI has."""
+    for place, tool in enumerate(body.get("tools") or ()):
+        if tool["type"] != "function":
+            yield f"tools[{place}]"
+    choice = body.get("tool_choice")
+    if isinstance(choice, dict) and choice["type"] != "function":
+        yield "tool_choice"
 
 
 def _has_its_subject(name: str, sent: Mapping[str, Any]) -> bool:

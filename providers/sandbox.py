@@ -242,10 +242,10 @@ def _tools(body: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _called(body: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the function that the caller insists on; without a tool choice none is called."""
-    functions: list[dict[str, Any]] = [tool["function"] for tool in _tools(body)]
+    functions = [tool["function"] for tool in _tools(body) if "function" in tool]
     choice = body.get("tool_choice") or body.get("function_call")
     if choice == "required":
-        return functions[0]
+        return next(iter(functions), None)
     if not isinstance(choice, dict):
         return None
     name = choice.get("function", choice).get("name")

@@ -113,6 +113,8 @@ CASES: list[tuple[Any, int, str, str | None]] = [
     (with_tool(), 400, MISSING, "tools[0].function.name"),
     (with_tool(name="two words"), 400, INVALID, "tools[0].function.name"),
     (with_tool(name="f", parameters="none"), 400, INVALID, "tools[0].function.parameters"),
+    (OK | {"tools": [{"type": "lever", "lever": {}}]}, 400, INVALID, "tools[0].type"),
+    (OK | {"tools": [{"type": "custom"}]}, 400, MISSING, "tools[0].custom"),
     (OK | {"tool_choice": "perhaps"}, 400, INVALID, "tool_choice"),
     (OK | {"tool_choice": "required"}, 400, INVALID, "tool_choice"),
     (OK | {"response_format": "json"}, 400, INVALID, "response_format"),

@@ -3,6 +3,7 @@
 import pytest
 
 from models.errors import UnsupportedParameter
+from providers.deepseek import DeepSeek
 from providers.openai import OpenAI
 from providers.openai_compatible import EVERYTHING
 from tests.providers.requests_and_routes import chat, route
@@ -65,3 +66,22 @@ def test_openrouters_preference_is_refused() -> None:
         OpenAI().check(request, route(takes=EVERYTHING))
 
     assert refused.value.param == "provider"
+
+
+CUSTOM = {"type": "custom", "custom": {"name": "shell", "format": {"type": "text"}}}
+CHOICES = [
+    {"type": "custom", "custom": {"name": "shell"}},
+    {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [CUSTOM]}},
+]
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: choice["type"])
+def test_custom_tools_are_openais_alone(choice: dict[str, object]) -> None:
+    request = chat(tools=[CUSTOM], tool_choice=choice)
+
+    OpenAI().check(request, route())
+    sent = OpenAI().payload(request, route(), None)
+
+    assert (sent["tools"], sent["tool_choice"]) == ([CUSTOM], choice)
+    with pytest.raises(UnsupportedParameter, match=r"tools\[0\]"):
+        DeepSeek().check(request, route("deepseek"))
