@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 import structlog
-from flask import Flask, Response, g
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from api.client import GONE_STATUS, Gone
@@ -49,6 +49,9 @@ def _status(error: errors.LikeDoError) -> int:
 
 def _respond_to_http(error: HTTPException) -> Response:
     """Put what Flask itself refuses into the envelope."""
+    if error.code == 404 and request.method == "OPTIONS":
+        # A page asks first whether it may ask at all; that there is nothing it is told afterwards.
+        return Response(status=204)
     response = respond(_translate(error))
     for name, value in error.get_headers():
         if name.lower() == "allow":

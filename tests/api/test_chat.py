@@ -299,6 +299,17 @@ def test_credits_show_the_balance_and_the_plan(server: Server, account: Account)
     }
 
 
+def test_a_page_that_asks_for_what_is_not_there_is_told_so_by_the_answer(server: Server) -> None:
+    asked = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
+
+    preflight = fetch(f"{server.api}/nothing", method="OPTIONS", headers=asked)
+    answer = fetch(f"{server.api}/nothing", {}, headers=asked)
+
+    assert (preflight[0], answer[0]) == (204, 404)
+    for _, headers, _ in (preflight, answer):
+        assert headers["access-control-allow-origin"] == "*"
+
+
 def test_a_preflight_needs_no_key(server: Server) -> None:
     asked = {
         "Origin": "https://page.example",
