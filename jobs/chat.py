@@ -284,7 +284,7 @@ def _ended(
         settled.charged,
         settled.available,
         error.as_record() if error else None,
-        running.events,
+        running.stream.number if running.stream and tail else None,
         body=settled.body if not running.stream else None,
         tail=ends,
         whole=whole,

@@ -128,15 +128,15 @@ class Reader:
 
     def _rest(self, ended: Ended) -> Iterator[Events]:
         """Yield what is left to read of a job that has ended."""
-        if not self.streamed:
-            return
+        if not self.streamed or ended.events is None:
+            return  # Nothing was said.
         if ended.tail is not None and ended.tail.first <= self.number + 1:
             yield ended.tail
             return
         yield from stream_log.read(self.waiter.job_id, self.number)
         if self.complete:
             return
-        if self.number < (ended.events or 0):
+        if self.number < ended.events:
             raise errors.StreamLogGone("What follows in this stream is not kept any more.")
         if ended.status == Status.COMPLETED:
             yield self._made_tail()
