@@ -86,8 +86,9 @@ class GreenletWorker(BaseWorker):
 
     def _install_signal_handlers(self) -> None:
         # RQ's own handlers raise inside whatever greenlet happens to run.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            gevent.signal_handler(number, self._request_stop)
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        #: They have to be kept for as long as they are to be heard.
+        self.signals = [gevent.signal_handler(number, self._request_stop) for number in numbers]
 
     def _request_stop(self) -> None:
         self._stop_requested = True

@@ -2,14 +2,48 @@
 
 import logging
 import sys
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import structlog
 
 from config.settings import settings
 
 
+class Steadfast:
+    """A stream whose reader may leave, which is no reason for a line of work to end.
+
+    Where whoever collects the log is gone, writing raises, in whatever greenlet had something to
+    say: leases would not be renewed any more, and callers would get a 500.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self.stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def _hold_fast() -> None:
+    """Put what cannot break where everybody writes: gevent too tells of errors there."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, Steadfast):
+            setattr(sys, name, Steadfast(stream))
+
+
 def configure() -> None:
     """Send structlog and the libraries' logs to standard output, one line each."""
+    _hold_fast()
     level = logging.getLevelNamesMapping()[settings.log_level]
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(colors=True, pad_event_to=0)
@@ -24,6 +58,7 @@ def configure() -> None:
             structlog.processors.format_exc_info,
             renderer,
         ],
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, sys.stdout)),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )

@@ -42,16 +42,24 @@ def clean_environment() -> dict[str, str]:
 class Process:
     """One child process, with its output in a file."""
 
-    def __init__(self, name: str, command: list[str], env: dict[str, str], folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        env: dict[str, str],
+        folder: Path,
+        output: int | None = None,
+    ) -> None:
+        """`output`: a file descriptor to write to in place of the file."""
         self.name = name
         self.log = folder / f"{name}-{time.monotonic_ns()}.log"
-        with self.log.open("wb") as output:
+        with self.log.open("wb") as file:
             self.child = subprocess.Popen(
                 command,
                 cwd=folder,
                 env=env,
                 stdin=subprocess.DEVNULL,
-                stdout=output,
+                stdout=file if output is None else output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
@@ -186,11 +194,11 @@ class Stack:
         )
         return address
 
-    def worker(self, **settings: Any) -> Process:
+    def worker(self, output: int | None = None, **settings: Any) -> Process:
         """Start a worker and wait until it has its lease."""
         before = len(self.live_workers())
         command = [sys.executable, str(ROOT / "worker.py")]
-        process = Process("worker", command, self._code_env(**settings), self.folder)
+        process = Process("worker", command, self._code_env(**settings), self.folder, output)
         self.workers.append(process)
         wait_until(lambda: len(self.live_workers()) > before, "the worker has a lease", process)
         return process

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import signal
 from collections import Counter
 
@@ -144,6 +145,30 @@ def test_every_worker_keeps_its_lease(fresh_stack: Stack) -> None:
 
     wait_until(lambda: renewed() == 6, "all leases have been renewed more than once")
     assert not any("Traceback" in worker.said() for worker in workers)
+
+
+def test_a_worker_whose_log_nobody_reads_any_more_works_on_and_stops_when_told(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    """Whoever started it may be gone, and Redis with it: there is much to say, and nobody there."""
+    web = fresh_stack.web()
+    account = fresh_stack.account()
+    reading, writing = os.pipe()
+    worker = fresh_stack.worker(output=writing)
+    os.close(writing)
+    os.close(reading)
+
+    fresh_stack.valkey.process.kill()
+    wait_until(lambda: fetch(f"{web}/readyz")[0] == 503, "Redis is missed")
+    fresh_stack.valkey.start()
+    wait_until(
+        lambda: fetch(f"{web}/v1/chat/completions", HELLO, key=account.key)[0] == 200,
+        "calls are answered again",
+    )
+    fresh_stack.valkey.process.kill()
+    worker.terminate()
+
+    assert worker.wait() == 0
 
 
 def test_a_job_whose_workers_lease_is_gone_is_run_again(
