@@ -91,6 +91,35 @@ def test_a_stream_hung_up_on_while_its_worker_was_dying_is_not_run_for_nobody(
     assert upstream.counts()["received"] == 1
 
 
+def test_only_what_was_left_before_it_began_and_is_not_to_finish_is_dropped(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    web = fresh_stack.web(stream_commit_seconds=0.1)
+    account = fresh_stack.account()
+    staying = stream(web, account.key)  # Somebody waits, so the web process makes upkeep's passes.
+    finishing = STREAMED | {"on_disconnect": "finish"}
+    left = [stream(web, account.key, finishing) for _ in range(3)]
+    for answer in left:
+        answer.close()
+    dropped, begun_before, to_finish = (answer.job_id for answer in left)
+    # A minute passes, one of them is a plain call, and one was handed back by a worker.
+    fresh_stack.change("UPDATE jobs SET left_at = 1 WHERE NOT cancel_on_disconnect")
+    fresh_stack.change(f"UPDATE jobs SET attempts = 1 WHERE id = '{begun_before}'")
+    fresh_stack.change(
+        f"UPDATE jobs SET stream = false WHERE id IN ('{dropped}', '{begun_before}')"
+    )
+
+    def status(job_id: str) -> str:
+        return str(fresh_stack.query("SELECT status FROM jobs WHERE id = :id", id=job_id)[0][0])
+
+    wait_until(lambda: status(dropped) == "cancelled", "what was left in the queue is dropped")
+
+    assert [status(begun_before), status(to_finish)] == ["queued", "queued"]
+    fresh_stack.worker()
+    staying.events()
+    nothing_is_held(fresh_stack, account, balance=997)
+
+
 @pytest.mark.slow
 def test_a_worker_that_was_frozen_says_nothing_into_anothers_stream(
     fresh_stack: Stack, upstream: Upstream

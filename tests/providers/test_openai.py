@@ -5,7 +5,7 @@ import pytest
 from models.errors import UnsupportedParameter
 from providers.deepseek import DeepSeek
 from providers.openai import OpenAI
-from providers.openai_compatible import EVERYTHING
+from providers.openai_compatible import EVERYTHING, SUBJECTS
 from tests.providers.requests_and_routes import chat, route
 
 REASONING = frozenset({"tools", "reasoning_effort", "json_schema", "n"})
@@ -85,3 +85,11 @@ def test_custom_tools_are_openais_alone(choice: dict[str, object]) -> None:
     assert (sent["tools"], sent["tool_choice"]) == ([CUSTOM], choice)
     with pytest.raises(UnsupportedParameter, match=r"tools\[0\]"):
         DeepSeek().check(request, route("deepseek"))
+
+
+def test_what_speaks_of_tools_that_are_not_there_is_not_sent() -> None:
+    silent = chat(parallel_tool_calls=True, tool_choice="none", function_call="none")
+    speaking = chat(tools=[{"type": "function", "function": {"name": "f"}}], tool_choice="none")
+
+    assert OpenAI().payload(silent, route(), None).keys().isdisjoint(SUBJECTS)
+    assert OpenAI().payload(speaking, route(), None)["tool_choice"] == "none"
