@@ -112,7 +112,7 @@ def _facts(job_id: str, ended: Ended) -> dict[str, str]:
     return dict(g.job_headers) | envelope.headers_of(
         {
             "x-job-id": job_id,
-            "x-provider": ended.provider,
+            **envelope.facts_of(ended.source),
             "x-credits-consumed": ended.charged,
             "x-credits-remaining": ended.available,
         }

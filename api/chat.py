@@ -9,20 +9,21 @@ from flask import Blueprint, Response, g, request
 from api import answers, client, guards, streams
 from billing import ledger, pricing
 from billing.pricing import ChatTerms
-from config.catalog import Model, Route, catalog
+from config.catalog import Model, catalog
 from jobs import queues
 from jobs.channel import Waiter
 from models import errors, job, tokens
 from models.chat import ChatRequest
 from models.job import Status
 from routing import routes
+from routing.routes import Way
 
 bp = Blueprint("chat", __name__)
 
 OUR_SIDE = "Something went wrong on our side."
 
 #: What a later version of this service will do, and this one refuses rather than ignore.
-NOT_YET = ("background", "fallbacks", "webhook_url")
+NOT_YET = ("background", "webhook_url")
 
 
 @bp.post("/chat/completions")
@@ -47,19 +48,24 @@ def _refuse_what_is_not_yet(chat: ChatRequest) -> None:
             )
 
 
-def _terms(chat: ChatRequest, possible: list[Route]) -> ChatTerms:
-    """Return what the call may cost over every route it may take."""
-    model = _model(chat)
+def _terms(chat: ChatRequest, ways: list[Way]) -> ChatTerms:
+    """Return what the call may cost over every route and fallback it may take."""
     asked = chat.max_tokens
-    wanted = asked or model.default_output_tokens
-    most = max(min(wanted, route.upstream.max_output_tokens or wanted) for route in possible)
+    most = max(_most_output(way, asked) for way in ways)
     return ChatTerms(
-        price=model.price,
+        # The first is the price of the model that was asked for.
+        prices=tuple(dict.fromkeys([_model(chat).price, *(way.model.price for way in ways)])),
         prompt_tokens=tokens.prompt_ceiling(chat.body),
         choices=chat.choices,
         most_output=most,
         least_output=most if asked else min(most, pricing.LEAST_OUTPUT_TOKENS),
     )
+
+
+def _most_output(way: Way, asked: int | None) -> int:
+    """Return the most output tokens of one choice on this way."""
+    wanted = asked or way.model.default_output_tokens
+    return min(wanted, way.route.upstream.max_output_tokens or wanted)
 
 
 def _model(chat: ChatRequest) -> Model:
@@ -118,5 +124,5 @@ def _row(job_id: str, chat: ChatRequest, body: bytes, terms: ChatTerms) -> dict[
         "cancel_on_disconnect": chat.cancels_on_disconnect,
         "created": now,
         "enqueued_at": now,
-        "price": pricing.as_text(terms.price),
+        "price": pricing.as_text(terms.prices[0]),
     }

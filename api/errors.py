@@ -10,6 +10,7 @@ from werkzeug.exceptions import HTTPException
 
 from api.client import GONE_STATUS, Gone
 from config.settings import settings
+from jobs.messages import Source
 from models import errors
 
 log = structlog.get_logger()
@@ -78,6 +79,15 @@ def _translate(error: HTTPException) -> errors.LikeDoError:
 def _respond_to_bug(error: Exception) -> Response:
     log.error("request.broke", request=g.get("request_id"), exc_info=error)
     return respond(errors.InternalError("Something went wrong on our side."))
+
+
+def facts_of(source: Source) -> dict[str, Any]:
+    """Return what headers say of who answered, as far as it is known."""
+    return {
+        "x-provider": source.provider,
+        "x-upstream-model": source.upstream_model,
+        "x-attempts": source.attempts,
+    }
 
 
 def headers_of(facts: dict[str, Any]) -> dict[str, str]:

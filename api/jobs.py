@@ -65,7 +65,7 @@ def as_json(row: Row[Any]) -> dict[str, Any]:
         "finished_at": _seconds(row.finished_at),
         "model": row.model,
         "provider": row.provider,
-        "attempts": row.attempts,
+        "attempts": rows.attempts(row),
         "queue_position": rows.position(row),
         "progress": {"completed": int(done), "total": 1},
         "credits_held": row.held,

@@ -9,6 +9,7 @@ from flask import Response, g
 from sqlalchemy import Row
 
 from api import answers
+from api import errors as envelope
 from api.client import Client, Gone, current
 from api.handover import handed_over
 from config.settings import settings
@@ -24,7 +25,7 @@ from models.job import Status
 COMMENT_SECONDS = 10
 #: What has come meanwhile goes to the client in one write, up to this.
 MOST_WRITE_BYTES = 64 * 1024
-#: A reader of a job that waits for a worker is told within this time that it has begun.
+#: A reader of a job that has not said anything yet is told within this time what became of it.
 TRAIL_SECONDS = 1
 
 HEADERS = {
@@ -62,8 +63,9 @@ def stream(waiter: Waiter, cancels: bool) -> Response:
 
 
 def _response(body: Iterator[bytes], said: Said, part: Callable[[], None]) -> Response:
-    provider = {"x-provider": said.provider} if isinstance(said, Events) and said.provider else {}
-    response = Response(body, headers=HEADERS | g.get("job_headers", {}) | provider)
+    source = envelope.facts_of(said.source) if isinstance(said, Events) else {}
+    headers = HEADERS | g.get("job_headers", {}) | envelope.headers_of(source)
+    response = Response(body, headers=headers)
     response.call_on_close(part)
     return response
 
@@ -183,10 +185,10 @@ def _follow(reader: Reader, row: Row[Any], said: Said) -> Iterator[bytes]:
     try:
         yield trail.queued()
         while not isinstance(said, Ended | Interruption):
-            yield from trail.started()
+            yield from trail.so_far(has_spoken=said is not None)
             yield from [_numbered(said)] if said else trail.comments()
-            said = reader.read(COMMENT_SECONDS if trail.has_started else TRAIL_SECONDS)
-        yield from trail.started()
+            said = reader.read(COMMENT_SECONDS if trail.has_spoken else TRAIL_SECONDS)
+        yield from trail.to_the_end()
         yield from _settled(reader, said) if isinstance(said, Ended) else [sse.error(CUT)]
     except errors.LikeDoError as error:
         # Without a number: it is none of the job's, and who comes back is to get what follows.
@@ -199,30 +201,43 @@ class _Trail:
     def __init__(self, row: Row[Any]) -> None:
         self.row = row
         self.has_started = False
+        #: Whether an event of the stream was read; what is left of the trail follows at the end.
+        self.has_spoken = False
+        #: How many attempts were told.
+        self.attempts = 0
         self.commented_at = time.monotonic()
 
     def queued(self) -> bytes:
         return _named("queued", {"job": self.row.id, "created": int(self.row.created)})
 
-    def started(self) -> Iterator[bytes]:
-        """Yield that the job was begun, once it was."""
-        if self.has_started or (begun := self._begun()) is None:
-            return
-        self.has_started = True
-        facts = {"job": begun.id, "attempt": begun.attempts, "started_at": int(begun.started_at)}
-        yield _named("started", facts)
+    def so_far(self, has_spoken: bool) -> Iterator[bytes]:
+        """Yield what became of the job since this was asked last, until it has spoken."""
+        if not self.has_spoken:
+            self.has_spoken = has_spoken
+            yield from self.to_the_end()
 
-    def _begun(self) -> Row[Any] | None:
-        if self.row.started_at is None:
-            with contextlib.suppress(errors.Unavailable):  # It is asked again.
-                self.row = rows.find(self.row.id) or self.row
-        return self.row if self.row.started_at is not None else None
+    def to_the_end(self) -> Iterator[bytes]:
+        """Yield that the job was begun, and each attempt at it that is over: each of it once."""
+        with contextlib.suppress(errors.Unavailable):  # It is asked again.
+            self.row = rows.find(self.row.id) or self.row
+        if self.row.started_at is not None and not self.has_started:
+            self.has_started = True
+            facts = {"attempt": self.row.attempts, "started_at": int(self.row.started_at)}
+            yield _named("started", {"job": self.row.id} | facts)
+        over = [attempt for attempt in rows.trail_of(self.row) or () if _is_over(attempt)]
+        for number, attempt in enumerate(over[self.attempts :], self.attempts + 1):
+            yield _named("attempt", {"job": self.row.id, "attempt": number} | attempt)
+        self.attempts = len(over)
 
     def comments(self) -> Iterator[bytes]:
         """Yield a sign of life, if one is due."""
         if time.monotonic() - self.commented_at >= COMMENT_SECONDS:
             self.commented_at = time.monotonic()
             yield sse.comment("keep-alive")
+
+
+def _is_over(attempt: dict[str, Any]) -> bool:
+    return bool(attempt["seconds"] is not None or attempt["error"])
 
 
 def _settled(reader: Reader, ended: Ended) -> Iterator[bytes]:

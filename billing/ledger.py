@@ -5,6 +5,7 @@ jobs, everywhere, so that no two transactions wait for each other.
 """
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from sqlmodel import col
 
 from billing import pricing
 from billing.pricing import ChatTerms
+from config.catalog import ChatPrice
 from config.settings import settings
 from models import credit, database, errors
 from models.account import Account
@@ -35,12 +37,11 @@ class Hold:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a provider gave: the completion, the tokens it used, and who it was."""
+    """What a provider gave: the completion, the tokens it used, and who was asked for it."""
 
     completion: dict[str, Any]
     usage: Usage
-    provider: str
-    upstream_model: str
+    asked: "Asked"
     #: The provider reported nothing that could be charged.
     free: bool = False
     #: Of a stream: the number of the last event before those that end it.
@@ -185,13 +186,12 @@ def settle(job: Claimed, answer: Answer) -> Settled | None:
     What the cost exceeds the hold by is taken from what is available, and what even that does
     not cover is written off.
     """
-    cost = 0 if answer.free else pricing.chat(pricing.from_text(job.price), answer.usage)
+    cost = 0 if answer.free else pricing.chat(answer.asked.price_for(job), answer.usage)
     # The body is ready before the transaction begins; only a write-off makes it say otherwise.
     body = _body(answer, cost)
     columns = {
         "status": Status.COMPLETED.value,
-        "provider": answer.provider,
-        "upstream_model": answer.upstream_model,
+        **answer.asked.columns(job),
         "usage": _usage_record(answer.usage, answer.completion.get("usage")),
         "events": answer.events,
     }
@@ -210,10 +210,26 @@ def settle(job: Claimed, answer: Answer) -> Settled | None:
 
 @dataclass(frozen=True)
 class Asked:
-    """Who was asked for an answer that did not come: a provider and its model, or nobody."""
+    """Who was asked for an answer: a provider and its model, or nobody; and who was before."""
 
     provider: str | None = None
     upstream_model: str | None = None
+    #: What it costs there, where that is not what the model costs that the job is for.
+    price: ChatPrice | None = None
+    #: Each time a provider was asked, this one included.
+    trail: Sequence[Mapping[str, Any]] = ()
+
+    def price_for(self, job: "Claimed") -> ChatPrice:
+        return self.price or pricing.from_text(job.price)
+
+    def columns(self, job: "Claimed") -> dict[str, Any]:
+        """Return what the job's row says of it."""
+        return {
+            "provider": self.provider,
+            "upstream_model": self.upstream_model,
+            "price": pricing.as_text(self.price_for(job)),
+            "trail": orjson.dumps(list(self.trail)).decode(),
+        }
 
 
 NOBODY = Asked()
@@ -230,11 +246,10 @@ def settle_cancelled(
 
     `events`: the number of the last that its stream has said.
     """
-    cost = pricing.chat(pricing.from_text(job.price), used)
+    cost = pricing.chat(asked.price_for(job), used)
     columns = {
         "status": Status.CANCELLED.value,
-        "provider": asked.provider,
-        "upstream_model": asked.upstream_model,
+        **asked.columns(job),
         "usage": _usage_record(used),
         "events": events,
         "error": orjson.dumps(error.as_record()).decode(),
@@ -280,8 +295,7 @@ def fail(
     columns = {
         "status": status.value,
         "events": events,
-        "provider": asked.provider,
-        "upstream_model": asked.upstream_model,
+        **asked.columns(job),
         "error": orjson.dumps(error.as_record()).decode(),
     }
     return database.run(lambda connection: _release(connection, job, columns))
@@ -312,6 +326,8 @@ _END = (
                 "charged",
                 "provider",
                 "upstream_model",
+                "price",
+                "trail",
                 "usage",
                 "error",
                 "events",
@@ -323,7 +339,7 @@ _END = (
 
 def _end(connection: Connection, job: Claimed, **columns: Any) -> bool:
     """Bring a claimed job to its end; False where it is no longer this attempt's."""
-    unsaid = ("provider", "upstream_model", "usage", "error", "events")
+    unsaid = ("usage", "error", "events")
     new = dict.fromkeys(unsaid) | columns | {"finished_at": time.time()}
     values = {f"new_{name}": value for name, value in new.items()}
     ended = connection.execute(_END, values | {"job": job.id, "attempt": job.attempt})

@@ -13,9 +13,9 @@ LEAST_OUTPUT_TOKENS = 256
 
 @dataclass(frozen=True)
 class ChatTerms:
-    """What a chat may cost: its price, and the tokens it may use."""
+    """What a chat may cost: its price, or those of all models it may go to, and its tokens."""
 
-    price: ChatPrice
+    prices: tuple[ChatPrice, ...]
     prompt_tokens: int
     choices: int
     #: Output tokens of one choice: as many as the call may use, and as few as it can do with.
@@ -34,16 +34,20 @@ class ChatTerms:
 
     def hold(self, output_tokens: int) -> int:
         """Return the credits to hold for `output_tokens` of each choice."""
-        return chat(self.price, Usage(self.prompt_tokens, output_tokens * self.choices))
+        usage = Usage(self.prompt_tokens, output_tokens * self.choices)
+        return max(chat(price, usage) for price in self.prices)
 
     def affordable_output(self, credits: int) -> int:
         """Return the most output tokens of one choice for which `hold` asks at most `credits`."""
         if credits < 1:
             return 0  # Whatever the price, no call costs less.
-        left = credits * 1000 - self.prompt_tokens * self.price.prompt
-        if not self.price.completion:
+        return min(self._affordable_at(price, credits) for price in self.prices)
+
+    def _affordable_at(self, price: ChatPrice, credits: int) -> int:
+        left = credits * 1000 - self.prompt_tokens * price.prompt
+        if not price.completion:
             return self.most_output if left >= 0 else 0
-        tokens = left / (self.price.completion * self.choices)
+        tokens = left / (price.completion * self.choices)
         return max(0, min(self.most_output, int(tokens)))
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "Model",
     "Plan",
     "Route",
+    "Timeouts",
     "Upstream",
     "as_json",
     "catalog",
@@ -110,10 +111,25 @@ class ChatDefaults:
 
 
 @dataclass(frozen=True)
+class Timeouts:
+    """How long a provider may take, in seconds; a call in all has `JOB_TIMEOUT_SECONDS`."""
+
+    #: Until a stream's first token, of a model that thinks first and of one that does not.
+    thinking_seconds: float
+    first_token_seconds: float
+    #: Between two tokens.
+    between_tokens_seconds: float
+
+    def first_token(self, reasoning: bool) -> float:
+        return self.thinking_seconds if reasoning else self.first_token_seconds
+
+
+@dataclass(frozen=True)
 class Catalog:
     models: dict[str, Model]
     plans: dict[str, Plan]
     chat: ChatDefaults
+    timeouts: Timeouts
 
     def find(self, model_id: str) -> Model | None:
         """Return the model `model_id`; one made on the fly where it is OpenRouter's to know."""
@@ -183,7 +199,8 @@ def load(path: Path) -> Catalog:
     upstreams = {name: _upstream(name, table) for name, table in file.upstream.items()}
     models = {id: _model(id, table, chat, upstreams) for id, table in file.models.items()}
     plans = {name: Plan(name, **dict(table)) for name, table in file.plans}
-    return Catalog(models, plans, chat)
+    timeouts = Timeouts(**{name: float(value) for name, value in file.timeouts})
+    return Catalog(models, plans, chat, timeouts)
 
 
 def _chat_defaults(table: catalog_file.ChatDefaults) -> ChatDefaults:

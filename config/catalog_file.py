@@ -59,6 +59,13 @@ def _credits(value: object) -> Fraction:
     return Fraction(value)
 
 
+def _seconds(value: object) -> Fraction:
+    seconds = _credits(value)
+    if not seconds:
+        raise ValueError("it must be more than 0")
+    return seconds
+
+
 def _known_provider(name: str) -> str:
     provider, _, model = name.partition(":")
     if provider not in PROVIDERS or not model:
@@ -89,6 +96,7 @@ def _json_numbers(value: object) -> object:
 
 
 _Amount = Annotated[Fraction, PlainValidator(_credits)]
+_Seconds = Annotated[Fraction, PlainValidator(_seconds)]
 _Count = Annotated[int, Field(ge=1)]
 _Text = Annotated[str, Field(min_length=1)]
 
@@ -112,6 +120,14 @@ class ChatDefaults(_Table):
 
 class Defaults(_Table):
     chat: ChatDefaults
+
+
+class Timeouts(_Table):
+    """Seconds. What is not given is as here."""
+
+    thinking_seconds: _Seconds = Fraction(300)
+    first_token_seconds: _Seconds = Fraction(120)
+    between_tokens_seconds: _Seconds = Fraction(90)
 
 
 class Plan(_Table):
@@ -153,6 +169,7 @@ class Model(_Table):
 class File(_Table):
     defaults: Defaults
     plans: Plans
+    timeouts: Timeouts = Timeouts()
     upstream: dict[Annotated[str, AfterValidator(_known_provider)], Upstream]
     models: Annotated[dict[_Text, Model], Field(min_length=1)]
 

@@ -1,8 +1,7 @@
 """Run one chat: ask the providers of its routes, whole or chunk by chunk, and settle."""
 
-import random
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -13,10 +12,9 @@ from rq import Retry
 
 from billing import ledger
 from billing.ledger import Answer, Asked, Settled
-from config.catalog import Route, catalog
-from config.settings import settings
+from config.catalog import catalog
 from jobs import queues, rows, sse, streams
-from jobs.messages import Ended
+from jobs.messages import Ended, Source
 from jobs.rows import Claim
 from jobs.running import HandedBack, LeaseLost, Unheard, work
 from jobs.streams import Stream
@@ -27,6 +25,8 @@ from providers import get_one, tokens
 from providers.chunks import Assembly
 from providers.http import Call
 from routing import routes
+from routing.attempts import Attempt, Attempts
+from routing.routes import Way
 
 T = TypeVar("T")
 
@@ -46,7 +46,12 @@ class Running:
     stream: Stream | None = None
     assembly: Assembly = field(default_factory=Assembly)
     #: Who was asked last.
-    asked: Asked = ledger.NOBODY
+    asked: Asked = field(init=False)
+    #: Each time a provider was asked, by whichever worker.
+    trail: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.asked = Asked(trail=self.trail)
 
     @property
     def id(self) -> str:
@@ -71,7 +76,7 @@ def run(job_id: str) -> Ended | Retry | None:
     if claim is None:
         return None
     with work.calling(job_id) as call, ExitStack() as afterwards:
-        running = Running(claim, call)
+        running = Running(claim, call, trail=claim.trail)
         try:
             return _run(running, afterwards)
         except Exception:  # One of the outermost doors: a bug must not leave a job unfinished.
@@ -96,7 +101,8 @@ def _hand_back(running: Running, why: HandedBack | LeaseLost) -> Ended | Retry |
     log.warning("job.handed_back", job=running.id, reason=why.message)
     if running.events:
         return _fail(running, errors.Unavailable(streams.BROKEN_OFF))
-    return Retry(max=1) if _surely(lambda: rows.hand_back(running.claim.job)) else None
+    handed_back = _surely(lambda: rows.hand_back(running.claim.job, running.trail))
+    return Retry(max=1) if handed_back else None
 
 
 def _ask(running: Running, afterwards: ExitStack) -> Answer:
@@ -106,7 +112,7 @@ def _ask(running: Running, afterwards: ExitStack) -> Answer:
     running.request = request = ChatRequest.checked(orjson.loads(body))
     if request.stream:
         running.stream = _open_stream(running, afterwards)
-    return _first_answer(request, routes.find(request), running)
+    return _first_answer(running, routes.find(request))
 
 
 def _open_stream(running: Running, afterwards: ExitStack) -> Stream:
@@ -122,71 +128,118 @@ def _body(claim: Claim) -> bytes | None:
     return work.bodies.get(claim.job.id) or queues.body(claim.job.id, claim.body_at)
 
 
-def _first_answer(request: ChatRequest, possible: list[Route], running: Running) -> Answer:
-    """Ask along the routes; one whose model the vendor has retired is skipped and reported."""
-    for route in possible:
-        try:
-            completion = _complete(request, route, running)
-        except errors.ModelGone as error:
-            log.error("route.model_gone", provider=route.provider, model=route.upstream.id)
-            gone = error
-        else:
-            return _answer(request, route, completion, running.stream)
-    if request.model in catalog.models:
-        raise gone
-    # Not an id of ours: the caller named a model that the vendor does not know.
-    raise errors.ModelNotFound(
-        f"The model '{request.model}' does not exist. GET /api/v1/ai/models lists the models.",
-        param="model",
+def _first_answer(running: Running, ways: list[Way]) -> Answer:
+    """Ask along the ways until one gives an answer."""
+    attempts = Attempts(
+        ways,
+        running.call,
+        running.trail,
+        has_spoken=lambda: bool(running.events),
+        told=lambda: _tell_trail(running),
+    )
+    try:
+        return attempts.answer(lambda attempt: _ask_one(running, attempt))
+    except errors.ModelGone:
+        if ways[0].model.id in catalog.models:
+            raise
+        # Not an id of ours: the caller named a model that the vendor does not know.
+        raise errors.ModelNotFound(
+            f"The model '{ways[0].model.id}' does not exist. GET /api/v1/ai/models lists the "
+            "models.",
+            param="model",
+        ) from None
+
+
+def _tell_trail(running: Running) -> None:
+    """Let those who follow the job see what failed, before it has ended."""
+    with suppress(errors.Unavailable):  # It is told again when the job ends.
+        rows.note_trail(running.claim.job, running.trail)
+
+
+def _ask_one(running: Running, attempt: Attempt) -> Answer:
+    """Ask one provider, once."""
+    way = attempt.way
+    running.call.asked = True
+    running.assembly = Assembly()
+    running.asked = Asked(way.provider, way.upstream_model, way.model.price, running.trail)
+    completion = _stream(running, attempt) if running.stream else _complete(running, attempt)
+    return _answer(running, way, completion)
+
+
+def _complete(running: Running, attempt: Attempt) -> dict[str, Any]:
+    way = attempt.way
+    limit = _limit(running, way)
+    return get_one(way.provider).complete(
+        way.request, way.route, limit, attempt.key.secret, running.call
     )
 
 
-def _complete(request: ChatRequest, route: Route, running: Running) -> dict[str, Any]:
+def _limit(running: Running, way: Way) -> int:
+    """Return the most tokens of one choice to ask for: of what was held for, what the model has."""
     most = running.claim.max_tokens
-    limit = min(most, route.upstream.max_output_tokens or most)
-    key = random.choice(settings.keys_of(route.provider) or [""])
-    provider = get_one(route.provider)
-    running.call.asked = True
-    running.asked = Asked(route.provider, route.upstream.id)
-    if running.stream is None:
-        return provider.complete(request, route, limit, key, running.call)
-    running.stream.provider = route.provider
-    with closing(provider.stream(request, route, limit, key, running.call)) as chunks:
-        return _relay(chunks, request, running, running.stream)
+    return min(most, way.route.upstream.max_output_tokens or most)
 
 
-def _relay(chunks: Any, request: ChatRequest, running: Running, stream: Stream) -> dict[str, Any]:
+def _stream(running: Running, attempt: Attempt) -> dict[str, Any]:
+    way, stream = attempt.way, running.stream
+    assert stream is not None
+    stream.source = Source(way.provider, way.upstream_model, len(running.trail))
+    running.call.allow(catalog.timeouts.first_token(way.route.upstream.reasoning))
+    with closing(
+        get_one(way.provider).stream(
+            way.request,
+            way.route,
+            _limit(running, way),
+            attempt.key.secret,
+            running.call,
+        )
+    ) as chunks:
+        return _relay(chunks, running, attempt, stream)
+
+
+def _relay(chunks: Any, running: Running, attempt: Attempt, stream: Stream) -> dict[str, Any]:
     """Publish a provider's chunks as they come, and return the completion they make.
 
     The finish reasons and the usage are not among what is published: they go out when the answer
     has been paid for.
     """
+    assert running.request is not None
+    model, include_usage = running.request.model, running.request.include_usage
+    has_begun = False
     for chunk in chunks:
         running.assembly.add(chunk)
         if _says_something(chunk):
-            stream.say(sse.chunk(chunk, request.model, request.include_usage))
+            attempt.goes_well()
+            stream.say(sse.chunk(chunk, model, include_usage))
+        has_begun = has_begun or _has_token(chunk)
+        if has_begun:
+            running.call.allow(catalog.timeouts.between_tokens_seconds)
+    running.call.allow(None)
     # Only what has surely been said is charged.
     stream.flush()
     return running.assembly.completion()
+
+
+def _has_token(chunk: dict[str, Any]) -> bool:
+    """Tell a chunk with a piece of the answer from one that only opens it, and may come at once."""
+    deltas = [choice["delta"] for choice in chunk["choices"]]
+    return any(value for delta in deltas for name, value in delta.items() if name != "role")
 
 
 def _says_something(chunk: dict[str, Any]) -> bool:
     return any(choice["finish_reason"] is None for choice in chunk["choices"])
 
 
-def _answer(
-    request: ChatRequest, route: Route, completion: dict[str, Any], stream: Stream | None
-) -> Answer:
-    free = _says_nothing(completion)
-    usage = _usage(request, completion)
-    shown = {"model": request.model, "usage": completion.get("usage") or usage.as_json()}
+def _answer(running: Running, way: Way, completion: dict[str, Any]) -> Answer:
+    assert running.request is not None
+    usage = _usage(way.request, completion)
+    shown = {"model": running.request.model, "usage": completion.get("usage") or usage.as_json()}
     return Answer(
         completion=completion | shown,
         usage=usage,
-        provider=route.provider,
-        upstream_model=route.upstream.id,
-        free=free,
-        events=stream.number if stream else None,
+        asked=running.asked,
+        free=_says_nothing(completion),
+        events=running.stream.number if running.stream else None,
     )
 
 
@@ -280,7 +333,7 @@ def _ended(
     ends, whole = running.stream.end(tail) if running.stream and tail else (None, None)
     return Ended(
         status,
-        running.asked.provider,
+        Source(running.asked.provider, running.asked.upstream_model, len(running.trail)),
         settled.charged,
         settled.available,
         error.as_record() if error else None,

@@ -26,26 +26,47 @@ def worker_channel(worker: str) -> str:
 
 
 @dataclass(frozen=True)
+class Source:
+    """Who an answer comes from: a provider, its model, and after how many attempts."""
+
+    provider: str | None = None
+    upstream_model: str | None = None
+    attempts: int = 0
+
+    def encode(self) -> bytes:
+        """Return it as it travels, in one line; a model's name may have spaces, so it is last."""
+        named = f"{self.provider or ''} {self.upstream_model or ''}"
+        return f"{self.attempts} {named}".encode()
+
+    @classmethod
+    def decode(cls, line: bytes) -> "Source":
+        attempts, provider, model = line.decode().split(" ", 2)
+        return cls(provider or None, model or None, int(attempts))
+
+
+NOBODY = Source()
+
+
+@dataclass(frozen=True)
 class Events:
     """Some events of a job's stream: those numbered `first` to `last`, as they go to clients."""
 
     attempt: int
     first: int
     last: int
-    provider: str
+    source: Source
     data: bytes
 
     def encode(self) -> bytes:
         """Return them as they travel: a line of facts, then the events' own bytes."""
-        return b"%d %d %d %s\n" % (self.attempt, self.first, self.last, self.provider.encode()) + (
-            self.data
-        )
+        facts = (self.attempt, self.first, self.last, self.source.encode())
+        return b"%d %d %d %s\n" % facts + self.data
 
     @classmethod
     def decode(cls, message: bytes) -> "Events":
         facts, _, data = message.partition(b"\n")
-        attempt, first, last, provider = facts.split(b" ")
-        return cls(int(attempt), int(first), int(last), provider.decode(), data)
+        attempt, first, last, source = facts.split(b" ", 3)
+        return cls(int(attempt), int(first), int(last), Source.decode(source), data)
 
     def after(self, number: int) -> "Events | None":
         """Return those of them that follow the event `number`; None where none does."""
@@ -54,7 +75,7 @@ class Events:
         if number < self.first:
             return self
         rest = self.data.split(EVENT_END, number - self.first + 1)[-1]
-        return Events(self.attempt, number + 1, self.last, self.provider, rest)
+        return Events(self.attempt, number + 1, self.last, self.source, rest)
 
 
 @dataclass(frozen=True)
@@ -62,7 +83,7 @@ class Ended:
     """How a job ended, as its waiter needs to know it."""
 
     status: str
-    provider: str | None = None
+    source: Source = NOBODY
     charged: int | None = None
     available: int | None = None
     error: dict[str, Any] | None = None
@@ -78,6 +99,7 @@ class Ended:
     def encode(self) -> bytes:
         """Return it as it travels: one line of JSON, then the answer's or the events' bytes."""
         facts = {name: getattr(self, name) for name in _FACTS} | {"streamed": bool(self.tail)}
+        facts["source"] = self.source.encode().decode()
         rest = self.tail.encode() if self.tail else self.body or b""
         return orjson.dumps(facts) + b"\n" + (rest if len(rest) <= INLINE_BYTES else b"")
 
@@ -85,12 +107,13 @@ class Ended:
     def decode(cls, message: bytes) -> "Ended":
         line, _, rest = message.partition(b"\n")
         facts = orjson.loads(line)
+        facts["source"] = Source.decode(facts["source"].encode())
         if facts.pop("streamed"):
             return cls(tail=Events.decode(rest) if rest else None, **facts)
         return cls(body=rest or None, **facts)
 
 
-_FACTS = ("status", "provider", "charged", "available", "error", "events")
+_FACTS = ("status", "charged", "available", "error", "events")
 
 
 def decode(message: bytes) -> Ended | Events:

@@ -149,7 +149,7 @@ class Reader:
             raise errors.StreamLogGone("The end of this stream is not kept any more.")
         tail = sse.tail(orjson.loads(body), row.include_usage)
         first, last = row.events + 1, row.events + len(tail)
-        return Events(row.attempts, first, last, row.provider or "", b"".join(tail))
+        return Events(row.attempts, first, last, rows.source(row), b"".join(tail))
 
 
 class _BrokenOff(errors.LikeDoError):

@@ -8,10 +8,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, select, update
+import orjson
+from sqlalchemy import Connection, Row, Update, bindparam, func, select, update
 from sqlmodel import col
 
 from billing.ledger import Claimed
+from jobs.messages import Source
 from models import database
 from models.job import Job, Result, Status
 
@@ -28,6 +30,8 @@ class Claim:
     kind: str
     body_at: str
     max_tokens: int
+    #: The attempts of earlier workers.
+    trail: list[dict[str, Any]]
 
 
 def claim(job_id: str, worker: str) -> Claim | None:
@@ -58,6 +62,7 @@ _CLAIM = (
         col(Job.kind),
         col(Job.body_at),
         col(Job.max_tokens),
+        col(Job.trail),
     )
 )
 
@@ -67,21 +72,59 @@ def _claim(connection: Connection, job_id: str, worker: str) -> Claim | None:
     if row is None:
         return None
     job = Claimed(job_id, row.account_id, row.attempts, row.held, row.price)
-    return Claim(job, row.model, row.kind, row.body_at, row.max_tokens)
+    trail = _of_earlier_claims(row.attempts - 1, orjson.loads(row.trail or "[]"))
+    return Claim(job, row.model, row.kind, row.body_at, row.max_tokens, trail)
 
 
-def hand_back(job: Claimed) -> bool:
+def _of_earlier_claims(claims: int, trail: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return `trail` with an attempt for each claim by a worker that died and told nothing."""
+    unknown = dict.fromkeys(("provider", "upstream_model", "at", "seconds"))
+    return trail + [unknown | {"error": "unavailable"}] * max(0, claims - len(trail))
+
+
+def trail_of(row: Row[Any]) -> list[dict[str, Any]] | None:
+    """Return each time a provider was asked for a job; None where that is not known yet."""
+    return None if row.trail is None else list(orjson.loads(row.trail))
+
+
+def source(row: Row[Any]) -> Source:
+    """Return who answered a job, or was asked last."""
+    return Source(row.provider, row.upstream_model, attempts(row))
+
+
+def attempts(row: Row[Any]) -> int:
+    """Return how often a provider was asked for a job; while it runs, at least that."""
+    trail = trail_of(row)
+    return int(row.attempts) if trail is None else len(trail)
+
+
+def note_trail(job: Claimed, trail: list[dict[str, Any]]) -> None:
+    """Remember what became of a running job so far; where it is no longer ours, nothing."""
+
+    def work(connection: Connection) -> None:
+        connection.execute(_ours(job).values(trail=orjson.dumps(trail).decode()))
+
+    database.run(work)
+
+
+def _ours(job: Claimed) -> Update:
+    """Return an update of the job's row for as long as this attempt runs it."""
+    return update(Job).where(
+        col(Job.id) == job.id,
+        col(Job.status) == Status.IN_PROGRESS,
+        col(Job.attempts) == job.attempt,
+    )
+
+
+def hand_back(job: Claimed, trail: list[dict[str, Any]]) -> bool:
     """Put a claimed job back in the queue, for another worker. False where it is not ours."""
+    told = orjson.dumps(trail).decode()
 
     def work(connection: Connection) -> bool:
         changed = connection.execute(
-            update(Job)
-            .where(
-                col(Job.id) == job.id,
-                col(Job.status) == Status.IN_PROGRESS,
-                col(Job.attempts) == job.attempt,
+            _ours(job).values(
+                status=Status.QUEUED, worker=None, enqueued_at=time.time(), trail=told
             )
-            .values(status=Status.QUEUED, worker=None, enqueued_at=time.time())
         )
         return bool(changed.rowcount)
 

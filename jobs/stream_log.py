@@ -14,7 +14,7 @@ import redis
 
 from config.connections import connection
 from config.settings import settings
-from jobs.messages import EVENT_END, Events, channel
+from jobs.messages import EVENT_END, Events, Source, channel
 from models import errors
 
 #: A log is kept this long after its job's end.
@@ -169,14 +169,14 @@ def _unpack(value: bytes) -> Iterator[Events]:
     unpacker = zlib.decompressobj()
     said = unpacker.decompress(value, PIECE_BYTES)
     head, _, said = said.partition(b"\n")
-    attempt, first, _, provider = head.split(b" ")
+    attempt, first, _, source = head.split(b" ", 3)
     number = int(first)
     while True:
         cut = said.rfind(EVENT_END) + len(EVENT_END)
         whole = said[:cut] if cut > 1 else b""
         if whole:
             last = number + whole.count(EVENT_END) - 1
-            yield Events(int(attempt), number, last, provider.decode(), whole)
+            yield Events(int(attempt), number, last, Source.decode(source), whole)
             number, said = last + 1, said[cut:]
         more = unpacker.decompress(unpacker.unconsumed_tail, PIECE_BYTES)
         if not more:

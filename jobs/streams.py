@@ -17,7 +17,7 @@ from gevent.event import Event
 from config import connections
 from config.settings import settings
 from jobs import stream_log
-from jobs.messages import Events
+from jobs.messages import NOBODY, Events, Source
 from models import errors
 from providers.http import Call
 
@@ -43,7 +43,8 @@ class Stream:
     job_id: str
     attempt: int
     call: Call
-    provider: str = ""
+    #: Who says it.
+    source: Source = NOBODY
     #: The number of the last event.
     number: int = 0
     unsent: list[bytes] = field(default_factory=list)
@@ -87,9 +88,9 @@ class Stream:
     def end(self, tail: Sequence[bytes]) -> tuple[Events, Events]:
         """Return the last events, which are not published here, and with them all that is kept."""
         last = self.number + len(tail)
-        ends = Events(self.attempt, self.number + 1, last, self.provider, b"".join(tail))
+        ends = Events(self.attempt, self.number + 1, last, self.source, b"".join(tail))
         data = b"".join([*self.kept, *self.unsent, *tail])
-        return ends, Events(self.attempt, self.kept_from, last, self.provider, data)
+        return ends, Events(self.attempt, self.kept_from, last, self.source, data)
 
     def take(self) -> Events:
         """Move what is unsent, or the beginning of it, to what is kept, as one message."""
@@ -100,7 +101,7 @@ class Stream:
         data = b"".join(taken)
         self.kept_bytes += len(data)
         self.unsent_bytes -= len(data)
-        return Events(self.attempt, first, first + count - 1, self.provider, data)
+        return Events(self.attempt, first, first + count - 1, self.source, data)
 
     def forget_first_half(self) -> int:
         """Drop the first half of what is kept; return the number of the first event left."""

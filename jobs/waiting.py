@@ -70,4 +70,4 @@ def look(job_id: str) -> Ended | None:
     body = rows.result(job_id) if row.status == Status.COMPLETED else None
     record = orjson.loads(row.error) if row.error else None
     available = ledger.standing(row.account_id).available
-    return Ended(row.status, row.provider, row.charged, available, record, row.events, body)
+    return Ended(row.status, rows.source(row), row.charged, available, record, row.events, body)

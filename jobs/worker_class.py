@@ -28,6 +28,8 @@ from jobs.messages import Ended
 from jobs.running import HandedBack, LeaseLost, work
 from models import errors
 from models.worker import LEASE_SECONDS, RENEWAL_SECONDS
+from providers import by_name
+from routing import breakers
 
 log = structlog.get_logger()
 
@@ -100,12 +102,13 @@ class GreenletWorker(BaseWorker):
         channel.Listener({messages.worker_channel(self.name): cancelling.obey})
         ticker = gevent.spawn(self._tick_for_ever)
         keeper = gevent.spawn(upkeep.keep_up, self)
+        breaker_keeper = gevent.spawn(breakers.keep_fresh, by_name)
         self._begin()
         while not self._stop_requested:
             self._take_next()
         log.info("worker.stopping", running=len(self.jobs))
         self._drain()
-        gevent.killall([ticker, keeper])
+        gevent.killall([ticker, keeper, breaker_keeper])
         self._end()
         return True
 

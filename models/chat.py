@@ -6,7 +6,7 @@ it came.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -21,6 +21,8 @@ DEFAULT_TEMPERATURE = 0.7
 OWN_PARAMETERS = frozenset(
     {"provider", "background", "fallbacks", "webhook_url", "on_disconnect", "key"}
 )
+#: The most models a caller may name to fall back on.
+MAX_FALLBACKS = 10
 PROVIDERS = ("openai", "gemini", "deepseek", "openrouter")
 #: Lists and objects inside each other, in one parameter. What writes JSON for us ends at 254, and
 #: a request is put into other objects on its way.
@@ -70,6 +72,16 @@ class ChatRequest:
     @property
     def model(self) -> str:
         return str(self.body["model"])
+
+    @property
+    def fallbacks(self) -> list[str]:
+        """The models to ask, in order, where the one that was asked for gives no answer."""
+        return list(dict.fromkeys(self.body.get("fallbacks") or ()))
+
+    def for_fallback(self, model: str) -> Self:
+        """Return the same request to another model, whose providers the caller did not name."""
+        body = {name: value for name, value in self.body.items() if name != "provider"}
+        return replace(self, body=body | {"model": model})
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -277,13 +289,14 @@ class _StreamOptions(_Strict):
 
 _Penalty = Annotated[float, Field(ge=-2, le=2)]
 _OutputTokens = Annotated[int, Field(ge=1, le=MAX_OUTPUT_TOKENS)]
+_ModelName = Annotated[str, Field(min_length=1, max_length=256)]
 _StopText = Annotated[str, Field(min_length=1)]
 
 
 class _Chat(_Strict):
     """What each parameter may be. The field names are the documentation's."""
 
-    model: Annotated[str, Field(min_length=1, max_length=256)]
+    model: _ModelName
     messages: Annotated[list[_Message], Field(min_length=1)]
     provider: Literal["openai", "gemini", "deepseek", "openrouter"] | dict[str, Any] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -318,7 +331,7 @@ class _Chat(_Strict):
     store: bool | None = None
     service_tier: str | None = None
     background: bool | None = None
-    fallbacks: list[str] | None = None
+    fallbacks: Annotated[list[_ModelName], Field(max_length=MAX_FALLBACKS)] | None = None
     webhook_url: str | None = None
     on_disconnect: Literal["cancel", "finish"] | None = None
 

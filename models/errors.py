@@ -54,6 +54,8 @@ class LikeDoError(Exception):
         self.message = message
         self.param = param
         self.retry_after = self.default_retry_after if retry_after is None else retry_after
+        #: Seconds that a provider asked to wait, where it said so.
+        self.stated_delay: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the error as callers see it: `{"message", "type", "param", "code"}`."""

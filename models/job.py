@@ -30,7 +30,7 @@ class BodyAt(StrEnum):
 class Job(SQLModel, table=True):
     """A job's record, kept for good. The row is the hold: nothing else remembers it.
 
-    Times are Unix seconds. `usage` and `error` are JSON texts.
+    Times are Unix seconds. `usage`, `error` and `trail` are JSON texts.
     """
 
     __tablename__ = "jobs"
@@ -93,6 +93,8 @@ class Job(SQLModel, table=True):
     price: str = Field(sa_column=Column(Text, nullable=False))
     usage: str | None = Field(default=None, sa_column=Column(Text))
     error: str | None = Field(default=None, sa_column=Column(Text))
+    #: Each time a provider was asked, as JSON: who, when, for how long, and how it failed.
+    trail: str | None = Field(default=None, sa_column=Column(Text))
 
 
 class Result(SQLModel, table=True):

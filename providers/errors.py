@@ -48,6 +48,12 @@ def refusal_within(provider: str, error: Any, headers: Mapping[str, str]) -> err
 
 def as_ours(provider: str, said: Said) -> errors.LikeDoError:
     """Return the most precise error of ours for what `provider` said."""
+    error = _most_precise(provider, said)
+    error.stated_delay = said.retry_after
+    return error
+
+
+def _most_precise(provider: str, said: Said) -> errors.LikeDoError:
     if _any(said, _OUT_OF_FUNDS | _WRONG_KEY):
         return _refused_us(provider, said)
     if "model_not_found" in said.words or _NO_MODEL.search(said.message):
@@ -146,7 +152,8 @@ def read(status: int, headers: Mapping[str, str], content: bytes) -> Said:
         body = orjson.loads(content)
     except orjson.JSONDecodeError:
         message = _plain(content)
-        return Said(status, message, retry_after=retry_after(headers, message))
+        waiting = _on_waiting(status, headers)
+        return Said(status, message, retry_after=retry_after(waiting, message))
     return _said(status, headers, body)
 
 
@@ -159,14 +166,22 @@ def _said(status: int, headers: Mapping[str, str], body: Any) -> Said:
     words = tuple(_words(metadata, inner, error))
     message = scrub(_text(inner.get("message")) or _text(error.get("message")))
     param = scrub(_text(inner.get("param")) or _text(error.get("param"))) or None
+    status = status or _status(error, words)
     return Said(
-        status or _status(error, words),
+        status,
         message,
         words,
         param,
         moderated="reasons" in metadata or "flagged_input" in metadata,
-        retry_after=retry_after(headers, message, error),
+        retry_after=retry_after(_on_waiting(status, headers), message, error),
     )
+
+
+def _on_waiting(status: int, headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the headers that say how long to wait: of limits only those that were hit speak."""
+    if status == 429:
+        return headers
+    return {name: value for name, value in headers.items() if name.startswith("retry-after")}
 
 
 def _error_object(body: Any) -> dict[str, Any]:

@@ -90,6 +90,8 @@ class Call:
     def __init__(self, timeout_seconds: float) -> None:
         #: On the monotonic clock, in seconds.
         self.deadline = time.monotonic() + timeout_seconds
+        #: When what is waited for now has to be there, if that is before the deadline.
+        self._due = self.deadline
         #: Set by whoever asks a provider: what is cancelled after that is charged.
         self.asked = False
         self._reason: LikeDoError | None = None
@@ -99,7 +101,21 @@ class Call:
 
     @property
     def seconds_left(self) -> float:
-        return self.deadline - time.monotonic()
+        """The seconds until the deadline, or until what is waited for now has to be there."""
+        return self._due - time.monotonic()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was aborted or its deadline is past, so that nothing more can be asked."""
+        return self._reason is not None or self.deadline <= time.monotonic()
+
+    def allow(self, seconds: float | None) -> None:
+        """Let the next word take so many seconds; None: all the time until the deadline.
+
+        A provider that keeps a connection alive without a word is not given any more by that.
+        """
+        due = self.deadline if seconds is None else time.monotonic() + seconds
+        self._due = min(due, self.deadline)
 
     def abort(self, reason: LikeDoError) -> None:
         """End the call at once, with `reason`; the first reason given stays."""
@@ -111,7 +127,7 @@ class Call:
                 exchange.cut()
 
     def check(self) -> None:
-        """Raise the reason the call was aborted for, or `ProviderTimeout` past its deadline."""
+        """Raise the reason the call was aborted for; `ProviderTimeout` where its time is up."""
         if self._reason is not None:
             raise self._reason
         if self.seconds_left <= 0:

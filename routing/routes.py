@@ -4,7 +4,8 @@ A provider without a key is off. The sandbox, where it is on, stands in for thos
 a provider that has a key answers for real. `sandbox/…` models are there only with the sandbox.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import providers
 from config.catalog import TAKES, Model, Route, Upstream, catalog
@@ -15,32 +16,82 @@ from models.chat import ChatRequest
 SANDBOX = "sandbox"
 
 
-def find(request: ChatRequest) -> list[Route]:
-    """Return the routes that honour all that `request` asks for, the preferred one first.
+@dataclass(frozen=True)
+class Way:
+    """One way to answer a request: a route of the model that was asked for, or of a fallback."""
 
-    Raises `ModelNotFound`, `InvalidRequest` on `provider`, `UnsupportedParameter` where no route
-    honours the request, and `NoProvider` where those that would are off.
+    request: ChatRequest
+    model: Model
+    route: Route
+
+    @property
+    def provider(self) -> str:
+        return self.route.provider
+
+    @property
+    def upstream_model(self) -> str:
+        return self.route.upstream.id
+
+
+def find(request: ChatRequest) -> list[Way]:
+    """Return the ways to answer all that `request` asks for, in the order to try them in.
+
+    First those of its model, then those of its fallbacks that have a provider here. Raises
+    `ModelNotFound`, `InvalidRequest` on `provider`, `UnsupportedParameter` where no route of a
+    model honours the request, and `NoProvider` where the routes that would are off.
     """
     model = get_one(request.model)
+    fallbacks = list(_fallbacks(request))
     routes = _asked_for(model, request)
     if on := [route for route in routes if _is_on(route.provider)]:
-        return _honouring(on, request)
+        found = [Way(request, model, route) for route in _honouring(on, request)]
+        return _each_once(found + fallbacks)
+    if fallbacks:
+        return _each_once(fallbacks)
     if not settings.sandbox:
         raise _no_provider(model, routes)
     # What the real one would refuse is refused here too, so that a program that works on the
     # sandbox goes on working when there are keys.
     stand_in = _stand_in(model, _honouring(routes, request)[0])
-    return _honouring([stand_in], request)
+    return [Way(request, model, route) for route in _honouring([stand_in], request)]
 
 
-def get_one(model_id: str) -> Model:
-    """Return the model that callers name `model_id`; raise `ModelNotFound`."""
+def _fallbacks(request: ChatRequest) -> Iterator[Way]:
+    """Yield the ways of the models to fall back on; those of providers that are off are left out.
+
+    One that could never honour the request is refused: it would fail when it is needed.
+    """
+    for place, name in enumerate(request.fallbacks):
+        param = f"fallbacks[{place}]"
+        model, asked = get_one(name, param), request.for_fallback(name)
+        on = [route for route in model.routes if _is_on(route.provider)]
+        try:
+            honouring = _honouring(on or list(model.routes), asked)
+        except errors.UnsupportedParameter as refusal:
+            message = f"{refusal.message} Or leave '{name}' out of 'fallbacks'."
+            raise errors.UnsupportedParameter(message, param=refusal.param) from None
+        yield from (Way(asked, model, route) for route in honouring if on)
+
+
+def _each_once(ways: list[Way]) -> list[Way]:
+    """Return `ways` without those that ask the same upstream model for the same again."""
+    seen: list[Route] = []
+    kept: list[Way] = []
+    for way in ways:
+        if way.route not in seen:
+            seen.append(way.route)
+            kept.append(way)
+    return kept
+
+
+def get_one(model_id: str, param: str = "model") -> Model:
+    """Return the model that callers name `model_id` in `param`; raise `ModelNotFound`."""
     model = catalog.find(model_id)
     if model is None or not _is_there(model):
         raise errors.ModelNotFound(
             f"The model '{model_id}' does not exist. GET /api/v1/ai/models lists the models; "
             "any other one of OpenRouter's is named vendor/model.",
-            param="model",
+            param=param,
         )
     return model
 

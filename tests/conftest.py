@@ -65,9 +65,11 @@ def shared_upstream() -> Iterator[Upstream]:
 
 
 @pytest.fixture
-def upstream(shared_upstream: Upstream) -> Iterator[Upstream]:
-    """The providers, as one server: fresh for each test."""
+def upstream(shared_upstream: Upstream, request: pytest.FixtureRequest) -> Iterator[Upstream]:
+    """The providers, as one server: fresh for each test, and well as far as anybody knows."""
     shared_upstream.reset()
+    if "server" in request.fixturenames:
+        request.getfixturevalue("server").stack.forget_failures()
     yield shared_upstream
     shared_upstream.reset()
 

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import redis
 import sqlalchemy
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -247,6 +248,12 @@ class Stack:
                 yield connection
         finally:
             engine.dispose()
+
+    def forget_failures(self) -> None:
+        """Close the breakers: what an earlier test made fail is not held against this one."""
+        with redis.Redis(port=self.valkey.port) as connection:
+            if open_ones := connection.keys("likedo:breaker:*"):
+                connection.delete(*open_ones)
 
     def unfinished(self) -> int:
         """Return how many jobs have not ended."""

@@ -241,7 +241,7 @@ def test_a_failure_in_the_middle_is_raised_after_what_was_said(
 def test_a_failure_after_a_comment_is_raised_too(
     sdk: Sdk, hasty_api: str, account: Account, upstream: Upstream
 ) -> None:
-    upstream.script({"delay": 0.5, "status": 500, "json": BROKEN})
+    upstream.script(default={"delay": 0.5, "status": 500, "json": BROKEN})
 
     found = sdk.does("stream", hasty_api, account.key)
 

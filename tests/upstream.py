@@ -139,6 +139,10 @@ class Upstream:
         """Answer the next requests as recorded exchanges were answered, byte for byte."""
         self.script(*(as_step(exchange["response"]) for exchange in exchanges))
 
+    def play_always(self, exchange: dict[str, Any]) -> None:
+        """Answer every request as one recorded exchange was answered."""
+        self.script(default=as_step(exchange["response"]))
+
     def calls(self) -> list[dict[str, Any]]:
         """Return the requests so far: `method`, `path`, `headers`, `body` (JSON), `aborted`."""
         return list(self._ask("GET", "/__calls")["calls"])

@@ -38,7 +38,7 @@ HELLO = {"messages": [{"role": "user", "content": "Hello"}]}
 def replay(case: Case, server: Server, upstream: Upstream) -> tuple[Reply, tuple[int, int]]:
     """Send a recorded request, let the upstream answer as recorded; the reply and what is left."""
     recording, exchange = case
-    upstream.play(exchange)
+    upstream.play_always(exchange)
     account = server.stack.account(credits=100_000)
     body = _request(exchange) | {"model": model_of(recording), "provider": recording.provider}
     reply = fetch(f"{server.api}/chat/completions", body, key=account.key)
@@ -120,7 +120,7 @@ def test_a_refusal_comes_out_as_the_contracts_and_is_free(
 
 def begin(case: Case, server: Server, upstream: Upstream) -> tuple[Stream, Account]:
     recording, exchange = case
-    upstream.play(exchange)
+    upstream.play_always(exchange)
     account = server.stack.account(credits=100_000)
     wanted = {"model": model_of(recording), "provider": recording.provider}
     streaming = {"stream": True, "stream_options": {"include_usage": True}}

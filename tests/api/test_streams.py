@@ -15,6 +15,7 @@ from tests.events import STREAMED, at_once, follow, numbered, stream, text_of, t
 from tests.stack import Account, Stack, fetch, wait_until
 from tests.upstream import Upstream, chunk, said
 
+TRAIL = ["job.queued", "job.started", "job.attempt", "job.settled"]
 USAGE = STREAMED | {"stream_options": {"include_usage": True}}
 
 
@@ -101,7 +102,7 @@ def test_the_charge_is_in_the_ledger_before_the_last_chunk_goes_out(
 def test_a_failure_before_the_first_chunk_is_a_status(
     server: Server, account: Account, upstream: Upstream
 ) -> None:
-    upstream.script({"status": 500, "json": {"error": {"message": "Broken."}}})
+    upstream.script(default={"status": 500, "json": {"error": {"message": "Broken."}}})
 
     answer = stream(server.url, account.key)
 
@@ -197,7 +198,7 @@ def test_a_silent_stream_shows_signs_of_life(fresh_stack: Stack, upstream: Upstr
 def test_a_failure_after_the_headers_went_is_an_error_event(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
-    upstream.script({"delay": 1, "status": 500, "json": {"error": {"message": "Broken."}}})
+    upstream.script(default={"delay": 1, "status": 500, "json": {"error": {"message": "Broken."}}})
     web = fresh_stack.web(stream_commit_seconds=0.2)
     fresh_stack.worker()
     account = fresh_stack.account()
@@ -384,7 +385,7 @@ def test_the_trail_says_what_became_of_a_job(server: Server, account: Account) -
 
     events = follow(server.url, account.key, answer.job_id).events()
 
-    assert [name for name, _ in trail(events)] == ["job.queued", "job.started", "job.settled"]
+    assert [name for name, _ in trail(events)] == TRAIL
     settled = trail(events)[-1][1]
     assert (settled["status"], settled["credits_consumed"]) == ("completed", 1)
 
@@ -394,7 +395,7 @@ def test_a_plain_job_has_a_trail_and_no_chunks(server: Server, account: Account)
 
     events = follow(server.url, account.key, headers["x-job-id"]).events()
 
-    assert [name for name, _ in trail(events)] == ["job.queued", "job.started", "job.settled"]
+    assert [name for name, _ in trail(events)] == TRAIL
     assert numbered(events) == {}
 
 

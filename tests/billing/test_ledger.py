@@ -12,7 +12,7 @@ from sqlmodel import col
 
 from access import accounts, keys
 from billing import ledger, pricing
-from billing.ledger import Answer, Claimed
+from billing.ledger import Answer, Asked, Claimed
 from billing.pricing import ChatTerms
 from config.catalog import ChatPrice
 from config.settings import settings
@@ -58,7 +58,7 @@ def hold(
         "enqueued_at": time.time(),
         "price": pricing.as_text(price),
     }
-    return str(row["id"]), ledger.hold(row, ChatTerms(price, 10, 1, most, least))
+    return str(row["id"]), ledger.hold(row, ChatTerms((price,), 10, 1, most, least))
 
 
 def claim(job_id: str) -> Claimed:
@@ -68,7 +68,8 @@ def claim(job_id: str) -> Claimed:
 
 
 def answer(prompt: int = 10, completion: int = 5, free: bool = False) -> Answer:
-    return Answer({"id": "x", "choices": []}, Usage(prompt, completion), "openai", "gpt-4.1", free)
+    asked = Asked("openai", "gpt-4.1")
+    return Answer({"id": "x", "choices": []}, Usage(prompt, completion), asked, free)
 
 
 def standing(account_id: int) -> tuple[int, int]:
@@ -161,7 +162,7 @@ def test_an_attempt_that_lost_the_job_cannot_settle_it() -> None:
     account = make_account(100)
     job_id, _ = hold(account)
     lost = claim(job_id)
-    assert rows.hand_back(lost)
+    assert rows.hand_back(lost, [])
     found = claim(job_id)
 
     assert ledger.settle(lost, answer()) is None

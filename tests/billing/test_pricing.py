@@ -52,11 +52,17 @@ def test_a_cost_is_the_least_whole_number_that_covers_it(
     assert credits == 1 or credits - 1 < exact
 
 
-@given(PRICES, st.integers(0, 10_000), st.integers(1, 8), st.integers(1, 9000), st.integers(0, 500))
+@given(
+    st.lists(PRICES, min_size=1, max_size=3),
+    st.integers(0, 10_000),
+    st.integers(1, 8),
+    st.integers(1, 9000),
+    st.integers(0, 500),
+)
 def test_what_is_affordable_is_the_most_that_the_credits_pay(
-    price: ChatPrice, prompt: int, choices: int, most: int, credits: int
+    prices: list[ChatPrice], prompt: int, choices: int, most: int, credits: int
 ) -> None:
-    terms = ChatTerms(price, prompt, choices, most, min(most, 256))
+    terms = ChatTerms(tuple(prices), prompt, choices, most, min(most, 256))
 
     tokens = terms.affordable_output(credits)
 

@@ -167,7 +167,7 @@ def queue(created: float = 1.0) -> str:
         "cancel_requested": False,
         "price": pricing.as_text(price),
     }
-    terms = ChatTerms(price, prompt_tokens=10, choices=1, most_output=500, least_output=500)
+    terms = ChatTerms((price,), prompt_tokens=10, choices=1, most_output=500, least_output=500)
     ledger.hold(row, terms)
     return job_id
 
@@ -177,5 +177,5 @@ def complete(job_id: str) -> None:
     claim = rows.claim(job_id, "worker-1")
     assert claim is not None
     usage = Usage(prompt_tokens=10, completion_tokens=1)
-    answer = ledger.Answer({"choices": []}, usage, "openai", "gpt-4.1")
+    answer = ledger.Answer({"choices": []}, usage, ledger.Asked("openai", "gpt-4.1"))
     assert ledger.settle(claim.job, answer) is not None

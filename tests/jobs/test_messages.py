@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs import messages, sse
-from jobs.messages import Ended, Events
+from jobs.messages import Ended, Events, Source
 from models import errors
 
 TEXTS = st.text().map(lambda text: sse.event({"content": text}))
@@ -27,7 +27,9 @@ COMPLETION = {
 
 
 def some(events: list[bytes], first: int = 1) -> Events:
-    return Events(2, first, first + len(events) - 1, "openai", b"".join(events))
+    return Events(
+        2, first, first + len(events) - 1, Source("openai", "gpt 4.1", 2), b"".join(events)
+    )
 
 
 def value(event: bytes) -> dict[str, object]:
@@ -56,11 +58,13 @@ def test_what_follows_an_event_is_the_rest(events: list[bytes], first: int, numb
 
 @given(st.lists(TEXTS, min_size=1))
 def test_an_end_carries_a_streams_last_events(events: list[bytes]) -> None:
-    ended = Ended("completed", "openai", 1, 99, tail=some(events), whole=some(events))
+    ended = Ended(
+        "completed", Source("openai", "gpt-4.1", 1), 1, 99, tail=some(events), whole=some(events)
+    )
 
     heard = messages.decode(ended.encode())
 
-    assert heard == Ended("completed", "openai", 1, 99, tail=some(events))
+    assert heard == Ended("completed", Source("openai", "gpt-4.1", 1), 1, 99, tail=some(events))
 
 
 def test_an_end_that_is_too_large_does_not_carry_them() -> None:

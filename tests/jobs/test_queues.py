@@ -10,7 +10,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from jobs import queues
-from jobs.messages import Ended
+from jobs.messages import Ended, Source
 from models.job import BodyAt
 
 
@@ -49,7 +49,7 @@ def test_what_has_ended_is_announced_and_its_body_forgotten(store: fakeredis.Fak
     ear = store.pubsub()
     ear.subscribe("likedo:job:job_1")
     ear.get_message()
-    ended = Ended("completed", "openai", 1, 99, body=b'{"id": "x"}')
+    ended = Ended("completed", Source("openai", "gpt-4.1", 1), 1, 99, body=b'{"id": "x"}')
 
     with store.pipeline(transaction=False) as pipeline:
         queues.announce(pipeline, "job_1", ended)
@@ -62,7 +62,7 @@ def test_what_has_ended_is_announced_and_its_body_forgotten(store: fakeredis.Fak
 
 
 def test_a_large_answer_does_not_ride_along_with_the_bell() -> None:
-    ended = Ended("completed", "openai", 1, 99, body=b"x" * 100_000)
+    ended = Ended("completed", Source("openai", "gpt-4.1", 1), 1, 99, body=b"x" * 100_000)
 
     heard = Ended.decode(ended.encode())
 

@@ -43,7 +43,8 @@ def sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def find(model: str, **parameters: Any) -> list[Route]:
-    return routes.find(ChatRequest({"model": model, "messages": HELLO} | parameters))
+    ways = routes.find(ChatRequest({"model": model, "messages": HELLO} | parameters))
+    return [way.route for way in ways]
 
 
 def names(found: list[Route]) -> list[str]:
@@ -90,9 +91,9 @@ def test_the_documentations_example_is_honoured_by_every_route_of_every_model(
 ) -> None:
     keys(*CHAT_PROVIDERS)
 
-    found = routes.find(ChatRequest({"model": model} | DOCUMENTED_EXAMPLE))
+    ways = routes.find(ChatRequest({"model": model} | DOCUMENTED_EXAMPLE))
 
-    assert found == list(catalog.models[model].routes)
+    assert [way.route for way in ways] == list(catalog.models[model].routes)
 
 
 @pytest.mark.parametrize(
