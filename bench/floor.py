@@ -17,7 +17,7 @@ def forward() -> Response:
     body = request.get_data()
     streamed = b'"stream": true' in body
     answer = session.post(
-        f"{settings.openai_base_url}/chat/completions",
+        settings.base_url_of("openai") + "/chat/completions",
         data=body,
         headers={"Content-Type": "application/json", "Authorization": "Bearer floor"},
         timeout=60,

@@ -21,9 +21,9 @@ from pydantic import (
     ValidationError,
 )
 
-PROVIDERS = frozenset(
-    {"openai", "gemini", "deepseek", "openrouter", "replicate", "stability", "sandbox"}
-)
+from config import providers
+
+PROVIDERS = frozenset({*providers.CHAT, providers.SANDBOX})
 
 #: What a request may ask of a model. `sampling` is temperature, top_p, the penalties and
 #: logit_bias; `images`, `audio` and `files` are content parts; the others are parameters.

@@ -5,8 +5,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, create_model, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from config import providers
 
 #: Platforms that run many machines with disks of their own, by the variable each one sets.
 MULTI_MACHINE_PLATFORMS = {
@@ -25,7 +27,10 @@ class InvalidSettings(SystemExit):
 
 
 class Settings(BaseSettings):
-    """The environment, typed. `.env` in the working directory is read first, and loses."""
+    """The environment, typed. `.env` in the working directory is read first, and loses.
+
+    What each provider has is beside this: `{name}_api_key` and `{name}_base_url`.
+    """
 
     model_config = SettingsConfigDict(
         env_file=".env", env_file_encoding="utf-8", extra="ignore", env_ignore_empty=True
@@ -40,17 +45,11 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=1, le=65535)
     public_url: str = ""
 
-    openai_api_key: str = ""
+    # Of providers that cannot be asked yet.
     gemini_api_key: str = ""
-    deepseek_api_key: str = ""
-    openrouter_api_key: str = ""
     replicate_api_token: str = ""
     stability_api_key: str = ""
-
-    openai_base_url: str = "https://api.openai.com/v1"
     gemini_base_url: str = "https://generativelanguage.googleapis.com/v1beta"
-    deepseek_base_url: str = "https://api.deepseek.com"
-    openrouter_base_url: str = "https://openrouter.ai/api/v1"
     replicate_base_url: str = "https://api.replicate.com/v1"
     stability_base_url: str = "https://api.stability.ai"
 
@@ -102,12 +101,11 @@ class Settings(BaseSettings):
 
     @field_validator(
         "public_url",
-        "openai_base_url",
         "gemini_base_url",
-        "deepseek_base_url",
-        "openrouter_base_url",
         "replicate_base_url",
         "stability_base_url",
+        *(f"{name}_base_url" for name in providers.CHAT),
+        check_fields=False,
     )
     @classmethod
     def _drop_the_last_slash(cls, url: str) -> str:
@@ -192,10 +190,16 @@ def _explain_one(problem: Any) -> str:
     return f"{name}: {text[0].lower()}{text[1:]} (it is {str(problem['input'])[:80]!r})"
 
 
+def _with_providers() -> type[Settings]:
+    fields: dict[str, Any] = {f"{name}_api_key": (str, "") for name in providers.CHAT}
+    fields |= {f"{name}_base_url": (str, url) for name, url in providers.CHAT.items()}
+    return create_model("Settings", __base__=Settings, **fields)
+
+
 def load() -> Settings:
     """Read the environment; raise `InvalidSettings` naming every variable that cannot be used."""
     try:
-        return Settings()  # type: ignore[call-arg]  # pydantic reads the arguments itself
+        return _with_providers()()  # type: ignore[call-arg]  # pydantic reads the arguments itself
     except ValidationError as error:
         raise InvalidSettings(_explain(error)) from None
 

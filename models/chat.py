@@ -9,8 +9,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
+from config.providers import CHAT
 from models import errors
 
 #: The most output tokens a caller may ask for.
@@ -23,7 +31,6 @@ OWN_PARAMETERS = frozenset(
 )
 #: The most models a caller may name to fall back on.
 MAX_FALLBACKS = 10
-PROVIDERS = ("openai", "gemini", "deepseek", "openrouter")
 #: Lists and objects inside each other, in one parameter. What writes JSON for us ends at 254, and
 #: a request is put into other objects on its way.
 MAX_NESTING = 100
@@ -293,12 +300,21 @@ _ModelName = Annotated[str, Field(min_length=1, max_length=256)]
 _StopText = Annotated[str, Field(min_length=1)]
 
 
+def _known_provider(name: str) -> str:
+    if name not in CHAT:
+        raise ValueError(f"it must be one of {', '.join(map(repr, CHAT))}")
+    return name
+
+
+_ProviderName = Annotated[str, AfterValidator(_known_provider)]
+
+
 class _Chat(_Strict):
     """What each parameter may be. The field names are the documentation's."""
 
     model: _ModelName
     messages: Annotated[list[_Message], Field(min_length=1)]
-    provider: Literal["openai", "gemini", "deepseek", "openrouter"] | dict[str, Any] | None = None
+    provider: _ProviderName | dict[str, Any] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     n: Annotated[int, Field(ge=1, le=128)] | None = None

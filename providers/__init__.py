@@ -1,22 +1,16 @@
 """Who answers: one file for each vendor, and what they have in common.
 
-A new provider is a file that ends with `provider = …`, and its line here.
+A new provider is a file that ends with `provider = …`, and its line in `config/providers.py`.
 """
 
 from importlib import import_module
 
+from config.providers import CHAT, SANDBOX
 from models.errors import NoProvider
 from providers.base import Provider
 
-_FILES = (
-    "openai",
-    "deepseek",
-    "openrouter",
-    "sandbox",
-)
-
 by_name: dict[str, Provider] = {
-    name: import_module(f"providers.{name}").provider for name in _FILES
+    name: import_module(f"providers.{name}").provider for name in (*CHAT, SANDBOX)
 }
 
 

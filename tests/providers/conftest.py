@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from config.settings import Settings, settings
+from config.settings import settings
 from providers import http
 from tests.upstream import Upstream
 
@@ -20,7 +20,7 @@ def server() -> Iterator[Upstream]:
 def upstream(server: Upstream, monkeypatch: pytest.MonkeyPatch) -> Upstream:
     """A provider with nothing scripted, which every vendor's base URL leads to."""
     server.reset()
-    for field in Settings.model_fields:
+    for field in type(settings).model_fields:
         if field.endswith("_base_url"):
             vendor = field.removesuffix("_base_url")
             monkeypatch.setattr(settings, field, f"{server.url}/{vendor}")

@@ -1,0 +1,16 @@
+"""The providers there are: each is the file of its name in `providers/`, and its line here.
+
+By its line a provider's variables are read and checked at every start, the catalogue may lead to
+it, and callers may name it.
+"""
+
+#: Where each provider that chats is; `{NAME}_BASE_URL` says otherwise, and `{NAME}_API_KEY` is
+#: what switches it on.
+CHAT = {
+    "openai": "https://api.openai.com/v1",
+    "deepseek": "https://api.deepseek.com",
+    "openrouter": "https://openrouter.ai/api/v1",
+}
+
+#: The one that is built in: nothing is to be set for it, and callers do not name it.
+SANDBOX = "sandbox"
