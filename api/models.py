@@ -3,8 +3,7 @@
 import orjson
 from flask import Blueprint, Response
 
-from config.catalog import Model, as_json
-from routing import routes
+from routing import models, routes
 
 bp = Blueprint("models", __name__)
 
@@ -12,17 +11,13 @@ bp = Blueprint("models", __name__)
 @bp.get("/models")
 def list_models() -> Response:
     """List every model a caller can name."""
-    return _json({"object": "list", "data": [_shown(model) for model in routes.listed()]})
+    return _json({"object": "list", "data": [models.as_json(model) for model in routes.listed()]})
 
 
 @bp.get("/models/<path:model_id>")
 def get_model(model_id: str) -> Response:
     """Describe one model."""
-    return _json(_shown(routes.get_one(model_id)))
-
-
-def _shown(model: Model) -> dict[str, object]:
-    return as_json(model, routes.providers_of(model))
+    return _json(models.as_json(routes.get_one(model_id)))
 
 
 def _json(content: object) -> Response:

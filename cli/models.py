@@ -3,8 +3,7 @@
 import click
 
 from cli.output import json_option, show_all
-from config.catalog import as_json as model_as_json
-from routing import routes
+from routing import models, routes
 
 
 @click.group()
@@ -16,5 +15,5 @@ def command() -> None:
 @json_option
 def list_(as_json: bool) -> None:
     """List the catalogue, with the providers that would answer now."""
-    models = [model_as_json(model, routes.providers_of(model)) for model in routes.listed()]
-    show_all(models, ("id", "kind", "owned_by", "providers", "successor"), as_json)
+    columns = ("id", "kind", "owned_by", "providers", "successor", "retires")
+    show_all([models.as_json(model) for model in routes.listed()], columns, as_json)

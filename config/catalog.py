@@ -72,6 +72,10 @@ class Upstream:
     usd_per_million_output: Fraction | None = None
     retires: datetime.date | None = None
 
+    def is_retired(self, day: datetime.date) -> bool:
+        """Tell whether its vendor has shut it, or shuts it on `day`."""
+        return self.retires is not None and self.retires <= day
+
 
 @dataclass(frozen=True)
 class Route:
@@ -84,6 +88,15 @@ class Route:
     @property
     def provider(self) -> str:
         return self.upstream.provider
+
+    @property
+    def reasons(self) -> bool:
+        """Whether it thinks before it answers, unless the caller says otherwise."""
+        if effort := self.extra.get("reasoning_effort"):
+            return bool(effort != "none")
+        if isinstance(thinking := self.extra.get("thinking"), dict):
+            return bool(thinking.get("type") != "disabled")
+        return self.upstream.reasoning
 
 
 @dataclass(frozen=True)
@@ -155,13 +168,16 @@ def _unlisted(model_id: str, defaults: ChatDefaults) -> Model:
     )
 
 
-def as_json(model: Model, providers: list[str]) -> dict[str, Any]:
+def as_json(
+    model: Model, providers: list[str], route: Route, takes: list[str] | None
+) -> dict[str, Any]:
     """Return `model` as `GET /models` shows it: OpenAI's shape, and what callers pay and get.
 
-    `providers` are the names that the `provider` parameter takes for it. A price that is not
-    whole is a string, so that it stays exact.
+    `providers` are the names that the `provider` parameter takes for it; `route` is the one that
+    is tried first, and `takes` what that one takes, in words of `TAKES`, or None where only the
+    provider knows. A price that is not whole is a string, so that it stays exact.
     """
-    first = model.routes[0].upstream
+    upstream = route.upstream
     shown: dict[str, Any] = {
         "id": model.id,
         "object": "model",
@@ -175,11 +191,15 @@ def as_json(model: Model, providers: list[str]) -> dict[str, Any]:
             "completion": _plain(model.price.completion),
         },
         "limits": {
-            "context_tokens": first.context_tokens,
-            "max_output_tokens": first.max_output_tokens,
+            "context_tokens": upstream.context_tokens,
+            "max_output_tokens": upstream.max_output_tokens,
             "default_output_tokens": model.default_output_tokens,
         },
+        "takes": takes,
+        "reasoning": None if takes is None else route.reasons,
     }
+    if upstream.retires:
+        shown["retires"] = upstream.retires.isoformat()
     if model.successor:
         shown["successor"] = model.successor
     return shown

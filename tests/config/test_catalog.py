@@ -3,6 +3,7 @@
 import datetime
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -128,8 +129,12 @@ def test_a_listed_vendor_and_model_keeps_its_limits() -> None:
     assert find("microsoft/phi-4").routes[0].upstream.context_tokens == 16_384
 
 
+def shown(model: Model, takes: list[str] | None = None) -> dict[str, Any]:
+    return as_json(model, ["openai"], model.routes[0], takes)
+
+
 def test_json_of_a_retired_id_names_its_price_limits_and_successor() -> None:
-    assert as_json(find("gpt-4"), ["openai"]) == {
+    assert shown(find("gpt-4"), ["stop"]) == {
         "id": "gpt-4",
         "object": "model",
         "created": 1687824000,
@@ -142,17 +147,47 @@ def test_json_of_a_retired_id_names_its_price_limits_and_successor() -> None:
             "max_output_tokens": 32_768,
             "default_output_tokens": 8192,
         },
+        "takes": ["stop"],
+        "reasoning": False,
         "successor": "gpt-4.1",
     }
 
 
 @EVERY_MODEL
 def test_every_model_is_json(model: Model) -> None:
-    assert orjson.loads(orjson.dumps(as_json(model, [])))["id"] == model.id
+    assert orjson.loads(orjson.dumps(shown(model)))["id"] == model.id
 
 
 def test_json_of_a_current_model_has_no_successor() -> None:
-    assert "successor" not in as_json(find("gpt-4.1"), [])
+    assert "successor" not in shown(find("gpt-4.1"))
+
+
+@pytest.mark.parametrize(
+    ("model_id", "place", "reasons"),
+    [
+        ("o3", 0, True),
+        ("gpt-4.1", 0, False),
+        ("gpt-4", 1, False),
+        ("gemini-pro", 0, True),
+        ("deepseek-chat", 0, False),
+        ("deepseek-chat", 2, False),
+        ("deepseek-reasoner", 0, True),
+        ("deepseek-reasoner", 2, True),
+        ("deepseek-v4-pro", 0, True),
+    ],
+)
+def test_a_route_reasons_if_its_model_does_and_is_not_told_otherwise(
+    model_id: str, place: int, reasons: bool
+) -> None:
+    assert find(model_id).routes[place].reasons is reasons
+
+
+def test_a_model_is_retired_from_the_day_on_which_its_vendor_shuts_it() -> None:
+    upstream = find("gpt-4o-2024-08-06").routes[0].upstream
+
+    assert not upstream.is_retired(datetime.date(2027, 1, 13))
+    assert upstream.is_retired(datetime.date(2027, 1, 14))
+    assert not find("gpt-4o").routes[0].upstream.is_retired(datetime.date(2100, 1, 1))
 
 
 def test_a_price_that_is_not_whole_is_exact(tmp_path: Path) -> None:
@@ -161,8 +196,8 @@ def test_a_price_that_is_not_whole_is_exact(tmp_path: Path) -> None:
     model = cheap.models["gpt-4"]
 
     assert model.price == ChatPrice(prompt=Fraction(1, 10), completion=Fraction(5, 2))
-    assert as_json(model, [])["pricing"]["prompt"] == "0.1"
-    assert as_json(model, [])["pricing"]["completion"] == "2.5"
+    assert shown(model)["pricing"]["prompt"] == "0.1"
+    assert shown(model)["pricing"]["completion"] == "2.5"
 
 
 def test_a_model_may_name_its_own_price_and_output(tmp_path: Path) -> None:

@@ -1,0 +1,120 @@
+"""What callers are shown of a model: the facts of the route that would answer."""
+
+import datetime
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from config.catalog import TAKES, Model, Upstream, catalog
+from config.catalog import Route as CatalogRoute
+from config.settings import settings
+from routing import models, routes
+
+YESTERDAY = datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=1)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("openai", "deepseek", "openrouter"):
+        monkeypatch.setattr(settings, f"{name}_api_key", "")
+    monkeypatch.setattr(settings, "sandbox", False)
+
+
+def shown(model_id: str) -> dict[str, Any]:
+    return models.as_json(routes.get_one(model_id))
+
+
+def served_by(*upstreams: Upstream) -> Model:
+    """Return a model of the catalogue with other routes."""
+    found = tuple(CatalogRoute(upstream) for upstream in upstreams)
+    return replace(catalog.models["gpt-4"], routes=found)
+
+
+def test_every_word_of_the_catalogue_is_asked_for() -> None:
+    assert models.ASKING.keys() == TAKES
+
+
+def test_a_model_says_what_it_takes_and_whether_it_reasons() -> None:
+    assert shown("o3")["takes"] == [
+        "n",
+        "tools",
+        "json_object",
+        "json_schema",
+        "images",
+        "files",
+        "reasoning_effort",
+    ]
+    assert shown("o3")["reasoning"] is True
+    assert shown("gpt-4")["reasoning"] is False
+    assert "sampling" in shown("gpt-4")["takes"]
+
+
+def test_what_the_provider_makes_up_for_is_taken_and_what_the_route_rules_out_is_not() -> None:
+    chat, reasoner = shown("deepseek-chat"), shown("deepseek-reasoner")
+
+    assert "json_schema" in chat["takes"]
+    assert "sampling" in chat["takes"]
+    assert "sampling" not in reasoner["takes"]
+    assert (chat["reasoning"], reasoner["reasoning"]) == (False, True)
+
+
+@pytest.mark.parametrize("model", catalog.models.values(), ids=lambda model: model.id)
+def test_what_every_model_is_said_to_take_is_in_words_of_the_catalogue(model: Model) -> None:
+    takes = models.as_json(model)["takes"]
+
+    assert takes
+    assert set(takes) <= TAKES
+
+
+def test_what_an_unlisted_model_takes_is_unknown() -> None:
+    unlisted = shown("x-ai/grok-4")
+
+    assert (unlisted["takes"], unlisted["reasoning"]) == (None, None)
+    assert "retires" not in unlisted
+
+
+def test_the_day_is_named_on_which_the_model_is_shut() -> None:
+    assert shown("gpt-4o-2024-08-06")["retires"] == "2027-01-14"
+    assert "retires" not in shown("gpt-4o")
+
+
+def test_the_facts_are_those_of_the_first_provider_that_has_a_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(settings, "openrouter_api_key", "sk-test")
+
+    assert "n" not in shown("gpt-4")["takes"]
+
+    monkeypatch.setattr(settings, "openai_api_key", "sk-test")
+
+    assert "n" in shown("gpt-4")["takes"]
+
+
+def test_a_route_that_is_retired_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "openai_api_key", "sk-test")
+    old = Upstream("openai", "old", context_tokens=1, retires=YESTERDAY)
+    new = Upstream("openai", "new", context_tokens=2)
+
+    found = models.as_json(served_by(old, new))
+
+    assert found["limits"]["context_tokens"] == 2
+    assert "retires" not in found
+
+
+def test_a_model_of_which_nothing_lives_is_shown_as_it_was() -> None:
+    old = Upstream("openai", "old", context_tokens=1, retires=YESTERDAY)
+
+    found = models.as_json(served_by(old))
+
+    assert found["retires"] == YESTERDAY.isoformat()
+
+
+def test_the_sandbox_shows_what_the_model_in_its_place_would(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    without = shown("gpt-4")
+    monkeypatch.setattr(settings, "sandbox", True)
+
+    assert shown("gpt-4") == without | {"providers": ["openai", "openrouter"]}
+    assert set(shown("sandbox/slow")["takes"]) == TAKES
