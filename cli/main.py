@@ -15,7 +15,7 @@ COMMANDS = {
     "credits": "Grant and show credits.",
     "jobs": "List, show and cancel jobs.",
     "workers": "List the workers that are alive.",
-    "models": "List the models that callers can name.",
+    "models": "List the models that callers can name, and check the catalogue.",
 }
 
 

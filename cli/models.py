@@ -1,19 +1,83 @@
-"""`likedo models`: what callers can name."""
+"""`likedo models`: what callers can name, and whether the catalogue that says so is in order."""
+
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import click
 
-from cli.output import json_option, show_all
-from routing import models, routes
+from cli.output import json_option, show, show_all
+from config import catalog_check
+from config.catalog_check import Note, Report
+from config.catalog_file import InvalidCatalog, Remark
+from config.settings import settings
+
+COLUMNS = ("id", "kind", "owned_by", "providers", "successor", "retires")
 
 
 @click.group()
 def command() -> None:
-    """List the models that callers can name."""
+    """List the models that callers can name, and check the catalogue."""
 
 
 @command.command("list")
 @json_option
 def list_(as_json: bool) -> None:
     """List the catalogue, with the providers that would answer now."""
-    columns = ("id", "kind", "owned_by", "providers", "successor", "retires")
-    show_all([models.as_json(model) for model in routes.listed()], columns, as_json)
+    # The catalogue in use is loaded by them, and `check` is for one that cannot be.
+    from routing import models, routes
+
+    show_all([models.as_json(model) for model in routes.listed()], COLUMNS, as_json)
+
+
+@command.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@json_option
+def check(file: Path | None, as_json: bool) -> None:
+    """Check a catalogue: the FILE, or the one in use.
+
+    A mistake that a start would refuse is an error, and the exit status 1. What ends soon or leads
+    nowhere is a warning.
+    """
+    path = file or settings.catalog
+    try:
+        report = catalog_check.check(path, datetime.datetime.now(datetime.UTC).date())
+    except InvalidCatalog as refusal:
+        if as_json:
+            show(_document(path, errors=refusal.mistakes), as_json)
+        else:
+            click.echo(refusal.code, err=True)
+        raise SystemExit(1) from None
+    if as_json:
+        show(_document(path, warnings=report.warnings, notes=report.notes), as_json)
+    else:
+        _tell(path, report)
+
+
+def _document(
+    path: Path,
+    errors: Sequence[Remark] = (),
+    warnings: Sequence[Remark] = (),
+    notes: Sequence[Note] = (),
+) -> dict[str, Any]:
+    return {
+        "file": str(path),
+        "usable": not errors,
+        "errors": [error.as_json() for error in errors],
+        "warnings": [warning.as_json() for warning in warnings],
+        "notes": [note.as_json() for note in notes],
+    }
+
+
+def _tell(path: Path, report: Report) -> None:
+    for warning in report.warnings:
+        click.echo(f"Warning: {warning}")
+    for note in report.notes:
+        click.echo(f"Note: {note.message}")
+    found = f"{_count(len(report.file.models), 'model')}, {_count(len(report.warnings), 'warning')}"
+    click.echo(f"{path} can be used: {found}.")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -45,8 +45,32 @@ TAKES = frozenset(
 )
 
 
+@dataclass(frozen=True)
+class Remark:
+    """What there is to say about one place of a catalogue's file."""
+
+    path: Path
+    #: None where there is no text to speak of.
+    line: int | None
+    #: Such as `models."gpt-4".routes[0]`; empty where it is about the file.
+    place: str
+    message: str
+
+    def __str__(self) -> str:
+        where = str(self.path) if self.line is None else f"{self.path}, line {self.line}"
+        return ": ".join(part for part in (where, self.place, self.message) if part)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"line": self.line, "place": self.place, "message": self.message}
+
+
 class InvalidCatalog(SystemExit):
     """The catalogue cannot be used; the message says which line to change, and why."""
+
+    def __init__(self, *mistakes: Remark) -> None:
+        self.mistakes = mistakes
+        told = "".join(f"\n  {mistake}" for mistake in mistakes)
+        super().__init__(f"likedo: the catalogue cannot be used:{told}")
 
 
 def _credits(value: object) -> Fraction:
@@ -175,22 +199,15 @@ class File(_Table):
 
 
 #: A place in the file, as keys from the top: `("models", "gpt-4", "routes", 0)`.
-_Place = tuple[int | str, ...]
+Place = tuple[int | str, ...]
 
 
 def read(path: Path) -> File:
     """Read the file at `path`; raise `InvalidCatalog` naming the line of every mistake."""
-    source = _Source.read(path)
-    try:
-        file = File.model_validate(source.tables)
-    except ValidationError as error:
-        raise source.refuse((p["loc"], _reason(p)) for p in error.errors()) from None
-    if dangling := list(_dangling(file)):
-        raise source.refuse(dangling)
-    return file
+    return Source.read(path).file()
 
 
-def _dangling(file: File) -> Iterator[tuple[_Place, str]]:
+def _dangling(file: File) -> Iterator[tuple[Place, str]]:
     """Yield every name in `file` that leads nowhere: where it stands, and what is wrong."""
     for name, model in file.models.items():
         for index, route in enumerate(model.routes):
@@ -236,7 +253,7 @@ def _reason(problem: Any) -> str:
 
 
 @dataclass(frozen=True)
-class _Source:
+class Source:
     """The text and what it says. tomllib keeps no lines: they are looked for once one is needed."""
 
     path: Path
@@ -244,27 +261,42 @@ class _Source:
     tables: dict[str, Any]
 
     @classmethod
-    def read(cls, path: Path) -> "_Source":
+    def read(cls, path: Path) -> Self:
+        """Return what `path` holds; raise `InvalidCatalog` where that is no TOML."""
         try:
             text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidCatalog(f"likedo: {path} cannot be read: {error}") from None
+        except OSError as error:
+            reason = f"it cannot be read: {error.strerror}"
+            raise InvalidCatalog(Remark(path, None, "", reason)) from None
+        except UnicodeDecodeError as error:
+            reason = f"it cannot be read: it is no UTF-8 ({error})"
+            raise InvalidCatalog(Remark(path, None, "", reason)) from None
         try:
             return cls(path, text, tomllib.loads(text, parse_float=Decimal))
         except tomllib.TOMLDecodeError as error:
             line, reason = _syntax_error(str(error), text)
-            raise InvalidCatalog(f"likedo: {path}, line {line}: {reason}") from None
+            raise InvalidCatalog(Remark(path, line, "", reason)) from None
 
-    def refuse(self, problems: Iterable[tuple[_Place, str]]) -> InvalidCatalog:
-        """Return the error that names the line of each problem."""
+    def file(self) -> File:
+        """Return what it says; raise `InvalidCatalog` naming the line of every mistake."""
+        try:
+            file = File.model_validate(self.tables)
+        except ValidationError as error:
+            problems = [(p["loc"], _reason(p)) for p in error.errors()]
+            raise InvalidCatalog(*self.remarks(problems)) from None
+        if dangling := list(_dangling(file)):
+            raise InvalidCatalog(*self.remarks(dangling))
+        return file
+
+    def remarks(self, told: Iterable[tuple[Place, str]]) -> list[Remark]:
+        """Return what is told of some places, with the line of each."""
         lines = _lines(self.text)
-        told = [
-            f"{self.path}, line {self._line(place, lines)}: {_dotted(place)}: {reason}"
-            for place, reason in problems
+        return [
+            Remark(self.path, self._line(place, lines), _dotted(place), message)
+            for place, message in told
         ]
-        return InvalidCatalog("likedo: the catalogue cannot be used:\n  " + "\n  ".join(told))
 
-    def _line(self, place: _Place, lines: dict[_Place, int]) -> int:
+    def _line(self, place: Place, lines: dict[Place, int]) -> int:
         """Return the line of `place`, or of the nearest table around it that is there."""
         around = next(
             place[:depth] for depth in range(len(place), -1, -1) if place[:depth] in lines
@@ -276,7 +308,7 @@ class _Source:
         rest = self.text.splitlines()[start - 1 :]
         return next((n for n, line in enumerate(rest, start) if _quoted(value) in line), start)
 
-    def _value(self, place: _Place) -> Any:
+    def _value(self, place: Place) -> Any:
         """Return what stands at `place`, a route's upstream for a route; None where nothing is."""
         value: Any = self.tables
         for step in place:
@@ -294,10 +326,10 @@ def _syntax_error(message: str, text: str) -> tuple[int, str]:
     return (int(line[1]) if line else len(text.splitlines()) or 1), reason
 
 
-def _lines(text: str) -> dict[_Place, int]:
+def _lines(text: str) -> dict[Place, int]:
     """Return the line on which each table and key of the TOML document `text` begins."""
-    found: dict[_Place, int] = {(): 1}
-    table: _Place = ()
+    found: dict[Place, int] = {(): 1}
+    table: Place = ()
     for number, line in enumerate(text.splitlines(), 1):
         if line.startswith("["):
             table = place = _keys(line)
@@ -310,7 +342,7 @@ def _lines(text: str) -> dict[_Place, int]:
     return found
 
 
-def _keys(line: str) -> _Place:
+def _keys(line: str) -> Place:
     """Return the keys that one line of TOML names: `[plans.free]` is `("plans", "free")`."""
     try:
         value: Any = tomllib.loads(line)
@@ -323,7 +355,7 @@ def _keys(line: str) -> _Place:
     return tuple(keys)
 
 
-def _dotted(place: _Place) -> str:
+def _dotted(place: Place) -> str:
     """Return `models."gpt-4".routes[0]` for `("models", "gpt-4", "routes", 0)`."""
     steps = (_step(step) for step in place if step != "[key]")
     return "".join(steps).removeprefix(".")

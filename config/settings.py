@@ -138,8 +138,8 @@ class Settings(BaseSettings):
 
     def keys_of(self, provider: str) -> list[str]:
         """Return the keys an operator gave for `provider`, several being comma-separated."""
-        field = "replicate_api_token" if provider == "replicate" else f"{provider}_api_key"
-        return [key.strip() for key in getattr(self, field, "").split(",") if key.strip()]
+        given = getattr(self, key_variable(provider).lower(), "")
+        return [key.strip() for key in given.split(",") if key.strip()]
 
     def base_url_of(self, provider: str) -> str:
         """Return where `provider` is; every call to it starts with this."""
@@ -172,6 +172,11 @@ def _check_sql_url(url: str) -> None:
         make_url(url)
     except (exc.ArgumentError, ValueError):
         raise ValueError("is not a URL that can be read") from None
+
+
+def key_variable(provider: str) -> str:
+    """Return the name of the variable that holds the keys of `provider`."""
+    return "REPLICATE_API_TOKEN" if provider == "replicate" else f"{provider.upper()}_API_KEY"
 
 
 def environment() -> dict[str, str]:

@@ -1,0 +1,57 @@
+"""A catalogue or an environment that cannot be used stops every process, with the reason."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.config.test_catalog_file import GOOD
+from tests.stack import ROOT, clean_environment, free_port
+
+STARTS = {
+    "web": ["-m", "gunicorn", "-c", "python:config.gunicorn", "app:create_app()"],
+    "worker": [str(ROOT / "worker.py")],
+    "all of it": ["-m", "cli", "up"],
+    "a command": ["-m", "cli", "accounts", "list"],
+}
+
+every_start = pytest.mark.parametrize("arguments", STARTS.values(), ids=STARTS.keys())
+
+
+def start(folder: Path, arguments: list[str], **env: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=clean_environment() | {"PYTHONPATH": str(ROOT), "PORT": str(free_port())} | env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@every_start
+def test_a_wrong_catalogue_is_refused_with_the_line_and_the_reason(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    (tmp_path / "mine.toml").write_text(GOOD.replace('"openai:one"]', '"opnai:one"]'))
+
+    done = start(tmp_path, arguments, CATALOG="mine.toml")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert 'mine.toml, line 18: upstream."opnai:one": ' in done.stderr
+    assert "one of the providers deepseek, " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@every_start
+def test_an_address_that_is_none_is_refused_with_its_variable(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    done = start(tmp_path, arguments, OPENAI_BASE_URL="api.openai.com")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "OPENAI_BASE_URL: must begin with http:// or https://" in done.stderr
+    assert "Traceback" not in done.stderr
