@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from config.providers import CHAT
 from tests import postgres
 from tests.stack import Account, Stack
 from tests.upstream import Upstream
@@ -53,9 +54,8 @@ def database_settings(name: str, request: pytest.FixtureRequest) -> dict[str, An
 
 def provider_settings(upstream: Upstream) -> dict[str, Any]:
     """Return the settings that put every provider behind the tests' own upstream."""
-    names = ("openai", "deepseek", "openrouter")
-    urls = {f"{name}_base_url": f"{upstream.url}/{name}" for name in names}
-    return urls | {f"{name}_api_key": f"sk-{name}-upstream" for name in names}
+    urls = {f"{name}_base_url": f"{upstream.url}/{name}" for name in CHAT}
+    return urls | {f"{name}_api_key": f"sk-{name}-upstream" for name in CHAT}
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import pytest
 
 from config.catalog import TAKES, Model, Upstream, catalog
 from config.catalog import Route as CatalogRoute
+from config.providers import CHAT
 from config.settings import settings
 from routing import models, routes
 
@@ -16,7 +17,7 @@ YESTERDAY = datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days
 
 @pytest.fixture(autouse=True)
 def _nothing_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("openai", "deepseek", "openrouter"):
+    for name in CHAT:
         monkeypatch.setattr(settings, f"{name}_api_key", "")
     monkeypatch.setattr(settings, "sandbox", False)
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from config.catalog import Route, catalog
+from config.providers import CHAT
 from config.settings import settings
 from models import errors
 from models.chat import ChatRequest
@@ -12,7 +13,7 @@ from routing import routes
 
 HELLO = [{"role": "user", "content": "Hello"}]
 PICTURE = [{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}]
-CHAT_PROVIDERS = ("openai", "gemini", "deepseek", "openrouter")
+CHAT_PROVIDERS = tuple(CHAT)
 #: What the product's documentation sends.
 DOCUMENTED_EXAMPLE = {
     "messages": [{"role": "system", "content": "Be brief."}, *HELLO],
