@@ -10,6 +10,7 @@ from providers.base import Provider
 
 _FILES = (
     "openai",
+    "gemini",
     "deepseek",
     "openrouter",
     "sandbox",

@@ -53,7 +53,7 @@ def database_settings(name: str, request: pytest.FixtureRequest) -> dict[str, An
 
 def provider_settings(upstream: Upstream) -> dict[str, Any]:
     """Return the settings that put every provider behind the tests' own upstream."""
-    names = ("openai", "deepseek", "openrouter")
+    names = ("openai", "gemini", "deepseek", "openrouter")
     urls = {f"{name}_base_url": f"{upstream.url}/{name}" for name in names}
     return urls | {f"{name}_api_key": f"sk-{name}-upstream" for name in names}
 
