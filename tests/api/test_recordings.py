@@ -35,6 +35,12 @@ MODELS = {
     "deepseek": "deepseek-chat",
     "openrouter": "anthropic/claude-haiku-4.5",
 }
+#: A model that a key was busy for is not asked again with it for a while, so these have their own.
+BUSY = {
+    "gemini/error-429-gemini-2.5-flash-01": "gemini-3.7-flash",
+    "gemini/error-429-retry-info-01": "gemini-3.6-flash",
+    "gemini/sample-error-429-quota-01": "gemini-3.1-flash-lite",
+}
 HELLO = {"messages": [{"role": "user", "content": "Hello"}]}
 
 
@@ -50,6 +56,8 @@ def replay(case: Case, server: Server, upstream: Upstream) -> tuple[Reply, tuple
 
 def model_of(recording: Recording) -> str:
     """Return the recorded model where the catalogue has it; else one that takes as much."""
+    if str(recording) in BUSY:
+        return BUSY[str(recording)]
     if "audio" in recording.model:
         return "gpt-audio-mini"
     model = catalog.models.get(recording.model)
