@@ -7,6 +7,8 @@ import json
 import re
 from typing import Any
 
+from models.chat import DEFAULT_TEMPERATURE
+from providers.gemini_messages import NO_SIGNATURE
 from tests.providers.requests_and_routes import HELLO
 
 Body = dict[str, Any]
@@ -190,6 +192,8 @@ def _tool(result: Body, pending: dict[str, list[str]]) -> Body:
 def _user_part(part: Body) -> Body:
     if "text" in part:
         return {"type": "text", "text": part["text"]}
+    if part.keys() != {"inlineData"}:
+        raise KeyError("inlineData alone")
     blob = part["inlineData"]
     kind, data = blob["mimeType"], blob["data"]
     if kind.startswith("audio/"):
@@ -285,3 +289,57 @@ def lower(schema: Any) -> Any:
         name: item.lower() if name == "type" and isinstance(item, str) else lower(item)
         for name, item in schema.items()
     }
+
+
+# ---- What is the same whoever asks
+
+
+def essence(body: Body) -> Body:
+    """Return a request without what clients may say in one way or another, or not at all."""
+    config = dict(body.get("generationConfig", {}))
+    for name in ("responseSchema", "responseJsonSchema"):
+        if name in config:
+            config["responseJsonSchema"] = lower(config.pop(name))
+    if config.get("temperature") == DEFAULT_TEMPERATURE:
+        del config["temperature"]
+    thinking = dict(config.pop("thinkingConfig", {}))
+    thinking.pop("includeThoughts", None)
+    tools = [each for tool in body.get("tools", []) for each in tool["functionDeclarations"]]
+    said = {
+        "systemInstruction": body.get("systemInstruction"),
+        "contents": [_essential_turn(turn) for turn in body["contents"]],
+        "generationConfig": config | ({"thinkingConfig": thinking} if thinking else {}),
+        "tools": [_essential_function(each) for each in tools],
+        "toolConfig": _essential_choice(body.get("toolConfig"), len(tools)),
+    }
+    return {name: value for name, value in said.items() if value}
+
+
+def _essential_turn(turn: Body) -> Body:
+    parts = [_essential_part(part) for part in turn["parts"]]
+    return {"role": turn["role"], "parts": [part for part in parts if part != {"text": ""}]}
+
+
+def _essential_part(part: Body) -> Body:
+    """Return a part without a call's id, which not all clients send."""
+    called = {"functionCall", "functionResponse"} & part.keys()
+    without_ids = {
+        name: {key: value for key, value in part[name].items() if key != "id"} for name in called
+    }
+    said = part | without_ids
+    if said.get("thoughtSignature") == NO_SIGNATURE:
+        del said["thoughtSignature"]
+    return said
+
+
+def _essential_function(declared: Body) -> Body:
+    schema = declared.get("parametersJsonSchema") or declared.get("parameters") or {}
+    told = {name: declared[name] for name in ("name", "description") if declared.get(name)}
+    return told | ({"parametersJsonSchema": lower(schema)} if schema.get("properties") else {})
+
+
+def _essential_choice(chosen: Any, tools: int) -> Any:
+    config = dict((chosen or {}).get("functionCallingConfig", {}))
+    if tools > 1 and len(config.get("allowedFunctionNames", [])) == tools:
+        del config["allowedFunctionNames"]
+    return {} if config.get("mode") == "AUTO" else config
