@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from config.catalog import catalog
 from models.errors import (
     ContentPolicyViolation,
     InvalidRequest,
@@ -406,6 +407,19 @@ def test_the_callers_effort_comes_before_the_routes() -> None:
 
     levels = [p["generationConfig"]["thinkingConfig"]["thinkingLevel"] for p in payloads]
     assert levels == ["minimal", "high"]
+
+
+@pytest.mark.parametrize("alias", ["gemini-pro", "gemini-1.5-pro"])
+def test_what_the_documentation_sends_is_taken_and_thought_about_least(alias: str) -> None:
+    request = chat(model=alias, temperature=0.2, max_tokens=5)
+    ways = [way for way in catalog.models[alias].routes if way.provider == "gemini"]
+
+    for way in ways:
+        Gemini().check(request, way)
+        found = Gemini().payload(request, way, None, Call(5))["generationConfig"]
+        assert (found["temperature"], found["maxOutputTokens"]) == (0.2, 5)
+        assert found["thinkingConfig"]["thinkingLevel"] in ("minimal", "low")
+    assert ways[0].upstream.id == "gemini-3.8-flash"
 
 
 # ---- What is refused
