@@ -8,6 +8,7 @@ it, and callers may name it.
 #: what switches it on.
 CHAT = {
     "openai": "https://api.openai.com/v1",
+    "gemini": "https://generativelanguage.googleapis.com/v1beta",
     "deepseek": "https://api.deepseek.com",
     "openrouter": "https://openrouter.ai/api/v1",
 }

@@ -46,10 +46,8 @@ class Settings(BaseSettings):
     public_url: str = ""
 
     # Of providers that cannot be asked yet.
-    gemini_api_key: str = ""
     replicate_api_token: str = ""
     stability_api_key: str = ""
-    gemini_base_url: str = "https://generativelanguage.googleapis.com/v1beta"
     replicate_base_url: str = "https://api.replicate.com/v1"
     stability_base_url: str = "https://api.stability.ai"
 
@@ -101,7 +99,6 @@ class Settings(BaseSettings):
 
     @field_validator(
         "public_url",
-        "gemini_base_url",
         "replicate_base_url",
         "stability_base_url",
         *(f"{name}_base_url" for name in providers.CHAT),

@@ -16,7 +16,7 @@ import orjson
 
 from models.chat import nests_deeper
 from models.errors import ProviderFailed
-from providers import errors, http
+from providers import errors
 
 #: Lists and objects inside each other. Ours are put into jobs and batches, and what writes JSON
 #: for us ends at 254.
@@ -47,20 +47,20 @@ _FINISHED = ("stop", "length", "tool_calls", "content_filter", "function_call")
 _BROKE_OFF = ("error", "insufficient_system_resource")
 
 
-def chat_completion(provider: str, response: http.Response) -> dict[str, Any]:
-    """Return the `chat.completion` object in a response of status 200.
+def completion(provider: str, body: Any, headers: Mapping[str, str]) -> dict[str, Any]:
+    """Return the `chat.completion` object in the `body` of an answer of status 200.
 
-    Raises the error that an error object stands for, and `ProviderFailed` where there is no
-    answer at all.
+    `body` is decoded JSON, in OpenAI's names. Raises the error that an error object stands for,
+    and `ProviderFailed` where there is no answer at all.
     """
-    body = as_object(decoded(provider, response.content))
+    body = as_object(body)
     if body.get("error") and not body.get("choices"):
-        raise errors.refusal_within(provider, body["error"], response.headers)
+        raise errors.refusal_within(provider, body["error"], headers)
     found = [as_object(choice) for choice in as_list(body.get("choices"))]
     if not found:
         raise nothing(provider)
     for choice in found:
-        raise_if_broken(provider, choice, body, response.headers)
+        raise_if_broken(provider, choice, body, headers)
 
     choices = [_choice(provider, place, choice) for place, choice in enumerate(found)]
     answer = head(body, "chat.completion") | {"choices": choices}

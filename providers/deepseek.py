@@ -7,14 +7,8 @@ import orjson
 
 from config.catalog import Route
 from models.chat import ChatRequest
-from providers.openai_compatible import (
-    HARMLESS,
-    Message,
-    OpenAICompatible,
-    format_of,
-    parts_of,
-    without,
-)
+from providers.openai_compatible import OpenAICompatible, without
+from providers.parameters import HARMLESS, Message, format_of, parts_of
 
 #: DeepSeek's word for each of OpenAI's; `none` turns thinking off.
 EFFORTS = {

@@ -20,6 +20,8 @@ from providers.http import Response
 MAX_MESSAGE_CHARACTERS = 500
 #: Longer waits are not waits: the provider's daily quota is used up.
 MAX_RETRY_SECONDS = 24 * 3600.0
+#: Until it is worth asking again where a day's quota is used up and nobody says when the day ends.
+DAILY_QUOTA_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,8 @@ def _any(said: Said, words: set[str]) -> bool:
 
 
 _OUT_OF_FUNDS = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
-_WRONG_KEY = {"invalid_api_key", "account_deactivated"}
+#: `failed_precondition` is Google's word for a region, or a project's billing, that it refuses.
+_WRONG_KEY = {"invalid_api_key", "account_deactivated", "api_key_invalid", "failed_precondition"}
 _MODERATED = {
     "content_policy_violation",
     "moderation_blocked",
@@ -165,7 +168,8 @@ def _said(status: int, headers: Mapping[str, str], body: Any) -> Said:
 
     words = tuple(_words(metadata, inner, error))
     message = scrub(_text(inner.get("message")) or _text(error.get("message")))
-    param = scrub(_text(inner.get("param")) or _text(error.get("param"))) or None
+    params = (inner.get("param"), error.get("param"), *_violated(error))
+    param = scrub(next(filter(None, map(_text, params)), "")) or None
     status = status or _status(error, words)
     return Said(
         status,
@@ -202,9 +206,25 @@ def _inner(metadata: dict[str, Any]) -> dict[str, Any]:
 
 def _words(*objects: dict[str, Any]) -> Iterator[str]:
     for found in objects:
-        for field in ("error_type", "provider_code", "code", "type"):
-            if isinstance(word := found.get(field), str):
+        reasons = (detail.get("reason") for detail in _details(found))
+        fields = ("error_type", "provider_code", "code", "type", "status")
+        for word in (*reasons, *map(found.get, fields)):
+            if isinstance(word, str):
                 yield word.lower()
+
+
+def _details(error: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return Google's details of an error: each is an object with an `@type`."""
+    details = error.get("details")
+    return [_object(detail) for detail in details] if isinstance(details, list) else []
+
+
+def _violated(error: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield the fields that Google finds at fault, in its own names."""
+    for detail in _details(error):
+        violations = detail.get("fieldViolations")
+        for violation in violations if isinstance(violations, list) else ():
+            yield _object(violation).get("field")
 
 
 #: Statuses of the words that come where no status does.
@@ -215,6 +235,12 @@ _STATUSES = {
     "payment_required": 402,
     "rate_limit_exceeded": 429,
     "timeout": 504,
+    "invalid_argument": 400,
+    "unauthenticated": 401,
+    "permission_denied": 403,
+    "not_found": 404,
+    "resource_exhausted": 429,
+    "deadline_exceeded": 504,
 }
 
 
@@ -285,6 +311,7 @@ def _delays(
     yield _scaled(headers.get("retry-after-ms"), 1000)
     yield _seconds_or_date(headers.get("retry-after"))
     yield _number(_object(error.get("availability")).get("retry_after"))
+    yield _until_tomorrow(error)
     yield _google_delay(error)
     yield _exhausted(headers)
     yield _asked_in(message)
@@ -316,10 +343,19 @@ def _seconds_or_date(text: str | None) -> float | None:
     return None
 
 
+def _until_tomorrow(error: Mapping[str, Any]) -> float | None:
+    """Return an hour where a day's quota is used up: the delay beside it is that of a minute's."""
+    for detail in _details(error):
+        violations = detail.get("violations")
+        for violation in violations if isinstance(violations, list) else ():
+            if "PerDay" in _text(_object(violation).get("quotaId")):
+                return DAILY_QUOTA_SECONDS
+    return None
+
+
 def _google_delay(error: Mapping[str, Any]) -> float | None:
-    details = error.get("details")
-    for detail in details if isinstance(details, list) else ():
-        if _text(_object(detail).get("@type")).endswith("RetryInfo"):
+    for detail in _details(error):
+        if _text(detail.get("@type")).endswith("RetryInfo"):
             return duration(_text(detail.get("retryDelay")))
     return None
 

@@ -4,14 +4,8 @@ from typing import Any
 
 from config.catalog import Route
 from models.chat import ChatRequest
-from providers.openai_compatible import (
-    EVERYTHING,
-    Message,
-    OpenAICompatible,
-    asked,
-    format_of,
-    without,
-)
+from providers.openai_compatible import OpenAICompatible, without
+from providers.parameters import EVERYTHING, Message, asked, format_of
 
 
 class OpenRouter(OpenAICompatible):

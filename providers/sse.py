@@ -1,7 +1,8 @@
 """Server-sent events: bytes as the network cuts them in, the data of whole events out.
 
-The rules are those of the HTML standard, section "Parsing an event stream", save one: an event that
-the end of the body completes counts, since some vendors leave out the last empty line.
+The rules are those of the HTML standard, section "Parsing an event stream", save two: an event that
+the end of the body completes counts, since some vendors leave out the last empty line; and so does
+JSON that stands there without `data:`, which is how Gemini says in mid-stream that it has failed.
 """
 
 from config.settings import MIB
@@ -26,6 +27,8 @@ class Parser:
         #: Data lines of an event that has not ended, and their bytes.
         self._data: list[bytes] = []
         self._data_bytes = 0
+        #: The event is JSON that stands there bare, of as many lines as come until an empty one.
+        self._is_bare = False
 
     def feed(self, piece: bytes) -> list[bytes]:
         """Return the data of the events that `piece` completes; raise `ProviderFailed` where one
@@ -71,14 +74,21 @@ class Parser:
         """Return the data of an event where `line`, being empty, ends one."""
         if not line:
             return self._event()
+        self._is_bare = self._is_bare or line.startswith(b"{")
+        if self._is_bare:
+            self._keep(line)
+            return None
         name, _, value = line.partition(b":")
         if name == b"data":
-            value = value.removeprefix(b" ")
-            self._data.append(value)
-            self._data_bytes += len(value) + 1
+            self._keep(value.removeprefix(b" "))
         return None
 
+    def _keep(self, data: bytes) -> None:
+        self._data.append(data)
+        self._data_bytes += len(data) + 1
+
     def _event(self) -> bytes | None:
+        self._is_bare = False
         if not self._data:
             return None
         data = b"\n".join(self._data)

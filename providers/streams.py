@@ -6,7 +6,7 @@ deltas while they wait. What comes out is always the same: what each choice says
 choice why it ended, then the usage. An answer that is not brought to its end is a failure.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,8 +21,15 @@ def read(provider: str, answer: http.Answer) -> Iterator[dict[str, Any]]:
     error that an error object stands for, and `ProviderFailed` where the answer breaks off or is
     none at all.
     """
-    stream = _Stream(provider, answer.headers)
-    for event in _events(provider, answer):
+    yield from read_events(provider, _events(provider, answer), answer.headers)
+
+
+def read_events(
+    provider: str, events: Iterable[Any], headers: Mapping[str, str]
+) -> Iterator[dict[str, Any]]:
+    """Yield the chunks in `events`, decoded JSON in OpenAI's names; raise as `read` does."""
+    stream = _Stream(provider, headers)
+    for event in events:
         if said := stream.read(event):
             yield said
     yield from stream.end()
@@ -30,7 +37,8 @@ def read(provider: str, answer: http.Answer) -> Iterator[dict[str, Any]]:
 
 def _events(provider: str, answer: http.Answer) -> Iterator[Any]:
     if not answer.has_events():
-        yield _as_event(answers.chat_completion(provider, answer.whole()))
+        whole = answers.decoded(provider, answer.whole().content)
+        yield _as_event(answers.completion(provider, whole, answer.headers))
         return
     for data in answer.events():
         if data:

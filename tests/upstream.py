@@ -2,7 +2,8 @@
 
 `python -m tests.upstream --port N` serves until it is told to stop. It answers every
 `POST …/chat/completions` with a small fixed completion, streamed where the body has
-`"stream": true`, any number of them at a time, and records what it was asked. `Upstream` starts one
+`"stream": true`, and every `POST …:generateContent` and `…:streamGenerateContent` with the same in
+Gemini's words, any number of them at a time, and records what it was asked. `Upstream` starts one
 on a free port and steers it over HTTP:
 
     POST /__script   {"next": [step, …], "default": step}; either may be left out
@@ -13,7 +14,8 @@ on a free port and steers it over HTTP:
 A step says how one request is answered; a request takes the first step of `next` that matches it,
 or else the default. All its fields may be left out:
 
-    status, headers, body   the answer; or `body_base64` (bytes), `json` (a value), `size` (bytes)
+    status, headers, body   the answer; or `body_base64` (bytes), `json` (a value), `size` (bytes);
+                            where there is none of them, the small fixed completion
     match                   take this step only for a path that contains this text
     delay                   seconds before the first byte of the answer
     body_delay              seconds between the headers and the body
@@ -98,9 +100,39 @@ EVENTS = [
     "[DONE]",
 ]
 
-#: What happens where nothing was scripted.
+
+def gemini_said(
+    text: str | None = None, finish_reason: str | None = None, **more: Any
+) -> dict[str, Any]:
+    """Return what Gemini says with a `text`, as a whole answer or as an event of a stream."""
+    content = {"role": "model", "parts": [{"text": text}]} if text is not None else {}
+    candidate = {"content": content, "index": 0} | (
+        {"finishReason": finish_reason} if finish_reason else {}
+    )
+    head = {"modelVersion": COMPLETION["model"], "responseId": COMPLETION["id"]}
+    return {"candidates": [candidate], **head, **more}
+
+
+def gemini_usage(completion_tokens: int) -> dict[str, Any]:
+    counts = {"promptTokenCount": 10, "candidatesTokenCount": completion_tokens}
+    return {"usageMetadata": counts | {"totalTokenCount": sum(counts.values())}}
+
+
+GEMINI_COMPLETION = gemini_said("Hello from upstream.", "STOP", **gemini_usage(5))
+GEMINI_EVENTS = [
+    json.dumps(event)
+    for event in (
+        gemini_said("Hello", **gemini_usage(1)),
+        gemini_said(" from", **gemini_usage(2)),
+        gemini_said(" upstream.", "STOP", **gemini_usage(5)),
+    )
+]
+
+#: What happens where nothing was scripted, by the end of the path and whether it is streamed.
 COMPLETES: Step = {"match": "/chat/completions"}
 STREAMS: Step = COMPLETES | {"events": EVENTS}
+GEMINI_COMPLETES: Step = {"match": ":generateContent"}
+GEMINI_STREAMS: Step = {"match": ":streamGenerateContent", "events": GEMINI_EVENTS}
 
 
 class Upstream:
@@ -185,6 +217,10 @@ class _Hangup(Exception):
     """The client has gone."""
 
 
+#: The fields of a step that say what its body is.
+BODIES = frozenset({"body", "body_base64", "json", "size", "events", "raw"})
+
+
 class _Answer:
     """A step made ready, so that serving it is little more than writing bytes."""
 
@@ -201,9 +237,18 @@ class _Answer:
         self.events = [f"data: {data}\n\n".encode() for data in step.get("events", ())]
         self.body = self._body()
         self.head = self._head()
+        self._for_gemini: _Answer | None = None
         parts = {"dribble", "split", "events", "cut", "close", "raw", "chunked", "body_delay"}
         #: Head and body in one write.
         self.is_plain = parts.isdisjoint(step)
+
+    def said_at(self, path: str) -> "_Answer":
+        """Return the answer as it is given at `path`, where Gemini's words may be wanted."""
+        if "enerateContent" not in path or not BODIES.isdisjoint(self.step):
+            return self
+        if self._for_gemini is None:
+            self._for_gemini = _Answer(self.step | {"json": GEMINI_COMPLETION})
+        return self._for_gemini
 
     def _body(self) -> bytes:
         step = self.step
@@ -257,9 +302,16 @@ class _Server:
 
     def forget(self) -> None:
         self.next: deque[_Answer] = deque()
-        self.default, self.streamed = _Answer(COMPLETES), _Answer(STREAMS)
+        self.answer_by_default()
         self.calls: deque[dict[str, Any]] = deque(maxlen=KEPT_CALLS)
         self.counts = {"received": 0, "running": 0, "aborted": 0, "connections": 0}
+
+    def answer_by_default(self, **more: Any) -> None:
+        """Answer as if nothing had been scripted, `more` being what all these steps have."""
+        self.default: _Answer | None = None
+        steps = (GEMINI_COMPLETES, GEMINI_STREAMS)
+        self.gemini = [_Answer(step | more) for step in steps]
+        self.completes, self.streams = _Answer(COMPLETES | more), _Answer(STREAMS | more)
 
     def connected(self, sock: Any, _: Any) -> None:
         """Serve one connection until its client leaves or a step ends it."""
@@ -303,9 +355,12 @@ class _Server:
         for answer in self.next:
             if answer.match in path:
                 self.next.remove(answer)
-                return answer
-        default = self.streamed if _wants_stream(request["body"]) else self.default
-        return default if default.match in path else _NOT_FOUND
+                return answer.said_at(path)
+        if self.default is not None:
+            return self.default.said_at(path) if self.default.match in path else _NOT_FOUND
+        if COMPLETES["match"] in path:
+            return self.streams if _wants_stream(request["body"]) else self.completes
+        return next((each.said_at(path) for each in self.gemini if each.match in path), _NOT_FOUND)
 
     def _steered(self, sock: Any, request: dict[str, Any]) -> bool:
         path, _, query = request["path"].partition("?")
@@ -314,7 +369,7 @@ class _Server:
                 told = json.loads(request["body"])
                 self.next.extend(_Answer(step) for step in told.get("next", ()))
                 if "default" in told:
-                    self.default = self.streamed = _Answer(told["default"])
+                    self.default = _Answer(told["default"])
                 said: Any = {}
             case "/__calls":
                 said = self._report({name: found[0] for name, found in parse_qs(query).items()})
@@ -441,8 +496,7 @@ def main() -> None:
 
     state = _Server()
     if options.delay:
-        state.default = _Answer(COMPLETES | {"delay": options.delay})
-        state.streamed = _Answer(STREAMS | {"delay": options.delay})
+        state.answer_by_default(delay=options.delay)
     server = StreamServer((options.host, options.port), state.connected, backlog=4096)
     server.start()
     print(server.server_port, flush=True)

@@ -61,6 +61,16 @@ def test_no_route_leads_to_a_model_that_was_retired_when_the_catalogue_was_writt
 
 
 @EVERY_MODEL
+def test_a_gemini_goes_to_google_first_and_thinks_there(model: Model) -> None:
+    providers = [route.provider for route in model.routes]
+    if model.id.startswith("gemini-"):
+        assert providers[0] == "gemini"
+        assert providers == sorted(providers)
+    for route in model.routes:
+        assert route.provider != "gemini" or route.upstream.reasoning
+
+
+@EVERY_MODEL
 def test_a_model_of_openai_that_thinks_takes_no_sampling(model: Model) -> None:
     for route in model.routes:
         if route.provider == "openai" and route.upstream.reasoning:

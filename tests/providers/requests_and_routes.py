@@ -3,7 +3,7 @@
 from config.catalog import Route
 from config.catalog import Upstream as Model
 from models.chat import ChatRequest
-from providers.openai_compatible import EVERYTHING
+from providers.parameters import EVERYTHING
 
 HELLO = {"model": "some-model", "messages": [{"role": "user", "content": "Hello!"}]}
 

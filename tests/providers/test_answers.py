@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 
 from models import errors
 from providers import answers
-from providers.http import Response
 
 
 def read(body: Any) -> dict[str, Any]:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return answers.chat_completion("vendor", Response(200, {}, content))
+    return answers.completion("vendor", answers.decoded("vendor", content), {})
 
 
 def completion(message: dict[str, Any] | None = None, **choice: Any) -> dict[str, Any]:

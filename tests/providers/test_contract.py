@@ -1,6 +1,7 @@
 """What holds for every provider that chats, whoever it is; a new one is covered by its line."""
 
 import copy
+import json
 from contextlib import closing
 from typing import Any
 
@@ -16,7 +17,7 @@ from providers.chunks import Assembly
 from providers.http import Call
 from providers.openai_compatible import OpenAICompatible
 from tests.providers.requests_and_routes import HELLO, chat, route
-from tests.upstream import Upstream, said
+from tests.upstream import Upstream, gemini_said, said
 
 EVERYONE = [pytest.param(provider, id=name) for name, provider in by_name.items()]
 #: Those that call a server.
@@ -50,6 +51,13 @@ def stream(
     provider: Provider, request: ChatRequest | None = None, **options: Any
 ) -> list[dict[str, Any]]:
     return list(provider.stream(*asked(provider, request, **options)))
+
+
+def said_by(provider: Provider, text: str, *, at_the_end: bool = False) -> str:
+    """Return an event with a `text`, in the words of the provider's server."""
+    if provider.name == "gemini":
+        return json.dumps(gemini_said(text, "STOP" if at_the_end else None))
+    return said("stop" if at_the_end else None, content=text)
 
 
 #: Both ways to ask, where the same holds for both.
@@ -442,8 +450,10 @@ def test_a_stream_says_what_a_whole_answer_does(provider: Provider, upstream: Up
         assembly.add(chunk)
 
     streamed, whole = assembly.completion(), ask(provider)
-    streamed["choices"][0]["message"].pop("refusal", None)
-    whole["choices"][0]["message"].pop("refusal", None)
+    for answer in (streamed, whole):
+        answer["choices"][0]["message"].pop("refusal", None)
+        # Gemini does not say when, so it is now, and the clock may have moved on.
+        del answer["created"]
     assert streamed == whole
 
 
@@ -457,7 +467,7 @@ def test_nothing_is_asked_before_the_first_chunk_is(provider: Provider, upstream
 
 @every_provider
 def test_an_abort_between_chunks_ends_a_stream(provider: Provider, upstream: Upstream) -> None:
-    upstream.script({"events": [said(content="Hi"), said("stop")], "gap": 60})
+    upstream.script({"events": [said_by(provider, "Hi"), said_by(provider, "!")], "gap": 60})
     reason, call = errors.JobCancelled("The job was cancelled."), Call(60)
     chunks = provider.stream(*asked(provider, call=call))
     next(chunks)
@@ -473,7 +483,7 @@ def test_an_abort_between_chunks_ends_a_stream(provider: Provider, upstream: Ups
 def test_a_stream_that_is_closed_early_is_hung_up_on(
     provider: Provider, upstream: Upstream
 ) -> None:
-    upstream.script({"events": [said(content="Hi"), said("stop")], "gap": 60})
+    upstream.script({"events": [said_by(provider, "Hi"), said_by(provider, "!")], "gap": 60})
 
     with closing(provider.stream(*asked(provider))) as chunks:
         next(chunks)
@@ -483,21 +493,30 @@ def test_a_stream_that_is_closed_early_is_hung_up_on(
 
 @every_remote_provider
 @pytest.mark.parametrize(
-    "step",
+    ("events", "more"),
     [
-        {"events": []},
-        {"events": ["[DONE]"]},
-        {"events": [said(content="Hi")]},
-        {"events": [said(content="Hi"), "[DONE]"]},
-        {"events": [said(content="Hi"), "{"]},
-        {"events": [said(content="Hi"), said("stop")], "cut": 500},
-        {"events": [said(content="Hi"), '{"error": {"message": "Sorry."}}', "[DONE]"]},
-        {"events": [said("error", content="Hi"), "[DONE]"]},
+        ([], {}),
+        (["[DONE]"], {}),
+        (["Hi"], {}),
+        (["Hi", "[DONE]"], {}),
+        (["Hi", "{"], {}),
+        (["Hi", "the end"], {"cut": 120}),
+        (["Hi", '{"error": {"message": "Sorry."}}', "[DONE]"], {}),
     ],
 )
 def test_a_stream_that_breaks_off_is_a_failure(
-    provider: Provider, upstream: Upstream, step: dict[str, Any]
+    provider: Provider, upstream: Upstream, events: list[str], more: dict[str, Any]
 ) -> None:
+    texts = {"Hi": said_by(provider, "Hi"), "the end": said_by(provider, "!", at_the_end=True)}
+    step = {"events": [texts.get(event, event) for event in events]} | more
+
+    assert type(refusal(provider, upstream, step, stream)) is errors.ProviderFailed
+
+
+@every_speaker
+def test_a_choice_that_broke_off_is_a_failure(provider: Provider, upstream: Upstream) -> None:
+    step = {"events": [said("error", content="Hi"), "[DONE]"]}
+
     assert type(refusal(provider, upstream, step, stream)) is errors.ProviderFailed
 
 

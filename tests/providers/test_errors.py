@@ -51,6 +51,13 @@ def said(message: str = "No.", **fields: Any) -> dict[str, Any]:
         (429, said(code="insufficient_quota"), ours.ProviderRefusedUs),
         (429, said("Request too large for x: Limit 1, Requested 2"), ours.ContextLengthExceeded),
         (529, said("Overloaded"), ours.ProviderFailed),
+        (400, said(status="FAILED_PRECONDITION"), ours.ProviderRefusedUs),
+        (400, said(details=[{"reason": "API_KEY_INVALID"}]), ours.ProviderRefusedUs),
+        (400, said(status="INVALID_ARGUMENT", details=["x", {"reason": 5}]), ours.InvalidRequest),
+        (400, said("The input token count (9) exceeds the maximum number of tokens allowed (8)."),
+         ours.ContextLengthExceeded),
+        (429, said("You exceeded your current quota.", status="RESOURCE_EXHAUSTED"),
+         ours.ProviderBusy),
     ],
 )  # fmt: skip
 def test_a_refusal_is_of_the_most_precise_class(
@@ -266,6 +273,45 @@ def test_google_gives_it_in_the_details() -> None:
     detail = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.4s"}
 
     assert refusal(429, said(details=[{}, None, detail])).retry_after == 34.4
+
+
+@pytest.mark.parametrize(
+    ("quota", "seconds"), [("RequestsPerDayPerModel", 3600), ("RequestsPerMinute", 34.4), (5, 34.4)]
+)
+def test_a_days_quota_of_googles_is_left_alone_for_an_hour(quota: Any, seconds: float) -> None:
+    failure = {"violations": [None, {"quotaId": quota}]}
+    delay = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.4s"}
+
+    assert refusal(429, said(details=[failure, delay])).retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("details", "param"),
+    [
+        ([{"fieldViolations": [{"field": "contents[0].parts[1]"}]}], "contents[0].parts[1]"),
+        ([{"fieldViolations": [None, {}, {"field": 5}]}], None),
+        ([{"fieldViolations": {}}, None], None),
+        ({}, None),
+    ],
+)
+def test_the_field_that_google_finds_at_fault_is_named(details: Any, param: str | None) -> None:
+    assert refusal(400, said(details=details)).param == param
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        ("INVALID_ARGUMENT", ours.InvalidRequest),
+        ("PERMISSION_DENIED", ours.ProviderRefusedUs),
+        ("RESOURCE_EXHAUSTED", ours.ProviderBusy),
+        ("DEADLINE_EXCEEDED", ours.ProviderTimeout),
+        ("UNAVAILABLE", ours.ProviderFailed),
+    ],
+)
+def test_googles_word_for_a_status_stands_for_it(status: str, kind: type[ours.LikeDoError]) -> None:
+    error = errors.refusal_within("vendor", {"message": "No.", "status": status}, {})
+
+    assert type(error) is kind
 
 
 def test_a_busy_provider_that_says_nothing_is_left_alone_for_a_while() -> None:

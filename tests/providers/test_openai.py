@@ -5,7 +5,7 @@ import pytest
 from models.errors import UnsupportedParameter
 from providers.deepseek import DeepSeek
 from providers.openai import OpenAI
-from providers.openai_compatible import EVERYTHING, SUBJECTS
+from providers.parameters import EVERYTHING, SUBJECTS
 from tests.providers.requests_and_routes import chat, route
 
 REASONING = frozenset({"tools", "reasoning_effort", "json_schema", "n"})

@@ -93,3 +93,10 @@ def test_many_small_events_are_not_a_large_one(monkeypatch: pytest.MonkeyPatch) 
 
     for _ in range(100):
         assert parser.feed(b": a comment\ndata: some text\n\n") == [b"some text"]
+
+
+def test_json_that_stands_there_bare_is_an_event() -> None:
+    error = b'{\n  "error": {\n    "code": 499\n  }\n}'
+
+    assert events(b"data: first\n\n" + error + b"\n\ndata: last\n\n") == [b"first", error, b"last"]
+    assert events(b'data: first\n\n{"error": {}}\n') == [b"first", b'{"error": {}}']

@@ -99,7 +99,15 @@ def test_the_documentations_example_is_honoured_by_every_route_of_every_model(
 
 @pytest.mark.parametrize(
     "model",
-    ["gpt-4", "gpt-4-turbo", "gpt-3.5-turbo", "gemini-pro", "deepseek-chat", "deepseek-coder"],
+    [
+        "gpt-4",
+        "gpt-4-turbo",
+        "gpt-3.5-turbo",
+        "gemini-pro",
+        "gemini-1.5-pro",
+        "deepseek-chat",
+        "deepseek-coder",
+    ],
 )
 def test_every_route_of_a_documented_id_takes_a_temperature(model: str, keys: Any) -> None:
     keys(*CHAT_PROVIDERS)
