@@ -203,7 +203,7 @@ def test_a_failure_before_the_first_chunk_is_raised_as_what_it_is(
     step: dict[str, Any],
     error: tuple[str, int, str, str],
 ) -> None:
-    upstream.script(step)
+    upstream.script(default=step)
 
     found = sdk.does("stream", server.api, account.key)
 
