@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import orjson
 import requests
@@ -53,6 +53,12 @@ PARTING_SECONDS = 0.05
 HEADERS = {
     "Content-Type": "application/json",
     "Accept": "application/json",
+    "Accept-Encoding": "identity",
+    "User-Agent": "likedo/1",
+}
+
+GET_HEADERS = {
+    "Accept": "image/*",
     "Accept-Encoding": "identity",
     "User-Agent": "likedo/1",
 }
@@ -116,6 +122,15 @@ class Call:
         """
         due = self.deadline if seconds is None else time.monotonic() + seconds
         self._due = min(due, self.deadline)
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Let what is done in this block take so many seconds, if so many are left at all."""
+        due, self._due = self._due, min(self._due, time.monotonic() + seconds)
+        try:
+            yield
+        finally:
+            self._due = due
 
     def abort(self, reason: LikeDoError) -> None:
         """End the call at once, with `reason`; the first reason given stays."""
@@ -418,7 +433,7 @@ class Answer:
 
     def whole(self) -> Response:
         """Read to the end and return all of it."""
-        return Response(self.status, self.headers, b"".join(self._pieces()))
+        return Response(self.status, self.headers, b"".join(self.pieces()))
 
     def has_events(self) -> bool:
         """Wait for the first byte of the body and tell by it events from JSON or a page."""
@@ -452,11 +467,12 @@ class Answer:
 
     def _batches(self) -> Iterator[list[bytes]]:
         parser = sse.Parser()
-        for piece in self._pieces():
+        for piece in self.pieces():
             yield parser.feed(piece)
         yield parser.end()
 
-    def _pieces(self) -> Iterator[bytes]:
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the body as it comes."""
         if self._first:
             yield self._first
         while piece := self._read():
@@ -506,6 +522,51 @@ def stream(
     """
     with _opened(call, url, {"Accept": "text/event-stream", **headers}, payload) as answer:
         yield answer
+
+
+@contextmanager
+def get(call: Call, url: SplitResult, address: str) -> Iterator[Answer]:
+    """Ask for `url` at one `address` of its host, and give the answer when its headers have come.
+
+    `url` is one of http or https, in ASCII. The connection goes to that address and no other,
+    through no proxy, whatever the environment names, since a proxy would look the host up anew; its
+    certificate has to be the host's. Nothing of ours is sent along. Redirects are not followed.
+    Raises as `post` does.
+    """
+    exchange = _Exchange(call)
+    with _translated(call), closing(_pinned(url, address)) as pool:
+        exchange.begin()
+        try:
+            call.check()
+            with exchange.is_current():
+                raw = pool.urlopen(
+                    "GET",
+                    urlunsplit(("", "", url.path or "/", url.query, "")),
+                    headers={**GET_HEADERS, "Host": url.netloc},
+                    retries=False,
+                    redirect=False,
+                    assert_same_host=False,
+                    preload_content=False,
+                    timeout=urllib3.Timeout(connect=CONNECT_SECONDS, total=call.seconds_left),
+                )
+            with closing(Answer(raw, exchange)) as answer:
+                yield answer
+        finally:
+            exchange.end()
+
+
+def _pinned(url: SplitResult, address: str) -> Any:
+    """Return a pool of connections to `address` that speak for the host of `url`."""
+    if url.scheme == "http":
+        return _Pool(address, url.port or 80, maxsize=1)
+    return _PoolTLS(
+        address,
+        url.port or 443,
+        maxsize=1,
+        ssl_context=_tls_context(None),
+        server_hostname=url.hostname,
+        assert_hostname=url.hostname,
+    )
 
 
 @contextmanager
