@@ -15,6 +15,7 @@ COMMANDS = {
     "credits": "Grant and show credits.",
     "jobs": "List, show and cancel jobs.",
     "workers": "List the workers that are alive.",
+    "providers": "Show how the providers are doing.",
     "models": "List the models that callers can name, and check the catalogue.",
 }
 

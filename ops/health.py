@@ -1,15 +1,19 @@
 """Is this process up, and is everything it stands on there?"""
 
+import hmac
 import time
+from typing import Any
 
 import orjson
 import redis
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 import storage
 from config.connections import connection
+from config.settings import settings
 from jobs import leases
 from models import errors
+from routing import health as provider_health
 
 bp = Blueprint("health", __name__)
 
@@ -28,14 +32,41 @@ def is_up() -> Response:
 @bp.get("/readyz")
 def is_ready() -> Response:
     """Answer whether work would get done, and if not, what is missing."""
+    status, said = _readiness()
+    if request.args.get("verbose") == "1":
+        _let_operators_in()
+        said |= {"providers": _providers()}
+    return _answer(status, said)
+
+
+def _readiness() -> tuple[int, dict[str, object]]:
     missing = [name for name, check in _CHECKS.items() if not _passes(check)]
     if missing:
-        return _answer(503, {"status": "unavailable", "missing": missing})
+        return 503, {"status": "unavailable", "missing": missing}
     seconds = _workerless_seconds()
     if seconds is None:
-        return _answer(200, {"status": "ok"})
+        return 200, {"status": "ok"}
     status = "degraded" if seconds < WORKERLESS_SECONDS else "unavailable"
-    return _answer(200 if status == "degraded" else 503, {"status": status, "missing": ["worker"]})
+    return (200 if status == "degraded" else 503), {"status": status, "missing": ["worker"]}
+
+
+def _let_operators_in() -> None:
+    """Raise `InvalidKey` unless the admin token was sent, as a key is."""
+    sent = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+    token = settings.admin_token
+    if not token or not hmac.compare_digest(sent.encode(), token.encode()):
+        raise errors.InvalidKey(
+            "Incorrect API key provided: the verbose form takes the ADMIN_TOKEN, as "
+            "'Authorization: Bearer TOKEN'."
+        )
+
+
+def _providers() -> list[dict[str, Any]] | None:
+    """Return how the providers are doing; None where Redis, which knows, does not answer."""
+    try:
+        return provider_health.report()
+    except redis.RedisError:
+        return None
 
 
 def _passes(check: object) -> bool:

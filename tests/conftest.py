@@ -14,7 +14,7 @@ import pytest
 
 from config.providers import CHAT
 from tests import postgres
-from tests.stack import Account, Stack
+from tests.stack import Account, Stack, Valkey
 from tests.upstream import Upstream
 
 DATABASES = [
@@ -107,6 +107,22 @@ def fresh_stack(request: pytest.FixtureRequest, upstream: Upstream) -> Iterator[
     stack = Stack(**database_settings(request.param, request), **provider_settings(upstream))
     yield stack
     stack.close()
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    server = Valkey(Path(tmp_path_factory.mktemp("valkey")))
+    yield server
+    server.process.kill()
+
+
+@pytest.fixture
+def store(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An empty Valkey, as the product's own connection."""
+    from tests.store import emptied  # It imports what is ours.
+
+    with emptied(valkey, monkeypatch) as connection:
+        yield connection
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from access import rate_limit
 from config.catalog import Plan
 from config.settings import settings
 from models import errors
-from tests.access.conftest import forget
+from tests.store import forget
 
 THREE = Plan("three", requests_per_hour=3, max_running=1)
 FIVE = Plan("five", requests_per_hour=5, max_running=1)
