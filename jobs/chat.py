@@ -205,15 +205,17 @@ def _relay(chunks: Any, running: Running, attempt: Attempt, stream: Stream) -> d
     """
     assert running.request is not None
     model, include_usage = running.request.model, running.request.include_usage
-    has_begun = False
+    patience = catalog.timeouts.first_token(attempt.way.route.upstream.reasoning)
     for chunk in chunks:
         running.assembly.add(chunk)
+        # While readers are slow, it is not the provider that is waited for.
+        running.call.allow(None)
         if _says_something(chunk):
             attempt.goes_well()
             stream.say(sse.chunk(chunk, model, include_usage))
-        has_begun = has_begun or _has_token(chunk)
-        if has_begun:
-            running.call.allow(catalog.timeouts.between_tokens_seconds)
+        if _has_token(chunk):
+            patience = catalog.timeouts.between_tokens_seconds
+        running.call.allow(patience)
     running.call.allow(None)
     # Only what has surely been said is charged.
     stream.flush()

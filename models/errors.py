@@ -54,7 +54,8 @@ class LikeDoError(Exception):
         self.message = message
         self.param = param
         self.retry_after = self.default_retry_after if retry_after is None else retry_after
-        #: Seconds that a provider asked to wait, where it said so.
+        #: Of what a provider said: its HTTP status, and the seconds it asked to wait.
+        self.upstream_status: int | None = None
         self.stated_delay: float | None = None
 
     def as_json(self) -> dict[str, Any]:

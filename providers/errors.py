@@ -51,7 +51,7 @@ def refusal_within(provider: str, error: Any, headers: Mapping[str, str]) -> err
 def as_ours(provider: str, said: Said) -> errors.LikeDoError:
     """Return the most precise error of ours for what `provider` said."""
     error = _most_precise(provider, said)
-    error.stated_delay = said.retry_after
+    error.upstream_status, error.stated_delay = said.status, said.retry_after
     return error
 
 

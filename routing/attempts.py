@@ -111,7 +111,10 @@ class Attempt:
             return
         provider, model = self.way.provider, self.way.upstream_model
         if rule is not None and rule.tells:
-            self.key.breaker.failed(rule.tells, self.key.leave)
+            # A 403 may be about this one model or prompt; many of them are about the key.
+            is_about_one = error.upstream_status == 403
+            reason = breakers.FAILING if is_about_one else rule.tells
+            self.key.breaker.failed(reason, self.key.leave)
         elif self.key.leave.is_probe:
             # A refusal is an answer: the provider is back.
             self.key.breaker.succeeded(self.seconds, self.key.leave)

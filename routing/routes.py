@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import providers
 from config.catalog import TAKES, Model, Route, Upstream, catalog
-from config.settings import settings
+from config.settings import key_variable, settings
 from models import errors
 from models.chat import ChatRequest
 
@@ -170,7 +170,7 @@ def _stand_in(model: Model, real: Route) -> Route:
 
 
 def _no_provider(model: Model, routes: list[Route]) -> errors.NoProvider:
-    keys = [f"{name.upper()}_API_KEY" for name in _names(routes)]
+    keys = [key_variable(name) for name in _names(routes)]
     return errors.NoProvider(
         f"No provider that serves '{model.id}' has a key: the operator of this service has to "
         f"set {_one_of(keys)}."

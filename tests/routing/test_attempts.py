@@ -195,6 +195,17 @@ def test_where_every_key_is_refused_another_way_is_asked(vendors: Upstream) -> N
     assert asked_for(vendors) == ["gpt-4.1", "openai/gpt-4.1"]
 
 
+def test_a_refusal_that_may_be_about_one_model_does_not_switch_the_key_off(
+    vendors: Upstream,
+) -> None:
+    vendors.script(failing(403))
+
+    assert Asked(HELLO).answer()["choices"]
+
+    assert breaker().state == "closed"
+    assert breaker().failures_in_a_row == 1
+
+
 def test_a_refused_key_with_no_other_way_is_the_operators_matter(vendors: Upstream) -> None:
     vendors.script(default=REFUSED)
 
