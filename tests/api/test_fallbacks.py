@@ -266,8 +266,9 @@ def test_a_provider_that_keeps_failing_is_left_alone_and_used_again_when_it_is_w
 
 
 def test_providers_health_is_for_operators(fresh_stack: Stack, upstream: Upstream) -> None:
-    web = fresh_stack.web(admin_token="let-me-in", openai_api_key="sk-first-key,sk-second-key")
-    fresh_stack.worker(openai_api_key="sk-first-key,sk-second-key")
+    fresh_stack.settings["OPENAI_API_KEY"] = "sk-first-key,sk-second-key"
+    web = fresh_stack.web(admin_token="let-me-in")
+    fresh_stack.worker()
     account = fresh_stack.account()
     upstream.script({"status": 401, "json": {"error": {"message": "No."}}})
     fetch(f"{web}/v1/chat/completions", HELLO | {"model": "gpt-4o"}, key=account.key)
@@ -288,3 +289,5 @@ def test_providers_health_is_for_operators(fresh_stack: Stack, upstream: Upstrea
     told = fresh_stack.run("providers", "--json")
     assert [provider["name"] for provider in told] == ["openai", "gemini", "deepseek", "openrouter"]
     assert "sk-" not in json.dumps(told)
+    table = fresh_stack.run("providers")
+    assert "degraded" in table and "refused" in table and "sk-" not in table
