@@ -68,6 +68,7 @@ NAT64 = IPv6Network("64:ff9b::/96")
 #: What resolvers read as an IPv4 address, `127.1`, `0x7f000001` and `2130706433`, ends in a label
 #: that begins with a digit. No public name does.
 NAME = re.compile(r"(?=.{1,253}$)([a-z0-9_-]{1,63}\.)*[a-z][a-z0-9-]{0,62}", re.IGNORECASE)
+ASCII = "".join(map(chr, range(128)))
 #: Left out by some readers of URLs and understood by others.
 NOT_IN_A_URL = re.compile(r"[\x00-\x20\x7f\\]")
 
@@ -149,7 +150,7 @@ def _follow(call: Call, url: str) -> bytes:
 
 
 def _checked(url: str) -> SplitResult:
-    """Return the parts of `url`, in ASCII, if it is one that everybody reads alike."""
+    """Return the parts of `url`, if it is one that everybody reads alike."""
     if NOT_IN_A_URL.search(url):
         raise InvalidRequest("The image's URL has a space, backslash or control character in it.")
     try:
@@ -167,7 +168,7 @@ def _checked(url: str) -> SplitResult:
             "The image's URL has no valid host. Write names in ASCII (xn--…), IPv4 addresses as"
             " four decimal numbers, and IPv6 addresses in brackets."
         )
-    return parts._replace(path=_ascii(parts.path), query=_ascii(parts.query), fragment="")
+    return parts
 
 
 def _is_host(host: str) -> bool:
@@ -178,11 +179,6 @@ def _is_host(host: str) -> bool:
     except ValueError:
         return False
     return "%" not in host
-
-
-def _ascii(text: str, encoding: str = "utf-8") -> str:
-    """Escape what is not ASCII, and nothing else."""
-    return re.sub(r"[^\x00-\x7f]+", lambda found: quote(found[0], encoding=encoding), text)
 
 
 def _addresses(call: Call, parts: SplitResult) -> Sequence[http.Address]:
@@ -201,8 +197,8 @@ def _is_public(address: str) -> bool:
 
 def _target(parts: SplitResult, answer: http.Answer) -> str:
     """Return where a redirect leads."""
-    # http.client reads headers as Latin-1, which keeps the bytes.
-    location = _ascii(answer.headers.get("location", ""), "latin-1")
+    # http.client reads headers as Latin-1, which keeps the bytes. What is ASCII stays as it is.
+    location = quote(answer.headers.get("location", ""), safe=ASCII, encoding="latin-1")
     if not location:
         raise InvalidRequest("The image's URL redirects to nowhere.")
     try:

@@ -23,6 +23,8 @@ from tests.upstream import ROOT, Step, Upstream
 PARAM = "messages[0].content[1].image_url.url"
 CANCELLED = JobCancelled("The job was cancelled.")
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
+#: Long before the 20 that any fetch ends with.
+SOON_SECONDS = 8.0
 
 
 def image(data: bytes = PNG, **more: Any) -> Step:
@@ -485,6 +487,13 @@ def test_a_redirect_is_followed(upstream: Upstream, local: None, status: int) ->
     assert [call["path"] for call in upstream.calls()] == ["/x/a", "/x/b?c"]
 
 
+def test_a_redirect_may_be_written_in_any_bytes(upstream: Upstream, local: None) -> None:
+    upstream.script(redirect("/ä%20b?c=€%2F"), image())
+
+    assert fetch(upstream.url).data == PNG
+    assert upstream.calls()[1]["path"] == "/%C3%A4%20b?c=%E2%82%AC%2F"
+
+
 def test_a_third_redirect_is_followed_and_no_fourth(upstream: Upstream, local: None) -> None:
     upstream.script(*[redirect("/next")] * 3, image())
     assert fetch(upstream.url).data == PNG
@@ -607,6 +616,14 @@ def test_an_image_may_be_so_large_and_not_a_byte_larger(
     assert refusal(upstream.url) == media.TOO_LARGE
 
 
+def test_one_byte_more_is_read_and_no_other(upstream: Upstream) -> None:
+    upstream.script({"size": 1000})
+    addresses = http.resolve(Call(60), "127.0.0.1", upstream.port)
+
+    with http.get(Call(60), upstream.url, addresses, {}, 10) as answer:
+        assert len(answer.at_most(10)) == 11
+
+
 def test_an_image_may_have_20_mib(local: None) -> None:
     largest = PNG.ljust(20 * 1024 * 1024, b".")
 
@@ -713,11 +730,22 @@ def test_the_look_up_is_part_of_the_time(names: Names, hurried: None) -> None:
     assert refusal("http://silent.example/") == media.LATE
 
 
+def test_a_look_up_ends_with_the_deadline_of_its_call(names: Names) -> None:
+    with pytest.raises(ProviderTimeout):
+        http.resolve(Call(0.1), "silent.example", 80)
+
+
 def test_names_that_nobody_answers_for_take_few_threads(names: Names, hurried: None) -> None:
     outcomes = [Outcome(Call(60), "http://silent.example/") for _ in range(3 * http.LOOKUPS)]
 
     for outcome in outcomes:
         assert isinstance(outcome.at_last(), InvalidRequest)
+    assert len(names.asked) == http.LOOKUPS
+
+    waiting = [thread for thread in threading.enumerate() if thread.daemon]
+    names.end.set()
+    for thread in waiting:
+        thread.join()
     assert len(names.asked) == http.LOOKUPS
 
 
@@ -770,7 +798,8 @@ class Outcome:
         return self.at_last()
 
     def at_last(self) -> LikeDoError | None:
-        self._thread.join()
+        self._thread.join(SOON_SECONDS)
+        assert not self._thread.is_alive()
         return self.error
 
 
