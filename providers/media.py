@@ -68,6 +68,7 @@ NAT64 = IPv6Network("64:ff9b::/96")
 #: What resolvers read as an IPv4 address, `127.1`, `0x7f000001` and `2130706433`, ends in a label
 #: that begins with a digit. No public name does.
 NAME = re.compile(r"(?=.{1,253}$)([a-z0-9_-]{1,63}\.)*[a-z][a-z0-9-]{0,62}", re.IGNORECASE)
+PORT = re.compile(r":[0-9]*$")
 ASCII = "".join(map(chr, range(128)))
 #: Left out by some readers of URLs and understood by others.
 NOT_IN_A_URL = re.compile(r"[\x00-\x20\x7f\\]")
@@ -163,12 +164,19 @@ def _checked(url: str) -> SplitResult:
         raise InvalidRequest("The image's URL has to begin with http:// or https://.")
     if "@" in parts.netloc:
         raise InvalidRequest("The image's URL must not have a user name or password in it.")
-    if not _is_host(parts.hostname or ""):
+    if not _has_host(parts):
         raise InvalidRequest(
             "The image's URL has no valid host. Write names in ASCII (xn--…), IPv4 addresses as"
             " four decimal numbers, and IPv6 addresses in brackets."
         )
     return parts
+
+
+def _has_host(parts: SplitResult) -> bool:
+    """Tell whether there is a host, in its usual spelling, and only a port beside it."""
+    host = parts.hostname or ""
+    written = f"[{host}]" if ":" in host else host
+    return _is_host(host) and PORT.sub("", parts.netloc.lower()) == written
 
 
 def _is_host(host: str) -> bool:
