@@ -4,21 +4,25 @@
 gives the answer to be read as it comes. A call can be ended from any other greenlet or thread, at
 any moment: its socket is shut down, whoever was blocked on it sees the end of the connection, and
 the reason is raised there. Nothing is ever thrown into a greenlet.
+
+Providers are trusted to mean well. A server that a caller named is not: `part`, `resolve` and `get`
+are for those.
 """
 
 import errno
 import functools
 import http.client
+import io
 import os
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from typing import Any, ClassVar
+from urllib.parse import SplitResult, urlsplit
 
 import orjson
 import requests
@@ -57,12 +61,6 @@ HEADERS = {
     "User-Agent": "likedo/1",
 }
 
-GET_HEADERS = {
-    "Accept": "image/*",
-    "Accept-Encoding": "identity",
-    "User-Agent": "likedo/1",
-}
-
 #: A model may think for minutes without a word, and routers on the way forget a connection that
 #: says nothing for so long. The kernel speaks up after these seconds, then again.
 KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
@@ -70,6 +68,9 @@ KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
     for name, value in (("TCP_KEEPIDLE", 45), ("TCP_KEEPINTVL", 30), ("TCP_KEEPCNT", 4))
     if hasattr(socket, name)
 ]
+
+#: A line of what `socket.getaddrinfo` answers.
+Address = tuple[int, int, int, str, Any]
 
 #: What the layers below us raise. `OSError` is the parent of `requests.RequestException` too.
 FOREIGN = (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException)
@@ -122,15 +123,6 @@ class Call:
         """
         due = self.deadline if seconds is None else time.monotonic() + seconds
         self._due = min(due, self.deadline)
-
-    @contextmanager
-    def within(self, seconds: float) -> Iterator[None]:
-        """Let what is done in this block take so many seconds, if so many are left at all."""
-        due, self._due = self._due, min(self._due, time.monotonic() + seconds)
-        try:
-            yield
-        finally:
-            self._due = due
 
     def abort(self, reason: LikeDoError) -> None:
         """End the call at once, with `reason`; the first reason given stays."""
@@ -255,10 +247,8 @@ class _Watched(HTTPConnection):
             raise NewConnectionError(self, f"the connection was refused: {error}") from error
 
     def _connect(self) -> socket.socket:
-        host = self._dns_host.strip("[]")
-        addresses = socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)
         failure: OSError = OSError("the host has no address")
-        for family, kind, protocol, _, address in addresses:
+        for family, kind, protocol, _, address in self._addresses():
             sock = socket.socket(family, kind, protocol)
             try:
                 self._connect_one(sock, address)
@@ -270,6 +260,10 @@ class _Watched(HTTPConnection):
                 sock.close()
                 raise
         raise failure
+
+    def _addresses(self) -> Sequence[Address]:
+        host = self._dns_host.strip("[]")
+        return socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)
 
     def _connect_one(self, sock: socket.socket, address: Any) -> None:
         for option in (*(self.socket_options or ()), *KEEP_ALIVE):
@@ -371,6 +365,8 @@ class _Session:
     and follows no redirect.
     """
 
+    _method: ClassVar[str] = "POST"
+
     def __init__(self, origin: str) -> None:
         found = requests.Session().merge_environment_settings(origin, {}, None, None, None)
         proxies, verify = found["proxies"], found["verify"]
@@ -382,10 +378,10 @@ class _Session:
         self._prefix = self._adapter.request_url(request, proxies).removesuffix("/")
 
     def send(
-        self, path: str, headers: dict[str, str], body: bytes, seconds: float
+        self, path: str, headers: dict[str, str], body: bytes | None, seconds: float
     ) -> urllib3.response.BaseHTTPResponse:
         response: urllib3.response.BaseHTTPResponse = self._pool.urlopen(
-            "POST",
+            self._method,
             self._prefix + path,
             body=body,
             headers=headers,
@@ -413,6 +409,7 @@ def _session(origin: str) -> _Session:
 def forget_connections() -> None:
     """Close the idle connections; the next call reads the environment's proxies anew."""
     _session.cache_clear()
+    _straight_context.cache_clear()
 
 
 class Answer:
@@ -433,7 +430,14 @@ class Answer:
 
     def whole(self) -> Response:
         """Read to the end and return all of it."""
-        return Response(self.status, self.headers, b"".join(self.pieces()))
+        return Response(self.status, self.headers, b"".join(self._pieces()))
+
+    def at_most(self, size: int) -> bytes:
+        """Read to the end, or to one byte beyond `size`, and return what was read."""
+        found = bytearray()
+        while len(found) <= size and (piece := self._read(size + 1 - len(found))):
+            found += piece
+        return bytes(found)
 
     def has_events(self) -> bool:
         """Wait for the first byte of the body and tell by it events from JSON or a page."""
@@ -467,21 +471,20 @@ class Answer:
 
     def _batches(self) -> Iterator[list[bytes]]:
         parser = sse.Parser()
-        for piece in self.pieces():
+        for piece in self._pieces():
             yield parser.feed(piece)
         yield parser.end()
 
-    def pieces(self) -> Iterator[bytes]:
-        """Yield the body as it comes."""
+    def _pieces(self) -> Iterator[bytes]:
         if self._first:
             yield self._first
         while piece := self._read():
             yield piece
 
-    def _read(self) -> bytes:
+    def _read(self, most: int = READ_BYTES) -> bytes:
         """Return the next bytes of the body, as many as have come; none at its end."""
         self._exchange.narrow()
-        piece = self._raw.read1(READ_BYTES, decode_content=self._is_squeezed)
+        piece = self._raw.read1(min(most, READ_BYTES), decode_content=self._is_squeezed)
         if self._raw.connection is None:
             # Read to its end, it is in the pool already, and may be another call's.
             self._exchange.end()
@@ -522,51 +525,6 @@ def stream(
     """
     with _opened(call, url, {"Accept": "text/event-stream", **headers}, payload) as answer:
         yield answer
-
-
-@contextmanager
-def get(call: Call, url: SplitResult, address: str) -> Iterator[Answer]:
-    """Ask for `url` at one `address` of its host, and give the answer when its headers have come.
-
-    `url` is one of http or https, in ASCII. The connection goes to that address and no other,
-    through no proxy, whatever the environment names, since a proxy would look the host up anew; its
-    certificate has to be the host's. Nothing of ours is sent along. Redirects are not followed.
-    Raises as `post` does.
-    """
-    exchange = _Exchange(call)
-    with _translated(call), closing(_pinned(url, address)) as pool:
-        exchange.begin()
-        try:
-            call.check()
-            with exchange.is_current():
-                raw = pool.urlopen(
-                    "GET",
-                    urlunsplit(("", "", url.path or "/", url.query, "")),
-                    headers={**GET_HEADERS, "Host": url.netloc},
-                    retries=False,
-                    redirect=False,
-                    assert_same_host=False,
-                    preload_content=False,
-                    timeout=urllib3.Timeout(connect=CONNECT_SECONDS, total=call.seconds_left),
-                )
-            with closing(Answer(raw, exchange)) as answer:
-                yield answer
-        finally:
-            exchange.end()
-
-
-def _pinned(url: SplitResult, address: str) -> Any:
-    """Return a pool of connections to `address` that speak for the host of `url`."""
-    if url.scheme == "http":
-        return _Pool(address, url.port or 80, maxsize=1)
-    return _PoolTLS(
-        address,
-        url.port or 443,
-        maxsize=1,
-        ssl_context=_tls_context(None),
-        server_hostname=url.hostname,
-        assert_hostname=url.hostname,
-    )
 
 
 @contextmanager
@@ -630,7 +588,7 @@ def _went_stale(exchange: _Exchange, error: Exception) -> bool:
 
 
 def _ask(
-    exchange: _Exchange, session: _Session, path: str, headers: dict[str, str], body: bytes
+    exchange: _Exchange, session: _Session, path: str, headers: dict[str, str], body: bytes | None
 ) -> Answer:
     """Return the answer, whose `close` ends the exchange; it is ended already where this raises."""
     exchange.begin()
@@ -642,3 +600,173 @@ def _ask(
     except BaseException:
         exchange.end()
         raise
+
+
+# ---- Servers that a caller named
+
+#: What may come with a body: the headers, and how the body is cut into chunks.
+WRAPPING_BYTES = MIB
+#: gevent has ten threads to look up names with. Whoever names hosts whose servers do not answer
+#: must leave some of them to the providers' own.
+LOOKUPS = 4
+
+_lookups = threading.BoundedSemaphore(LOOKUPS)
+
+
+class _Told(_Exchange):
+    """What is no connection, and yet has to hear that its call was aborted."""
+
+    def __init__(self, call: Call, tell: Callable[[], object]) -> None:
+        super().__init__(call)
+        self._tell = tell
+
+    def cut(self) -> None:
+        self._tell()
+
+
+@contextmanager
+def _told(call: Call, tell: Callable[[], object]) -> Iterator[None]:
+    """Have `tell` called when the call is aborted; raise the reason if it is already."""
+    told = _Told(call, tell)
+    told.begin()
+    try:
+        call.check()
+        yield
+    finally:
+        told.end()
+
+
+@contextmanager
+def part(call: Call, seconds: float) -> Iterator[Call]:
+    """Give a call that ends with `call`, for the same reason, or with `ProviderTimeout` after so
+    many seconds, be it in the middle of headers or a handshake that come byte by byte: the
+    deadline alone bounds the wait for each of those bytes.
+    """
+    seconds = min(seconds, call.seconds_left)
+    inner = Call(seconds)
+    late = ProviderTimeout("The server did not answer in time.")
+    timer = threading.Timer(seconds, inner.abort, [late])
+    timer.daemon = True
+    with _told(call, lambda: inner.abort(call._reason or late)):
+        timer.start()
+        try:
+            yield inner
+        finally:
+            timer.cancel()
+
+
+def resolve(call: Call, host: str, port: int) -> Sequence[Address]:
+    """Return the addresses of `host`, or none where it has none.
+
+    Raises what `call` was aborted with, and `ProviderTimeout` past its deadline. A lookup cannot be
+    stopped; it is left to itself then.
+    """
+    found: list[Address] = []
+    done = threading.Event()
+
+    def look_up() -> None:
+        with _lookups, suppress(OSError, UnicodeError):
+            if not call.is_over:
+                found.extend(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        done.set()
+
+    with _told(call, done.set):
+        threading.Thread(target=look_up, daemon=True).start()
+        done.wait(call.seconds_left)
+    call.check()
+    return found
+
+
+@contextmanager
+def get(
+    call: Call, url: str, addresses: Sequence[Address], headers: Mapping[str, str], max_bytes: int
+) -> Iterator[Answer]:
+    """Ask one of `addresses` for `url` and give the answer, whatever its status, with its headers.
+
+    The name in `url` is told to the server and checked against its certificate, and not looked up.
+    The connection goes there straight, past any proxy of the environment, which would look the name
+    up by itself; it is new, and not kept. Raises as `post` does, save for redirects, and
+    `ProviderFailed` where more than a body of `max_bytes` comes in any form.
+    """
+    parts = urlsplit(url)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    with (
+        _translated(call),
+        closing(_Straight(parts, addresses, max_bytes)) as way,
+        closing(_ask(_Exchange(call), way, path, dict(headers), None)) as answer,
+    ):
+        yield answer
+
+
+class _Straight(_Session):
+    """The way to addresses that were checked."""
+
+    _method = "GET"
+
+    def __init__(self, url: SplitResult, addresses: Sequence[Address], max_bytes: int) -> None:
+        secure = {"ssl_context": _straight_context()} if url.scheme == "https" else {}
+        given = {"addresses": addresses, "max_bytes": max_bytes + WRAPPING_BYTES}
+        self._prefix = ""
+        self._pool = _POOLS[url.scheme](url.hostname, url.port, **secure, **given)
+        self._pool.ConnectionCls = _PinnedTLS if secure else _Pinned
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+@functools.cache
+def _straight_context() -> ssl.SSLContext:
+    found = requests.Session().merge_environment_settings("https://", {}, None, None, None)
+    return _tls_context(found["verify"])
+
+
+class _Pinned(_Watched):
+    """A connection to one of the addresses it is given, good for so many bytes."""
+
+    def __init__(
+        self, *args: Any, addresses: Sequence[Address], max_bytes: int, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._given = addresses
+        self.response_class = functools.partial(_Metered, max_bytes)  # type: ignore[assignment]  # it is only called
+
+    def _addresses(self) -> Sequence[Address]:
+        return self._given
+
+
+class _PinnedTLS(_Pinned, _WatchedTLS):
+    pass
+
+
+class _Metered(http.client.HTTPResponse):
+    """An answer all of whose bytes are counted, be they headers, body or trailers."""
+
+    def __init__(self, max_bytes: int, sock: socket.socket, **kwargs: Any) -> None:
+        super().__init__(sock, **kwargs)
+        self.fp = io.BufferedReader(_Meter(self.fp.detach(), max_bytes))
+
+
+class _Meter(io.RawIOBase):
+    """What comes from a socket, as long as it is not too much.
+
+    http.client skips trailers and interim answers without end. A greenlet that reads from a fast
+    sender gives way to no other, the one with the timer included.
+    """
+
+    def __init__(self, raw: io.RawIOBase, max_bytes: int) -> None:
+        self._raw = raw
+        self._left = max_bytes
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        size = self._raw.readinto(buffer)
+        self._left -= size or 0
+        if self._left < 0:
+            raise ProviderFailed("The server's answer is too large.")
+        return size
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()

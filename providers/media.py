@@ -1,157 +1,264 @@
-"""Images that a request names by their address, for providers that cannot fetch them themselves.
+"""Images that a caller named by URL, fetched for providers that do not fetch for themselves.
 
-A caller chooses the address, so it must not lead into our own network: the host is looked up once,
-every address it has must be a public one, and the connection goes to the one that was looked at.
+Whoever can write a chat message chooses where this goes, and it goes from inside the operator's
+network. So it goes to public addresses only, straight: no proxy of the environment is used, because
+a proxy looks names up by itself, after the check. No cookie and no key is ever sent, and what
+callers are told is the same for a host that is inside and for one that does not exist.
 """
 
-import ipaddress
-import socket
-from collections.abc import Callable
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from config.settings import MIB
 from models.errors import InvalidRequest, ProviderFailed, ProviderTimeout
 from providers import http
-from providers.http import Answer, Call
+from providers.http import Call
 
-#: What Gemini takes in one request, all in all.
 MAX_BYTES = 20 * MIB
-MAX_SECONDS = 20
+#: For all of it: names, redirects and bytes.
+FETCH_SECONDS = 20.0
 MAX_REDIRECTS = 3
+REDIRECTS = {301, 302, 303, 307, 308}
+PORTS = {"http": 80, "https": 443}
 
-#: The first bytes of each type: what a server calls it does not count.
-_SIGNATURES: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
-    ("image/png", lambda data: data.startswith(b"\x89PNG\r\n\x1a\n")),
-    ("image/jpeg", lambda data: data.startswith(b"\xff\xd8\xff")),
-    ("image/gif", lambda data: data.startswith((b"GIF87a", b"GIF89a"))),
-    ("image/webp", lambda data: data.startswith(b"RIFF") and data[8:12] == b"WEBP"),
-    ("image/heic", lambda data: data[4:12] in (b"ftypheic", b"ftypheix")),
-    ("image/heif", lambda data: data[4:12] in (b"ftypmif1", b"ftypheif", b"ftypmsf1")),
+#: Nothing here tells one caller from another, or us from any other visitor of that server.
+HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "likedo/1"}
+
+#: What IANA's registry of special IPv4 addresses has that is not anybody's public host, and one
+#: that looks public.
+NOT_PUBLIC = [
+    IPv4Network(network)
+    for network in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",  # Between a carrier and its customers; Alibaba's metadata, too.
+        "127.0.0.0/8",
+        "168.63.129.16/32",  # Azure's own services, inside each virtual machine.
+        "169.254.0.0/16",  # Link-local, and most clouds' metadata.
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.88.99.0/24",  # Relays into 6to4.
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+    )
+]
+#: IPv6 addresses of public hosts are in the first and in none of the others.
+PUBLIC_6 = IPv6Network("2000::/3")
+NOT_PUBLIC_6 = [
+    IPv6Network(network)
+    for network in (
+        "2001::/23",  # Protocols, among them Teredo, which embeds any IPv4 address.
+        "2001:db8::/32",
+        "2002::/16",  # 6to4, which does so, too.
+        "3fff::/20",
+    )
+]
+#: How a network that has no IPv4 reaches hosts that have nothing else: the last 32 bits.
+NAT64 = IPv6Network("64:ff9b::/96")
+
+#: What resolvers read as an IPv4 address, `127.1`, `0x7f000001` and `2130706433`, ends in a label
+#: that begins with a digit. No public name does.
+NAME = re.compile(r"(?=.{1,253}$)([a-z0-9_-]{1,63}\.)*[a-z][a-z0-9-]{0,62}", re.IGNORECASE)
+PORT = re.compile(r":[0-9]*$")
+ASCII = "".join(map(chr, range(128)))
+#: Left out by some readers of URLs and understood by others.
+NOT_IN_A_URL = re.compile(r"[\x00-\x20\x7f\\]")
+
+SIGNATURES = [
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png"),
+    (re.compile(rb"\xff\xd8\xff"), "image/jpeg"),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), "image/webp"),
+    (re.compile(rb"GIF8[79]a"), "image/gif"),
+]
+#: The brands of ISO/IEC 23008-12; `mif1` is what they share, and AVIF with them.
+HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis"}
+MAX_BRANDS_BYTES = 256
+
+UNREACHABLE = (
+    "The image could not be fetched: its server was not reached, had no valid certificate, or broke"
+    " off. Check the URL, or send the image as a data URL."
 )
+LATE = (
+    f"The image did not come in time, which is {FETCH_SECONDS:.0f} seconds at most. Send it as a"
+    " data URL, or name a faster server."
+)
+TOO_LARGE = f"The image is larger than {MAX_BYTES // MIB} MiB, the most that is fetched."
 
-#: An IPv6 network through which some hosts reach IPv4 ones; the last four bytes are the address.
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-#: What not every version of Python counts as special: RFC 6890 and, given up long ago, RFC 3879.
-_INSIDE = (ipaddress.ip_network("192.0.0.0/24"), ipaddress.ip_network("fec0::/10"))
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Media:
-    """What was fetched: its type, by its own first bytes, and all of its bytes."""
+    """An image: its type, as its bytes say it, such as `image/png`, and its bytes."""
 
     media_type: str
     data: bytes
 
 
 def fetch(call: Call, url: str, param: str) -> Media:
-    """Return the image at `url`, which stands at `param` of the request.
+    """Fetch the image at `url`, an http or https URL that stood in the request at `param`.
 
-    It is a PNG, JPEG, GIF, WebP, HEIC or HEIF of at most 20 MiB, to be had over http or https from
-    a public address within 20 seconds and 3 redirects. Raises `InvalidRequest` where it is not, and
-    what ends `call` meanwhile.
+    PNG, JPEG, WebP, GIF, HEIC or HEIF of up to 20 MiB, from a public address, within 20 seconds and
+    3 redirects. Proxies of the environment are not used. Raises `InvalidRequest` with `param` where
+    there is no such image, what `call` was aborted with, and `ProviderTimeout` past its deadline.
     """
+    with _explained(call, param), http.part(call, FETCH_SECONDS) as part:
+        data = _follow(part, url)
+        return Media(_media_type(data), data)
+
+
+def is_allowed(address: IPv4Address | IPv6Address) -> bool:
+    """Tell whether `address` can be a public host's. Tests, whose servers are not, replace this."""
+    if isinstance(address, IPv4Address):
+        return not any(address in network for network in NOT_PUBLIC)
+    if address in NAT64:
+        return is_allowed(IPv4Address(address.packed[-4:]))
+    return address in PUBLIC_6 and not any(address in network for network in NOT_PUBLIC_6)
+
+
+@contextmanager
+def _explained(call: Call, param: str) -> Iterator[None]:
+    """Turn what went wrong with the image's server into the caller's error."""
     try:
-        with call.within(MAX_SECONDS):
-            return _fetch(call, url)
-    except _Refused as refusal:
-        reason = str(refusal)
-    except (ProviderTimeout, ProviderFailed):
+        yield
+    except (InvalidRequest, ProviderFailed, ProviderTimeout) as error:
         call.check()
-        reason = "it could not be fetched"
-    raise InvalidRequest(f"Invalid value for '{param}': {reason}.", param=param)
+        raise InvalidRequest(_explanation(error), param=param) from error
 
 
-class _Refused(Exception):
-    """Why an image is not fetched, as a phrase for the caller."""
+def _explanation(error: InvalidRequest | ProviderFailed | ProviderTimeout) -> str:
+    if isinstance(error, InvalidRequest):
+        return error.message
+    return LATE if isinstance(error, ProviderTimeout) else UNREACHABLE
 
 
-def _fetch(call: Call, url: str) -> Media:
-    target = _read(url)
-    for _ in range(MAX_REDIRECTS + 1):
-        with http.get(call, target, _address(target)) as answer:
-            if not 300 <= answer.status < 400:
-                return _image(answer)
-            target = _redirected(target, answer.headers.get("location", ""))
-    raise _Refused(f"it redirects more than {MAX_REDIRECTS} times")
+def _follow(call: Call, url: str) -> bytes:
+    """Return what is at `url`, or where that leads."""
+    for _ in range(1 + MAX_REDIRECTS):
+        parts = _checked(url)
+        with http.get(call, parts.geturl(), _addresses(call, parts), HEADERS, MAX_BYTES) as answer:
+            if answer.status not in REDIRECTS:
+                return _body(answer)
+            url = _target(parts, answer)
+    raise InvalidRequest(f"The image's URL redirects more than {MAX_REDIRECTS} times.")
 
 
-def _redirected(target: SplitResult, location: str) -> SplitResult:
-    following = _read(urljoin(target.geturl(), location))
-    if target.scheme == "https" and following.scheme == "http":
-        raise _Refused("it redirects from https to http")
-    return following
-
-
-def _read(url: str) -> SplitResult:
-    """Return a URL that can be asked for, in ASCII."""
+def _checked(url: str) -> SplitResult:
+    """Return the parts of `url`, if it is one that everybody reads alike."""
+    if NOT_IN_A_URL.search(url):
+        raise InvalidRequest("The image's URL has a space, backslash or control character in it.")
     try:
         parts = urlsplit(url)
-        host, port = (parts.hostname or "").encode("idna").decode(), parts.port
+        parts.port  # noqa: B018  # It raises for what is no port.
     except ValueError:
-        raise _Refused("it is not a URL") from None
-    if parts.scheme not in ("http", "https") or not host:
-        raise _Refused("it must be an http or https URL")
+        raise InvalidRequest("The image's URL is not a valid URL.") from None
+
+    if parts.scheme not in PORTS:
+        raise InvalidRequest("The image's URL has to begin with http:// or https://.")
     if "@" in parts.netloc:
-        raise _Refused("it must not have a user or a password in it")
-    host = f"[{host}]" if ":" in host else host
-    return SplitResult(
-        parts.scheme,
-        host if port is None else f"{host}:{port}",
-        quote(parts.path, safe="/%:@!$&'()*+,;=~"),
-        quote(parts.query, safe="/%:@!$&'()*+,;=~?"),
-        "",
+        raise InvalidRequest("The image's URL must not have a user name or password in it.")
+    if not _has_host(parts):
+        raise InvalidRequest(
+            "The image's URL has no valid host. Write names in ASCII (xn--…), IPv4 addresses as"
+            " four decimal numbers, and IPv6 addresses in brackets."
+        )
+    return parts
+
+
+def _has_host(parts: SplitResult) -> bool:
+    """Tell whether there is a host, in its usual spelling, and only a port beside it."""
+    host = parts.hostname or ""
+    written = f"[{host}]" if ":" in host else host
+    return _is_host(host) and PORT.sub("", parts.netloc.lower()) == written
+
+
+def _is_host(host: str) -> bool:
+    if NAME.fullmatch(host):
+        return True
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return "%" not in host
+
+
+def _addresses(call: Call, parts: SplitResult) -> Sequence[http.Address]:
+    """Look up the host, once: the connection goes to what was checked."""
+    port = PORTS[parts.scheme] if parts.port is None else parts.port
+    found = http.resolve(call, parts.hostname or "", port)
+    if not found or not all(_is_public(address[4][0]) for address in found):
+        # Whether there is such a host inside is nobody's business outside.
+        raise InvalidRequest("The image's host has no public address. Send it as a data URL.")
+    return found
+
+
+def _is_public(address: str) -> bool:
+    return is_allowed(ip_address(address))
+
+
+def _target(parts: SplitResult, answer: http.Answer) -> str:
+    """Return where a redirect leads."""
+    # http.client reads headers as Latin-1, which keeps the bytes. What is ASCII stays as it is.
+    location = quote(answer.headers.get("location", ""), safe=ASCII, encoding="latin-1")
+    if not location:
+        raise InvalidRequest("The image's URL redirects to nowhere.")
+    try:
+        target = urljoin(parts.geturl(), location)
+        scheme = urlsplit(target).scheme
+    except ValueError:
+        raise InvalidRequest("The image's URL redirects to what is not a valid URL.") from None
+    if parts.scheme == "https" and scheme == "http":
+        raise InvalidRequest("The image's URL redirects from https to http.")
+    return target
+
+
+def _body(answer: http.Answer) -> bytes:
+    """Read the image, unless the headers say that it is none we can use."""
+    if answer.status != 200:
+        raise InvalidRequest(f"The image's server answered with HTTP status {answer.status}.")
+    if answer.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        # A few kilobytes may unpack to gigabytes, and images gain nothing by it.
+        raise InvalidRequest("The image's server compresses it, though asked not to.")
+    if _is_too_large(answer.headers.get("content-length", "")):
+        raise InvalidRequest(TOO_LARGE)
+
+    data = answer.at_most(MAX_BYTES)
+    if len(data) > MAX_BYTES:
+        raise InvalidRequest(TOO_LARGE)
+    return data
+
+
+def _is_too_large(announced: str) -> bool:
+    return announced.isdecimal() and int(announced[:20]) > MAX_BYTES
+
+
+def _media_type(data: bytes) -> str:
+    """Return the type that the first bytes tell; what the server or the name says is not asked."""
+    for signature, media_type in SIGNATURES:
+        if signature.match(data):
+            return media_type
+    if found := _heif_type(data):
+        return found
+    raise InvalidRequest(
+        "What is at the image's URL is not a PNG, JPEG, WebP, GIF, HEIC or HEIF image."
     )
 
 
-def _address(target: SplitResult) -> str:
-    """Return an address of the host; raise where any that it has is not public."""
-    port = target.port or {"http": 80, "https": 443}[target.scheme]
-    try:
-        found = socket.getaddrinfo(target.hostname, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        raise _Refused("its host cannot be found") from None
-    addresses = [str(address[0]) for *_, address in found]
-    if not addresses or not all(map(is_public, addresses)):
-        raise _Refused("its host has no public address")
-    return addresses[0]
-
-
-def is_public(address: str) -> bool:
-    """Tell whether anybody on the internet could reach `address`. A seam: tests are local."""
-    found = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(found, ipaddress.IPv6Address):
-        if found.ipv4_mapped is not None:
-            return is_public(str(found.ipv4_mapped))
-        if found in _NAT64:
-            return is_public(str(ipaddress.IPv4Address(found.packed[-4:])))
-        if found.sixtofour is not None or found.teredo is not None:
-            return False  # They lead to an IPv4 address, by way of whoever knows it.
-    special = found.is_multicast or found.is_reserved or any(found in net for net in _INSIDE)
-    return found.is_global and not special
-
-
-def _image(answer: Answer) -> Media:
-    if answer.status != 200:
-        raise _Refused(f"its server answers with HTTP {answer.status}")
-    if "content-encoding" in answer.headers:
-        raise _Refused("its server compresses what it was asked not to")
-    data = _bytes(answer)
-    announced = answer.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) != len(data):
-        raise _Refused("it breaks off")
-    for media_type, is_one in _SIGNATURES:
-        if is_one(data):
-            return Media(media_type, data)
-    raise _Refused("it is no PNG, JPEG, GIF, WebP, HEIC or HEIF image")
-
-
-def _bytes(answer: Answer) -> bytes:
-    """Return the body; raise as soon as there is too much of it."""
-    pieces, size = [], 0
-    for piece in answer.pieces():
-        pieces.append(piece)
-        size += len(piece)
-        if size > MAX_BYTES:
-            raise _Refused(f"it is larger than {MAX_BYTES // MIB} MiB")
-    return b"".join(pieces)
+def _heif_type(data: bytes) -> str | None:
+    """Return the type of a file whose first box has brands: its size, `ftyp`, the major one, a
+    version, the others; four bytes each."""
+    if data[4:8] != b"ftyp":
+        return None
+    size = min(int.from_bytes(data[:4], "big"), MAX_BRANDS_BYTES)
+    others = {data[start : start + 4] for start in range(16, size, 4)}
+    major = data[8:12]
+    if major in HEIC_BRANDS or (major == b"mif1" and others & HEIC_BRANDS):
+        return "image/heic"
+    return "image/heif" if major == b"mif1" and b"avif" not in others else None

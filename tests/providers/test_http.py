@@ -663,19 +663,6 @@ def test_no_proxy_is_honoured(upstream: Upstream, monkeypatch: pytest.MonkeyPatc
     http.forget_connections()
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
-    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    files = ["-keyout", str(key), "-out", str(certificate)]
-    try:
-        subprocess.run([*command.split(), *names, *files], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("There is no openssl command to make a certificate with.")
-    return certificate, key
-
-
 def serve_once(listener: socket.socket, files: tuple[Path, Path]) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*files)
