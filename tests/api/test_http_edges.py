@@ -159,7 +159,7 @@ def test_a_body_that_ends_too_soon_is_a_400(server: Server, account: Account) ->
 
 @pytest.mark.parametrize("version", ["--http1.0", "--http1.1"])
 def test_curl_does_not_take_a_late_failure_for_an_answer(upstream: Upstream, version: str) -> None:
-    upstream.script(default={"delay": 2, "status": 500, "json": {"error": {"message": "oops"}}})
+    upstream.script(default={"delay": 0.2, "status": 500, "json": {"error": {"message": "oops"}}})
     stack = Stack(sync_wait_seconds=0.5, **provider_settings(upstream))
     try:
         url = stack.web() + PATH

@@ -198,7 +198,9 @@ def test_a_silent_stream_shows_signs_of_life(fresh_stack: Stack, upstream: Upstr
 def test_a_failure_after_the_headers_went_is_an_error_event(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
-    upstream.script(default={"delay": 1, "status": 500, "json": {"error": {"message": "Broken."}}})
+    upstream.script(
+        default={"delay": 0.3, "status": 500, "json": {"error": {"message": "Broken."}}}
+    )
     web = fresh_stack.web(stream_commit_seconds=0.2)
     fresh_stack.worker()
     account = fresh_stack.account()

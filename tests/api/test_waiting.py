@@ -49,7 +49,7 @@ def test_a_long_call_gets_newlines_and_then_its_answer(
 def test_a_late_failure_cuts_the_body_so_that_nobody_takes_it_for_an_answer(
     impatient: Server, upstream: Upstream
 ) -> None:
-    upstream.script(default={"delay": 3, "status": 500, "json": {"error": {"message": "oops"}}})
+    upstream.script(default={"delay": 0.3, "status": 500, "json": {"error": {"message": "oops"}}})
     account = impatient.stack.account()
 
     connection = post(impatient, account.key)

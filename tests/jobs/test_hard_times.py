@@ -53,6 +53,7 @@ def test_a_workers_sudden_death_costs_nobody_an_answer(
     assert {job["attempts"] for job in account.jobs()} == {2}
 
 
+@pytest.mark.slow
 def test_without_any_worker_left_callers_get_a_clear_error(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
@@ -90,6 +91,7 @@ def test_a_worker_told_to_stop_finishes_what_it_has(fresh_stack: Stack, upstream
     assert fresh_stack.live_workers() == []
 
 
+@pytest.mark.slow
 def test_a_worker_told_to_stop_hands_back_what_takes_too_long(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
@@ -341,6 +343,7 @@ def test_a_storage_that_does_not_answer_fails_its_own_calls_only(
     assert fresh_stack.unfinished() == 0
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_frozen_for_too_long_charges_nobody_twice(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:

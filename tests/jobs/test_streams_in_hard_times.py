@@ -275,6 +275,7 @@ def test_a_redis_that_is_away_for_a_while_costs_no_stream_a_byte(
     nothing_is_held(fresh_stack, account, balance=990)
 
 
+@pytest.mark.slow
 def test_a_stream_that_had_begun_is_not_begun_anew_where_redis_forgot_it(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
