@@ -6,6 +6,7 @@ import os
 import signal
 from collections import Counter
 
+import pytest
 import redis
 
 from tests.callers import HELLO, Callers
