@@ -15,15 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from config import catalog_file
-from config.catalog_file import PROVIDERS, TAKES, InvalidCatalog
+from config.catalog_file import IMAGE_TAKES, PROVIDERS, TAKES, InvalidCatalog
 from config.settings import settings
 
 __all__ = [
+    "IMAGE_TAKES",
     "PROVIDERS",
     "TAKES",
     "Catalog",
     "ChatDefaults",
     "ChatPrice",
+    "FreeSizes",
+    "ImageModel",
+    "ImagePrice",
+    "ImageRoute",
+    "ImageUpstream",
     "InvalidCatalog",
     "Model",
     "Plan",
@@ -115,6 +121,109 @@ class Model:
 
 
 @dataclass(frozen=True)
+class ImagePrice:
+    """Credits for one image."""
+
+    standard: int
+    hd: int
+
+    def each(self, quality: str) -> int:
+        """Return the credits of one image of a `quality`, by either of its names."""
+        return self.hd if quality in ("hd", "high") else self.standard
+
+
+@dataclass(frozen=True)
+class FreeSizes:
+    """Any size within these limits, in pixels."""
+
+    #: `{width}` and `{height}` stand for the two numbers.
+    sends: Mapping[str, Any]
+    multiple_of: int
+    longest_side: int
+    most_aspect: Fraction
+    least_pixels: int
+    most_pixels: int
+
+    def have(self, width: int, height: int) -> bool:
+        """Tell whether the size is one of them."""
+        longest, shortest = max(width, height), min(width, height)
+        return (
+            width % self.multiple_of == height % self.multiple_of == 0
+            and longest <= self.longest_side
+            and longest <= shortest * self.most_aspect
+            and self.least_pixels <= width * height <= self.most_pixels
+        )
+
+
+Sent = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ImageUpstream:
+    """One model of one provider that makes images, and what is sent for what callers ask."""
+
+    provider: str
+    id: str
+    #: By `WIDTHxHEIGHT` in pixels, as the model itself makes them.
+    sizes: Mapping[str, Sent]
+    free_sizes: FreeSizes | None = None
+    qualities: Mapping[str, Sent] = field(default_factory=dict)
+    styles: Mapping[str, Sent] = field(default_factory=dict)
+    #: Sent with every request.
+    sends: Sent = field(default_factory=dict)
+    #: What else the model takes, in words of `IMAGE_TAKES`.
+    takes: frozenset[str] = frozenset()
+    images_per_call: int = 1
+    prompt_characters: int | None = None
+    usd_per_image: Fraction | None = None
+    retires: datetime.date | None = None
+
+    def is_retired(self, day: datetime.date) -> bool:
+        """Tell whether its vendor has shut it, or shuts it on `day`."""
+        return self.retires is not None and self.retires <= day
+
+
+@dataclass(frozen=True)
+class ImageRoute:
+    """One way to serve an alias: the upstream model, and how it stands in for what was named."""
+
+    upstream: ImageUpstream
+    #: What is sent for a quality, where that is not what the upstream model says.
+    own_qualities: Mapping[str, Sent] = field(default_factory=dict)
+    #: What is added to the prompt for a style that the upstream model does not have.
+    style_prompts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def provider(self) -> str:
+        return self.upstream.provider
+
+    @property
+    def qualities(self) -> Mapping[str, Sent]:
+        """What is sent for each quality there is."""
+        return {**self.upstream.qualities, **self.own_qualities}
+
+    @property
+    def styles(self) -> frozenset[str]:
+        return frozenset({*self.upstream.styles, *self.style_prompts})
+
+
+@dataclass(frozen=True)
+class ImageModel:
+    """What callers name to have images made, and the routes that serve it."""
+
+    id: str
+    owned_by: str
+    created: int
+    routes: tuple[ImageRoute, ...]
+    price: ImagePrice
+    #: Its vendor answers base64 where nothing else is asked for, and so are links and base64 here.
+    answers_base64: bool = False
+    successor: str | None = None
+
+    kind = "image"
+
+
+@dataclass(frozen=True)
 class ChatDefaults:
     """What a chat model has that says nothing else."""
 
@@ -143,6 +252,8 @@ class Catalog:
     plans: dict[str, Plan]
     chat: ChatDefaults
     timeouts: Timeouts
+    #: Those that make images; `models` are those that chat.
+    images: dict[str, ImageModel] = field(default_factory=dict)
 
     def find(self, model_id: str) -> Model | None:
         """Return the model `model_id`; one made on the fly where it is OpenRouter's to know."""
@@ -220,7 +331,34 @@ def load(path: Path) -> Catalog:
     models = {id: _model(id, table, chat, upstreams) for id, table in file.models.items()}
     plans = {name: Plan(name, **dict(table)) for name, table in file.plans}
     timeouts = Timeouts(**{name: float(value) for name, value in file.timeouts})
-    return Catalog(models, plans, chat, timeouts)
+    return Catalog(models, plans, chat, timeouts, _images(file, chat.created))
+
+
+def _images(file: catalog_file.File, created: int) -> dict[str, ImageModel]:
+    upstreams = {name: _image_upstream(name, table) for name, table in file.image_upstream.items()}
+    default = file.defaults.image.price
+    return {
+        id: ImageModel(
+            id=id,
+            owned_by=table.owned_by,
+            created=_timestamp(table.created) if table.created else created,
+            routes=tuple(
+                ImageRoute(upstreams[route.upstream], route.qualities, route.style_prompts)
+                for route in table.routes
+            ),
+            price=ImagePrice(**dict(table.price or default)),
+            answers_base64=table.answers_base64,
+            successor=table.successor,
+        )
+        for id, table in file.image_models.items()
+    }
+
+
+def _image_upstream(name: str, table: catalog_file.ImageUpstream) -> ImageUpstream:
+    provider, _, model = name.partition(":")
+    free = FreeSizes(**dict(table.free_sizes)) if table.free_sizes else None
+    facts = dict(table) | {"takes": frozenset(table.takes), "free_sizes": free}
+    return ImageUpstream(provider, model, **facts)
 
 
 def _chat_defaults(table: catalog_file.ChatDefaults) -> ChatDefaults:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from config import providers
-from config.catalog_file import File, Model, Place, Remark, Source
+from config.catalog_file import File, ImageModel, Kind, Model, Place, Remark, Source, kinds
 from config.settings import key_variable, settings
 
 #: What retires within this is told.
@@ -44,10 +44,11 @@ def check(path: Path, today: datetime.date) -> Report:
 
 def _warnings(file: File, today: datetime.date) -> Iterator[tuple[Place, str]]:
     yield from _smaller_plans(file)
-    yield from _unused(file)
-    yield from _retiring(file, today)
-    yield from _gone(file, today)
-    yield from _odd_successors(file, today)
+    for kind in kinds(file):
+        yield from _unused(kind)
+        yield from _retiring(kind, today)
+        yield from _gone(kind, today)
+        yield from _odd_successors(kind, today)
 
 
 def _smaller_plans(file: File) -> Iterator[tuple[Place, str]]:
@@ -61,30 +62,30 @@ def _smaller_plans(file: File) -> Iterator[tuple[Place, str]]:
                 )
 
 
-def _unused(file: File) -> Iterator[tuple[Place, str]]:
-    used = {upstream for model in file.models.values() for upstream in _upstreams(model)}
-    for name in file.upstream:
+def _unused(kind: Kind) -> Iterator[tuple[Place, str]]:
+    used = {upstream for model in kind.models.values() for upstream in _upstreams(model)}
+    for name in kind.upstreams:
         if name not in used:
-            yield ("upstream", name), "no model uses it"
+            yield (kind.upstream_name, name), "no model uses it"
 
 
-def _upstreams(model: Model) -> list[str]:
+def _upstreams(model: Model | ImageModel) -> list[str]:
     return [route.upstream for route in model.routes]
 
 
-def _retiring(file: File, today: datetime.date) -> Iterator[tuple[Place, str]]:
+def _retiring(kind: Kind, today: datetime.date) -> Iterator[tuple[Place, str]]:
     """Yield each upstream in use that ends soon or has ended, and who leans on it."""
-    for name, upstream in file.upstream.items():
+    for name, upstream in kind.upstreams.items():
         day = upstream.retires
-        leaning = [id for id, model in file.models.items() if name in _upstreams(model)]
+        leaning = [id for id, model in kind.models.items() if name in _upstreams(model)]
         if day is None or not leaning or (day - today).days > NOTICE_DAYS:
             continue
-        alone = [id for id in leaning if not _living(file, file.models[id], day)]
+        alone = [id for id in leaning if not _living(kind, kind.models[id], day)]
         others = [id for id in leaning if id not in alone]
         told = [f"its vendor {_when(day, today)}"]
         told += [f"{_named(alone)} {_have(alone)} no other route"] if alone else []
         told += [f"{_named(others)} {_have(others)} another route"] if others else []
-        yield ("upstream", name, "retires"), "; ".join(told)
+        yield (kind.upstream_name, name, "retires"), "; ".join(told)
 
 
 def _when(day: datetime.date, today: datetime.date) -> str:
@@ -103,33 +104,36 @@ def _named(ids: Sequence[str]) -> str:
     return ", ".join(ids[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _living(file: File, model: Model, day: datetime.date) -> list[str]:
+def _living(kind: Kind, model: Model | ImageModel, day: datetime.date) -> list[str]:
     """Return the upstreams of `model` that are still there when `day` is over."""
-    found = [(name, file.upstream[name].retires) for name in _upstreams(model)]
+    found = [(name, kind.upstreams[name].retires) for name in _upstreams(model)]
     return [name for name, retires in found if retires is None or retires > day]
 
 
-def _gone(file: File, today: datetime.date) -> Iterator[tuple[Place, str]]:
-    for id, model in file.models.items():
-        if not _living(file, model, today):
-            yield ("models", id, "routes"), "every one of them is retired, so nobody answers"
+def _gone(kind: Kind, today: datetime.date) -> Iterator[tuple[Place, str]]:
+    for id, model in kind.models.items():
+        if not _living(kind, model, today):
+            yield (kind.name, id, "routes"), "every one of them is retired, so nobody answers"
 
 
-def _odd_successors(file: File, today: datetime.date) -> Iterator[tuple[Place, str]]:
-    for id, model in file.models.items():
+def _odd_successors(kind: Kind, today: datetime.date) -> Iterator[tuple[Place, str]]:
+    for id, model in kind.models.items():
         if model.successor is None:
             continue
-        *chain, last = _chain(file, id)
+        *chain, last = _chain(kind, id)
         if last in chain:
-            yield ("models", id, "successor"), f"it leads in a circle: {' → '.join([*chain, last])}"
-        elif not _living(file, file.models[last], today):
-            yield ("models", id, "successor"), f"it leads to {last}, which is retired itself"
+            yield (
+                (kind.name, id, "successor"),
+                f"it leads in a circle: {' → '.join([*chain, last])}",
+            )
+        elif not _living(kind, kind.models[last], today):
+            yield (kind.name, id, "successor"), f"it leads to {last}, which is retired itself"
 
 
-def _chain(file: File, id: str) -> list[str]:
+def _chain(kind: Kind, id: str) -> list[str]:
     """Return `id` and its successors, up to the last one or the first that comes again."""
     chain = [id]
-    while (successor := file.models[chain[-1]].successor) is not None:
+    while (successor := kind.models[chain[-1]].successor) is not None:
         chain.append(successor)
         if successor in chain[:-1]:
             break
@@ -139,7 +143,8 @@ def _chain(file: File, id: str) -> list[str]:
 def _without_keys(file: File) -> Iterator[Note]:
     """Yield the models that no provider with a key here serves, those of the same ones together."""
     found: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
-    for id, model in file.models.items():
+    models = [pair for kind in kinds(file) for pair in kind.models.items()]
+    for id, model in models:
         serving = dict.fromkeys(name.partition(":")[0] for name in _upstreams(model))
         if not any(name == providers.SANDBOX or settings.keys_of(name) for name in serving):
             found[tuple(serving)].append(id)

@@ -3,7 +3,7 @@
 import datetime
 import re
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -24,6 +24,7 @@ from pydantic import (
 from config import providers
 
 PROVIDERS = frozenset({*providers.CHAT, providers.SANDBOX})
+IMAGE_PROVIDERS = frozenset({*providers.IMAGES, providers.SANDBOX})
 
 #: What a request may ask of a model. `sampling` is temperature, top_p, the penalties and
 #: logit_bias; `images`, `audio` and `files` are content parts; the others are parameters.
@@ -43,6 +44,11 @@ TAKES = frozenset(
         "reasoning_effort",
     }
 )
+
+#: What a request may ask of a model that makes images, beside what its tables say.
+IMAGE_TAKES = frozenset({"background", "moderation", "user"})
+QUALITIES = frozenset({"standard", "hd", "low", "medium", "high", "auto"})
+STYLES = frozenset({"vivid", "natural"})
 
 
 @dataclass(frozen=True)
@@ -90,20 +96,39 @@ def _seconds(value: object) -> Fraction:
     return seconds
 
 
-def _known_provider(name: str) -> str:
-    provider, _, model = name.partition(":")
-    if provider not in PROVIDERS or not model:
-        raise ValueError(
-            f"{name!r} must be a provider and a model, 'provider:model', with one of the "
-            f"providers {', '.join(sorted(PROVIDERS))}"
-        )
+def _one_of_providers(known: frozenset[str]) -> Callable[[str], str]:
+    def check(name: str) -> str:
+        provider, _, model = name.partition(":")
+        if provider not in known or not model:
+            raise ValueError(
+                f"{name!r} must be a provider and a model, 'provider:model', with one of the "
+                f"providers {', '.join(sorted(known))}"
+            )
+        return name
+
+    return check
+
+
+def _one_of_words(known: frozenset[str]) -> Callable[[str], str]:
+    def check(word: str) -> str:
+        if word not in known:
+            raise ValueError(f"{word!r} is not one of {', '.join(sorted(known))}")
+        return word
+
+    return check
+
+
+def _whole_credits(value: object) -> int:
+    credits = _credits(value)
+    if credits.denominator != 1 or not credits:
+        raise ValueError("it must be a whole number of credits, 1 or more")
+    return int(credits)
+
+
+def _size(name: str) -> str:
+    if not re.fullmatch(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}", name, re.ASCII):
+        raise ValueError(f"{name!r} must be a width and a height in pixels, such as 1024x1024")
     return name
-
-
-def _known_word(word: str) -> str:
-    if word not in TAKES:
-        raise ValueError(f"{word!r} is not one of {', '.join(sorted(TAKES))}")
-    return word
 
 
 def _route_table(value: object) -> object:
@@ -123,6 +148,7 @@ _Amount = Annotated[Fraction, PlainValidator(_credits)]
 _Seconds = Annotated[Fraction, PlainValidator(_seconds)]
 _Count = Annotated[int, Field(ge=1)]
 _Text = Annotated[str, Field(min_length=1)]
+_Sent = Annotated[dict[str, JsonValue], BeforeValidator(_json_numbers)]
 
 
 class _Table(BaseModel):
@@ -142,8 +168,20 @@ class ChatDefaults(_Table):
     created: datetime.date
 
 
+class ImagePrice(_Table):
+    """Credits for one image."""
+
+    standard: Annotated[int, PlainValidator(_whole_credits)]
+    hd: Annotated[int, PlainValidator(_whole_credits)]
+
+
+class ImageDefaults(_Table):
+    price: ImagePrice = ImagePrice(standard=10, hd=15)
+
+
 class Defaults(_Table):
     chat: ChatDefaults
+    image: ImageDefaults = ImageDefaults()
 
 
 class Timeouts(_Table):
@@ -168,7 +206,7 @@ class Plans(_Table):
 class Upstream(_Table):
     context_tokens: _Count | None = None
     max_output_tokens: _Count | None = None
-    takes: list[Annotated[str, AfterValidator(_known_word)]] = []
+    takes: list[Annotated[str, AfterValidator(_one_of_words(TAKES))]] = []
     reasoning: bool = False
     usd_per_million_input: _Amount | None = None
     usd_per_million_output: _Amount | None = None
@@ -177,7 +215,7 @@ class Upstream(_Table):
 
 class Route(_Table):
     upstream: str
-    extra: Annotated[dict[str, JsonValue], BeforeValidator(_json_numbers)] = {}
+    extra: _Sent = {}
 
 
 class Model(_Table):
@@ -190,12 +228,68 @@ class Model(_Table):
     successor: str | None = None
 
 
+_Quality = Annotated[str, AfterValidator(_one_of_words(QUALITIES))]
+_Style = Annotated[str, AfterValidator(_one_of_words(STYLES))]
+
+
+class FreeSizes(_Table):
+    """Sizes that a model makes beside those that are listed: any within these limits, in pixels.
+
+    In what is sent, `{width}` and `{height}` stand for the two numbers.
+    """
+
+    sends: _Sent
+    multiple_of: _Count
+    longest_side: _Count
+    most_aspect: Annotated[Fraction, PlainValidator(_seconds)]
+    least_pixels: _Count
+    most_pixels: _Count
+
+
+class ImageUpstream(_Table):
+    """`sizes`, `qualities` and `styles` say what is sent for each of those that it has."""
+
+    sizes: Annotated[dict[Annotated[str, AfterValidator(_size)], _Sent], Field(min_length=1)]
+    free_sizes: FreeSizes | None = None
+    qualities: Annotated[dict[_Quality, _Sent], Field(min_length=1)]
+    styles: dict[_Style, _Sent] = {}
+    sends: _Sent = {}
+    takes: list[Annotated[str, AfterValidator(_one_of_words(IMAGE_TAKES))]] = []
+    images_per_call: _Count = 1
+    prompt_characters: _Count | None = None
+    usd_per_image: _Amount | None = None
+    retires: datetime.date | None = None
+
+
+class ImageRoute(_Table):
+    upstream: str
+    qualities: dict[_Quality, _Sent] = {}
+    style_prompts: dict[_Style, _Text] = {}
+
+
+class ImageModel(_Table):
+    owned_by: _Text
+    created: datetime.date | None = None
+    routes: Annotated[
+        list[Annotated[ImageRoute, BeforeValidator(_route_table)]], Field(min_length=1)
+    ]
+    price: ImagePrice | None = None
+    answers_base64: bool = False
+    successor: str | None = None
+
+
+_UpstreamName = Annotated[str, AfterValidator(_one_of_providers(PROVIDERS))]
+_ImageUpstreamName = Annotated[str, AfterValidator(_one_of_providers(IMAGE_PROVIDERS))]
+
+
 class File(_Table):
     defaults: Defaults
     plans: Plans
     timeouts: Timeouts = Timeouts()
-    upstream: dict[Annotated[str, AfterValidator(_known_provider)], Upstream]
+    upstream: dict[_UpstreamName, Upstream]
     models: Annotated[dict[_Text, Model], Field(min_length=1)]
+    image_upstream: dict[_ImageUpstreamName, ImageUpstream] = {}
+    image_models: dict[_Text, ImageModel] = {}
 
 
 #: A place in the file, as keys from the top: `("models", "gpt-4", "routes", 0)`.
@@ -207,15 +301,37 @@ def read(path: Path) -> File:
     return Source.read(path).file()
 
 
+@dataclass(frozen=True)
+class Kind:
+    """The models of one kind and what serves them, and what their tables are called."""
+
+    name: str
+    upstream_name: str
+    models: Mapping[str, Model] | Mapping[str, ImageModel]
+    upstreams: Mapping[str, Upstream] | Mapping[str, ImageUpstream]
+
+
+def kinds(file: File) -> list[Kind]:
+    return [
+        Kind("models", "upstream", file.models, file.upstream),
+        Kind("image_models", "image_upstream", file.image_models, file.image_upstream),
+    ]
+
+
 def _dangling(file: File) -> Iterator[tuple[Place, str]]:
     """Yield every name in `file` that leads nowhere: where it stands, and what is wrong."""
-    for name, model in file.models.items():
-        for index, route in enumerate(model.routes):
-            if route.upstream not in file.upstream:
-                place = ("models", name, "routes", index)
-                yield place, f"there is no [upstream.{_quoted(route.upstream)}]"
-        if model.successor is not None and model.successor not in file.models:
-            yield ("models", name, "successor"), f"there is no [models.{_quoted(model.successor)}]"
+    for kind in kinds(file):
+        for name, model in kind.models.items():
+            routes: Sequence[Route | ImageRoute] = model.routes
+            for index, route in enumerate(routes):
+                if route.upstream not in kind.upstreams:
+                    told = f"there is no [{kind.upstream_name}.{_quoted(route.upstream)}]"
+                    yield (kind.name, name, "routes", index), told
+            if model.successor is not None and model.successor not in kind.models:
+                told = f"there is no [{kind.name}.{_quoted(model.successor)}]"
+                yield (kind.name, name, "successor"), told
+    for name in file.models.keys() & file.image_models.keys():
+        yield ("image_models", name), f"there is a [models.{_quoted(name)}], too"
 
 
 def _quoted(name: str) -> str:

@@ -13,5 +13,16 @@ CHAT = {
     "openrouter": "https://openrouter.ai/api/v1",
 }
 
+#: Where each provider that draws is; of one that chats, too, it is the same place and key.
+#: Replicate's variable is `REPLICATE_API_TOKEN`.
+IMAGES = {
+    "openai": CHAT["openai"],
+    "replicate": "https://api.replicate.com/v1",
+    "stability": "https://api.stability.ai",
+}
+
+#: All of them, by name.
+BASE_URLS = CHAT | IMAGES
+
 #: The one that is built in: nothing is to be set for it, and callers do not name it.
 SANDBOX = "sandbox"

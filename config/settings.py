@@ -29,7 +29,7 @@ class InvalidSettings(SystemExit):
 class Settings(BaseSettings):
     """The environment, typed. `.env` in the working directory is read first, and loses.
 
-    What each provider has is beside this: `{name}_api_key` and `{name}_base_url`.
+    What each provider has is beside this: its keys and `{name}_base_url`.
     """
 
     model_config = SettingsConfigDict(
@@ -45,17 +45,15 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=1, le=65535)
     public_url: str = ""
 
-    # Of providers that cannot be asked yet.
-    replicate_api_token: str = ""
-    stability_api_key: str = ""
-    replicate_base_url: str = "https://api.replicate.com/v1"
-    stability_base_url: str = "https://api.stability.ai"
-
     sandbox: bool = False
 
     s3_bucket: str = ""
     s3_endpoint_url: str = ""
     s3_public_url: str = ""
+    #: Images are kept for so long. Links to a bucket that is not public hold for so long, too, but
+    #: no longer than S3 lets them, which is seven days.
+    media_ttl_days: float = Field(30, gt=0)
+    media_url_seconds: int = Field(7 * 24 * 3600, ge=60, le=7 * 24 * 3600)
 
     web_concurrency: int = Field(2, ge=1, le=64)
     worker_concurrency: int = Field(1000, ge=1, le=100_000)
@@ -99,9 +97,8 @@ class Settings(BaseSettings):
 
     @field_validator(
         "public_url",
-        "replicate_base_url",
-        "stability_base_url",
-        *(f"{name}_base_url" for name in providers.CHAT),
+        "s3_public_url",
+        *(f"{name}_base_url" for name in providers.BASE_URLS),
         check_fields=False,
     )
     @classmethod
@@ -193,8 +190,9 @@ def _explain_one(problem: Any) -> str:
 
 
 def _with_providers() -> type[Settings]:
-    fields: dict[str, Any] = {f"{name}_api_key": (str, "") for name in providers.CHAT}
-    fields |= {f"{name}_base_url": (str, url) for name, url in providers.CHAT.items()}
+    names = providers.BASE_URLS
+    fields: dict[str, Any] = {key_variable(name).lower(): (str, "") for name in names}
+    fields |= {f"{name}_base_url": (str, url) for name, url in names.items()}
     return create_model("Settings", __base__=Settings, **fields)
 
 

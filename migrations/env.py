@@ -4,12 +4,15 @@ import sqlalchemy
 from alembic import context
 from sqlmodel import SQLModel
 
-from models import account, credit, job, worker
+from models import account, credit, job, media, shot, worker
 
 #: Any number, the same for every process: it names the lock on PostgreSQL.
 LOCK = 7_203_114
 
-TABLES = (account.Account, account.Key, job.Job, job.Result, credit.Entry, worker.Lease)
+TABLES = (
+    *(account.Account, account.Key, job.Job, job.Result, credit.Entry, worker.Lease),
+    *(media.Media, shot.Shot),
+)
 
 
 def run() -> None:

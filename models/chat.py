@@ -5,21 +5,14 @@ is narrower. A parameter that is not known here is kept and goes to OpenAI-shape
 it came.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, model_validator
 
 from config.providers import CHAT
-from models import errors
+from models import checks, errors
+from models.checks import Strict
 
 #: The most output tokens a caller may ask for.
 MAX_OUTPUT_TOKENS = 32_000
@@ -31,9 +24,6 @@ OWN_PARAMETERS = frozenset(
 )
 #: The most models a caller may name to fall back on.
 MAX_FALLBACKS = 10
-#: Lists and objects inside each other, in one parameter. What writes JSON for us ends at 254, and
-#: a request is put into other objects on its way.
-MAX_NESTING = 100
 
 
 @dataclass(frozen=True)
@@ -131,38 +121,32 @@ class ChatRequest:
         return bool(policy == "cancel")
 
 
-class _Strict(BaseModel):
-    """JSON types as they are: a number in quotes is not a number."""
-
-    model_config = ConfigDict(strict=True, extra="allow")
-
-
-class _ImageURL(_Strict):
+class _ImageURL(Strict):
     url: Annotated[str, Field(pattern=r"^(https?://|data:)")]
     detail: Literal["auto", "low", "high"] | None = None
 
 
-class _TextPart(_Strict):
+class _TextPart(Strict):
     type: Literal["text"]
     text: str
 
 
-class _RefusalPart(_Strict):
+class _RefusalPart(Strict):
     type: Literal["refusal"]
     refusal: str
 
 
-class _ImagePart(_Strict):
+class _ImagePart(Strict):
     type: Literal["image_url"]
     image_url: _ImageURL
 
 
-class _AudioPart(_Strict):
+class _AudioPart(Strict):
     type: Literal["input_audio"]
     input_audio: dict[str, Any]
 
 
-class _FilePart(_Strict):
+class _FilePart(Strict):
     type: Literal["file"]
     file: dict[str, Any]
 
@@ -172,28 +156,28 @@ _Part = Annotated[
 ]
 
 
-class _Called(_Strict):
+class _Called(Strict):
     name: Annotated[str, Field(min_length=1)]
     arguments: str
 
 
-class _ToolCall(_Strict):
+class _ToolCall(Strict):
     id: Annotated[str, Field(min_length=1)]
     type: str = "function"
     function: _Called | None = None
 
 
-class _System(_Strict):
+class _System(Strict):
     role: Literal["system", "developer"]
     content: str | list[_TextPart]
 
 
-class _User(_Strict):
+class _User(Strict):
     role: Literal["user"]
     content: str | Annotated[list[_Part], Field(min_length=1)]
 
 
-class _Assistant(_Strict):
+class _Assistant(Strict):
     role: Literal["assistant"]
     content: str | list[_TextPart | _RefusalPart] | None = None
     tool_calls: Annotated[list[_ToolCall], Field(min_length=1)] | None = None
@@ -209,13 +193,13 @@ class _Assistant(_Strict):
         return self
 
 
-class _Tool(_Strict):
+class _Tool(Strict):
     role: Literal["tool"]
     content: str | list[_TextPart]
     tool_call_id: Annotated[str, Field(min_length=1)]
 
 
-class _Function(_Strict):
+class _Function(Strict):
     role: Literal["function"]
     content: str | None
     name: Annotated[str, Field(min_length=1)]
@@ -224,42 +208,42 @@ class _Function(_Strict):
 _Message = Annotated[_System | _User | _Assistant | _Tool | _Function, Field(discriminator="role")]
 
 
-class _FunctionDefinition(_Strict):
+class _FunctionDefinition(Strict):
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
 
 
-class _ToolDefinition(_Strict):
+class _ToolDefinition(Strict):
     type: Literal["function"]
     function: _FunctionDefinition
 
 
-class _CustomDefinition(_Strict):
+class _CustomDefinition(Strict):
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
 
-class _CustomToolDefinition(_Strict):
+class _CustomToolDefinition(Strict):
     type: Literal["custom"]
     custom: _CustomDefinition
 
 
-class _NamedFunction(_Strict):
+class _NamedFunction(Strict):
     name: Annotated[str, Field(min_length=1)]
 
 
-class _FunctionChoice(_Strict):
+class _FunctionChoice(Strict):
     type: Literal["function"]
     function: _NamedFunction
 
 
-class _CustomChoice(_Strict):
+class _CustomChoice(Strict):
     type: Literal["custom"]
     custom: _NamedFunction
 
 
-class _AllowedTools(_Strict):
+class _AllowedTools(Strict):
     type: Literal["allowed_tools"]
     allowed_tools: dict[str, Any]
 
@@ -270,27 +254,27 @@ _ToolChoice = Annotated[
 ]
 
 
-class _Schema(_Strict):
+class _Schema(Strict):
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
     json_schema: dict[str, Any] | None = Field(None, alias="schema")
     strict: bool | None = None
     description: str | None = None
 
 
-class _Text(_Strict):
+class _Text(Strict):
     type: Literal["text"]
 
 
-class _JSONObject(_Strict):
+class _JSONObject(Strict):
     type: Literal["json_object"]
 
 
-class _JSONSchema(_Strict):
+class _JSONSchema(Strict):
     type: Literal["json_schema"]
     json_schema: _Schema
 
 
-class _StreamOptions(_Strict):
+class _StreamOptions(Strict):
     include_usage: bool | None = None
 
 
@@ -309,7 +293,7 @@ def _known_provider(name: str) -> str:
 _ProviderName = Annotated[str, AfterValidator(_known_provider)]
 
 
-class _Chat(_Strict):
+class _Chat(Strict):
     """What each parameter may be. The field names are the documentation's."""
 
     model: _ModelName
@@ -357,42 +341,7 @@ PARAMETERS = frozenset(_Chat.model_fields)
 
 
 def _check(body: Any) -> None:
-    if not isinstance(body, dict):
-        raise errors.InvalidRequest(
-            'The body must be a JSON object: {"model": …, "messages": […]}.'
-        )
-    _check_nesting(body)
-    try:
-        chat = _Chat.model_validate(body)
-    except ValidationError as error:
-        raise _translate(error, body) from None
-    _check_together(chat)
-
-
-def _check_nesting(body: dict[str, Any]) -> None:
-    for name, value in body.items():
-        if nests_deeper(value, MAX_NESTING):
-            raise errors.InvalidRequest(
-                f"Invalid value for '{name}': it must not be nested more than {MAX_NESTING} deep.",
-                param=name,
-            )
-
-
-def nests_deeper(value: Any, levels: int) -> bool:
-    """Tell whether more than `levels` lists and objects stand inside each other in `value`."""
-    level = [value] if type(value) in _NESTING else []
-    for _ in range(levels):
-        if not level:
-            return False
-        level = [inner for outer in level for inner in _inside(outer) if type(inner) in _NESTING]
-    return bool(level)
-
-
-_NESTING = frozenset({dict, list})
-
-
-def _inside(outer: Any) -> Iterable[Any]:
-    return outer.values() if type(outer) is dict else outer
+    _check_together(checks.read(_Chat, body, '{"model": …, "messages": […]}'))
 
 
 def _check_together(chat: _Chat) -> None:
@@ -415,108 +364,3 @@ def _check_together(chat: _Chat) -> None:
 
 def _wishes_something(options: _StreamOptions | None) -> bool:
     return options is not None and any(dict(options).values())
-
-
-def _translate(error: ValidationError, body: dict[str, Any]) -> errors.InvalidRequest:
-    """Say the problem that tells most in the API's own words."""
-    problem = _most_telling(error)
-    kind = problem["type"]
-    missing = kind in ("missing", "union_tag_not_found")
-    param = _path(problem["loc"], body, ends_in_a_name=kind == "missing")
-    if kind.startswith("union_tag"):
-        param += "." + problem["ctx"]["discriminator"].strip("'")
-    if missing:
-        return errors.MissingParameter(f"Missing required parameter: '{param}'.", param=param)
-    rule = _rule(problem)
-    if kind in _TYPES:
-        rule = _types_at(param, error, body)
-    return errors.InvalidRequest(f"Invalid value for '{param}': {rule}.", param=param)
-
-
-#: pydantic's name of a wrong type, and what JSON calls the right one.
-_TYPES = {
-    "string_type": "a string",
-    "list_type": "a list",
-    "dict_type": "an object",
-    "model_type": "an object",
-    "model_attributes_type": "an object",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-}
-
-
-def _types_at(param: str, error: ValidationError, body: dict[str, Any]) -> str:
-    """Say every type that the union at `param` takes."""
-    allowed = [
-        _TYPES[problem["type"]]
-        for problem in error.errors(include_url=False)
-        if problem["type"] in _TYPES and _path(problem["loc"], body, False) == param
-    ]
-    return "it must be " + " or ".join(dict.fromkeys(allowed))
-
-
-def _most_telling(error: ValidationError) -> Any:
-    """Of the problems of a union's members, a broken rule tells more than another type.
-
-    Among those, the one deepest in is about the member that was meant.
-    """
-    problems = error.errors(include_url=False)
-    top = problems[0]["loc"][:1]
-    return max(
-        (problem for problem in problems if problem["loc"][:1] == top),
-        key=lambda problem: (not problem["type"].endswith("_type"), len(problem["loc"])),
-    )
-
-
-def _path(location: tuple[int | str, ...], body: Any, ends_in_a_name: bool) -> str:
-    """Return `messages[0].content[1].image_url.url` for pydantic's location of it.
-
-    pydantic puts the names of union members between the steps. The body knows better: a step
-    that leads nowhere in it is such a name, save the last one of a parameter that is missing.
-    """
-    path, value = "", body
-    for place, step in enumerate(location, 1):
-        if isinstance(step, int) and isinstance(value, list) and step < len(value):
-            path, value = f"{path}[{step}]", value[step]
-        elif isinstance(value, dict) and step in value:
-            path, value = _join(path, step), value[step]
-        elif ends_in_a_name and place == len(location):
-            path = _join(path, step)
-    return path
-
-
-def _join(path: str, step: int | str) -> str:
-    return f"{path}.{step}" if path else str(step)
-
-
-def _rule(problem: Any) -> str:
-    """Say what is allowed, as a phrase."""
-    context = problem.get("ctx", {})
-    match problem["type"]:
-        case "greater_than_equal":
-            return f"it must be at least {_number(context['ge'])}"
-        case "less_than_equal":
-            return f"it must be at most {_number(context['le'])}"
-        case "less_than":
-            return f"it must be less than {_number(context['lt'])}"
-        case "literal_error":
-            return f"it must be one of {context['expected']}"
-        case "union_tag_invalid":
-            return f"it must be one of {context['expected_tags']}"
-        case "string_pattern_mismatch":
-            return f"it must match {context['pattern']}"
-        case "value_error":
-            return str(context["error"])
-        case "too_short" | "string_too_short":
-            return "it must not be empty"
-        case "too_long":
-            return f"it must have at most {context['max_length']} items"
-        case _:
-            text = problem["msg"]
-            return f"{text[0].lower()}{text[1:]}".replace("input should be", "it must be")
-
-
-def _number(value: float) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -57,6 +57,8 @@ class LikeDoError(Exception):
         #: Of what a provider said: its HTTP status, and the seconds it asked to wait.
         self.upstream_status: int | None = None
         self.stated_delay: float | None = None
+        #: What was asked for surely was not begun, so that asking again cannot be paid for twice.
+        self.nothing_ran = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the error as callers see it: `{"message", "type", "param", "code"}`."""

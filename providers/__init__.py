@@ -1,16 +1,22 @@
 """Who answers: one file for each vendor, and what they have in common.
 
-A new provider is a file that ends with `provider = …`, and its line in `config/providers.py`.
+A new provider is a file that ends with `provider = …`, and its line in `config/providers.py`; one
+that draws ends with `images = …`.
 """
 
 from importlib import import_module
 
-from config.providers import CHAT, SANDBOX
+from config.providers import CHAT, IMAGES, SANDBOX
 from models.errors import NoProvider
 from providers.base import Provider
+from providers.image import ImageProvider
 
 by_name: dict[str, Provider] = {
     name: import_module(f"providers.{name}").provider for name in (*CHAT, SANDBOX)
+}
+#: Those that make images.
+images: dict[str, ImageProvider] = {
+    name: import_module(f"providers.{name}").images for name in (*IMAGES, SANDBOX)
 }
 
 

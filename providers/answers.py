@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 
 import orjson
 
-from models.chat import nests_deeper
+from models.checks import nests_deeper
 from models.errors import ProviderFailed
 from providers import errors
 

@@ -52,6 +52,7 @@ def as_ours(provider: str, said: Said) -> errors.LikeDoError:
     """Return the most precise error of ours for what `provider` said."""
     error = _most_precise(provider, said)
     error.upstream_status, error.stated_delay = said.status, said.retry_after
+    error.nothing_ran = 400 <= said.status < 500 and said.status not in _UNCLEAR
     return error
 
 
@@ -119,6 +120,9 @@ def _told(provider: str, said: Said) -> str:
 def _any(said: Said, words: set[str]) -> bool:
     return not words.isdisjoint(said.words)
 
+
+#: Of the refusals, those that may come after the work was begun: a time-out, a client that left.
+_UNCLEAR = {408, 499}
 
 _OUT_OF_FUNDS = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 #: `failed_precondition` is Google's word for a region, or a project's billing, that it refuses.

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import orjson
@@ -60,6 +60,8 @@ HEADERS = {
     "Accept-Encoding": "identity",
     "User-Agent": "likedo/1",
 }
+
+_BODILESS = {name: value for name, value in HEADERS.items() if name != "Content-Type"}
 
 #: A model may think for minutes without a word, and routers on the way forget a connection that
 #: says nothing for so long. The kernel speaks up after these seconds, then again.
@@ -154,6 +156,8 @@ class _Exchange:
         #: Do not use a connection that was used before.
         self.fresh = fresh
         self.reused = False
+        #: Whether the server may have read something of the request.
+        self.sent = False
         self.answered = False
         self._socket: socket.socket | None = None
         self._handle: int | None = None
@@ -285,6 +289,12 @@ class _Watched(HTTPConnection):
         left = exchange.call.seconds_left if exchange is not None else CONNECT_SECONDS
         return max(0.001, min(left, CONNECT_SECONDS))
 
+    def connect(self) -> None:
+        super().connect()
+        # What follows the handshake is the request.
+        if _current.exchange is not None:
+            _current.exchange.sent = True
+
     def request(self, *args: Any, **kwargs: Any) -> None:
         exchange = _current.exchange
         if exchange is not None and self.sock is not None:
@@ -292,6 +302,7 @@ class _Watched(HTTPConnection):
             exchange.watch(self.sock)
             # The last answer on it may have left it little time.
             exchange.narrow()
+            exchange.sent = True
         self._used = True
         super().request(*args, **kwargs)
 
@@ -365,8 +376,6 @@ class _Session:
     and follows no redirect.
     """
 
-    _method: ClassVar[str] = "POST"
-
     def __init__(self, origin: str) -> None:
         found = requests.Session().merge_environment_settings(origin, {}, None, None, None)
         proxies, verify = found["proxies"], found["verify"]
@@ -378,10 +387,10 @@ class _Session:
         self._prefix = self._adapter.request_url(request, proxies).removesuffix("/")
 
     def send(
-        self, path: str, headers: dict[str, str], body: bytes | None, seconds: float
+        self, method: str, path: str, headers: dict[str, str], body: bytes | None, seconds: float
     ) -> urllib3.response.BaseHTTPResponse:
         response: urllib3.response.BaseHTTPResponse = self._pool.urlopen(
-            self._method,
+            method,
             self._prefix + path,
             body=body,
             headers=headers,
@@ -425,12 +434,21 @@ class Answer:
         self._exchange = exchange
         self._is_squeezed = "content-encoding" in self.headers
         self._size = 0
+        #: The most bytes of a body that are read.
+        self.limit = MAX_ANSWER_BYTES
         self._first = b""
         self._done = False
 
     def whole(self) -> Response:
         """Read to the end and return all of it."""
-        return Response(self.status, self.headers, b"".join(self._pieces()))
+        return Response(self.status, self.headers, b"".join(self.pieces()))
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the body as it comes, to its end; raises as `post` does."""
+        if self._first:
+            yield self._first
+        while piece := self._read():
+            yield piece
 
     def at_most(self, size: int) -> bytes:
         """Read to the end, or to one byte beyond `size`, and return what was read."""
@@ -471,15 +489,9 @@ class Answer:
 
     def _batches(self) -> Iterator[list[bytes]]:
         parser = sse.Parser()
-        for piece in self._pieces():
+        for piece in self.pieces():
             yield parser.feed(piece)
         yield parser.end()
-
-    def _pieces(self) -> Iterator[bytes]:
-        if self._first:
-            yield self._first
-        while piece := self._read():
-            yield piece
 
     def _read(self, most: int = READ_BYTES) -> bytes:
         """Return the next bytes of the body, as many as have come; none at its end."""
@@ -489,7 +501,7 @@ class Answer:
             # Read to its end, it is in the pool already, and may be another call's.
             self._exchange.end()
         self._size += len(piece)
-        if self._size > MAX_ANSWER_BYTES:
+        if self._size > self.limit:
             raise ProviderFailed("The provider's answer is too large.")
         if not piece:
             # The end of the body may have been the abort.
@@ -510,8 +522,37 @@ def post(call: Call, url: str, headers: Mapping[str, str], payload: Mapping[str,
     where the connection fails, the answer is cut short, redirects, or is over 64 MiB, and
     `InvalidRequest` where JSON cannot say the payload.
     """
-    with _opened(call, url, headers, payload) as answer:
+    with _opened(call, "POST", url, headers, _encoded(payload)) as answer:
         return answer.whole()
+
+
+def ask(call: Call, method: str, url: str, headers: Mapping[str, str]) -> Response:
+    """Send a request without a body, such as `GET`, and return the whole answer.
+
+    Only for what may be asked twice: a connection that went stale is replaced. Raises as `post`.
+    """
+    with _opened(call, method, url, headers, None) as answer:
+        return answer.whole()
+
+
+@contextmanager
+def create(
+    call: Call, url: str, headers: Mapping[str, str], body: bytes, content_type: str
+) -> Iterator[Answer]:
+    """Send what costs money each time that it is read, and give the answer with its headers.
+
+    It goes over a new connection and is never sent again: one that was kept may be closed while
+    the request crosses it, and nobody can tell whether it was read. Raises as `post` does; the
+    error has `nothing_ran` where no byte of the request can have been read.
+    """
+    exchange = _Exchange(call, fresh=True)
+    headers = {"Content-Type": content_type, **headers}
+    try:
+        with _opened(call, "POST", url, headers, body, exchange) as answer:
+            yield answer
+    except LikeDoError as error:
+        error.nothing_ran = error.nothing_ran or not exchange.sent
+        raise
 
 
 @contextmanager
@@ -523,19 +564,26 @@ def stream(
     Raises as `post` does, also from the reading. Left before the end of the answer, the connection
     is closed at once.
     """
-    with _opened(call, url, {"Accept": "text/event-stream", **headers}, payload) as answer:
+    headers = {"Accept": "text/event-stream", **headers}
+    with _opened(call, "POST", url, headers, _encoded(payload)) as answer:
         yield answer
 
 
 @contextmanager
 def _opened(
-    call: Call, url: str, headers: Mapping[str, str], payload: Mapping[str, Any]
+    call: Call,
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes | None,
+    once: "_Exchange | None" = None,
 ) -> Iterator[Answer]:
+    """Send a request and give its answer. `once`: the exchange to do it in, and no other."""
     scheme, _, host, path = url.split("/", 3)
-    body = _encoded(payload)
+    headers = {**(HEADERS if body is not None else _BODILESS), **headers}
     with _translated(call):
-        session = _session(f"{scheme}//{host}")
-        with closing(_send(call, session, "/" + path, {**HEADERS, **headers}, body)) as answer:
+        request = _Request(_session(f"{scheme}//{host}"), method, "/" + path, headers, body)
+        with closing(_ask(once, request) if once else _send(call, request)) as answer:
             if 300 <= answer.status < 400:
                 raise ProviderFailed(f"The provider sent a redirect (HTTP {answer.status}).")
             yield answer
@@ -567,10 +615,19 @@ def _ours(error: Exception) -> LikeDoError:
     return ProviderFailed("The connection to the provider broke off.")
 
 
-def _send(call: Call, session: _Session, path: str, headers: dict[str, str], body: bytes) -> Answer:
+@dataclass(frozen=True, slots=True)
+class _Request:
+    session: _Session
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes | None = None
+
+
+def _send(call: Call, request: _Request) -> Answer:
     exchange = _Exchange(call)
     try:
-        return _ask(exchange, session, path, headers, body)
+        return _ask(exchange, request)
     except FOREIGN as error:
         if not _went_stale(exchange, error):
             raise
@@ -578,7 +635,7 @@ def _send(call: Call, session: _Session, path: str, headers: dict[str, str], bod
     # A kept connection that ends without one byte of answer was closed by the server while idle,
     # as every server does; our request crossed that close on the wire and was not read. Were it
     # read after all, a chat would be generated twice and the caller still pay for one.
-    return _ask(_Exchange(call, fresh=True), session, path, headers, body)
+    return _ask(_Exchange(call, fresh=True), request)
 
 
 def _went_stale(exchange: _Exchange, error: Exception) -> bool:
@@ -587,15 +644,19 @@ def _went_stale(exchange: _Exchange, error: Exception) -> bool:
     return ended and exchange.reused and not exchange.answered
 
 
-def _ask(
-    exchange: _Exchange, session: _Session, path: str, headers: dict[str, str], body: bytes | None
-) -> Answer:
+def _ask(exchange: _Exchange, request: _Request) -> Answer:
     """Return the answer, whose `close` ends the exchange; it is ended already where this raises."""
     exchange.begin()
     try:
         exchange.call.check()
         with exchange.is_current():
-            raw = session.send(path, headers, body, exchange.call.seconds_left)
+            raw = request.session.send(
+                request.method,
+                request.path,
+                request.headers,
+                request.body,
+                exchange.call.seconds_left,
+            )
         return Answer(raw, exchange)
     except BaseException:
         exchange.end()
@@ -693,15 +754,13 @@ def get(
     with (
         _translated(call),
         closing(_Straight(parts, addresses, max_bytes)) as way,
-        closing(_ask(_Exchange(call), way, path, dict(headers), None)) as answer,
+        closing(_ask(_Exchange(call), _Request(way, "GET", path, dict(headers)))) as answer,
     ):
         yield answer
 
 
 class _Straight(_Session):
     """The way to addresses that were checked."""
-
-    _method = "GET"
 
     def __init__(self, url: SplitResult, addresses: Sequence[Address], max_bytes: int) -> None:
         secure = {"ssl_context": _straight_context()} if url.scheme == "https" else {}

@@ -5,6 +5,7 @@ from typing import Any
 from config.catalog import Route
 from models.chat import ChatRequest
 from providers.openai_compatible import OpenAICompatible
+from providers.openai_images import OpenAIImages
 
 
 class OpenAI(OpenAICompatible):
@@ -24,3 +25,4 @@ class OpenAI(OpenAICompatible):
 
 
 provider = OpenAI()
+images = OpenAIImages()

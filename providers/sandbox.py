@@ -20,6 +20,7 @@ from models.errors import LikeDoError, ProviderBusy, ProviderFailed
 from providers import answers, chunks, tokens
 from providers.base import Provider
 from providers.http import Call
+from providers.sandbox_images import SandboxImages
 
 LABEL = "[sandbox] This is not a real model's answer."
 #: Unix seconds of every answer, the same like all the rest of it.
@@ -393,3 +394,4 @@ def _json(value: Any) -> str:
 
 
 provider = Sandbox()
+images = SandboxImages()

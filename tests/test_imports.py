@@ -30,6 +30,7 @@ DOORS = {
     "requests": {"providers/http", "jobs/webhooks", "bench"},
     "boto3": {"storage/s3"},
     "botocore": {"storage/s3"},
+    "PIL": {"storage/pictures", "providers/sandbox_images"},
     "os.environ": {"config/settings"},
     "os.environb": {"config/settings"},
     "os.getenv": {"config/settings"},
@@ -44,6 +45,8 @@ NOT_FOR_PROVIDERS = {
     "models.credit",
     "models.database",
     "models.job",
+    "models.media",
+    "models.shot",
     "models.worker",
 }
 

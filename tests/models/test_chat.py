@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.chat import MAX_NESTING, ChatRequest, nests_deeper
+from models.chat import ChatRequest
+from models.checks import MAX_NESTING, nests_deeper
 from models.errors import InvalidRequest
 
 HELLO = {"model": "some-model", "messages": [{"role": "user", "content": "Hello!"}]}

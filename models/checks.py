@@ -1,0 +1,165 @@
+"""What callers send, checked: the type and range of each parameter, in the API's own words."""
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from models import errors
+
+#: Lists and objects inside each other, in one parameter. What writes JSON for us ends at 254, and
+#: a request is put into other objects on its way.
+MAX_NESTING = 100
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """JSON types as they are: a number in quotes is not a number. What is not known is kept."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+def read(kind: type[M], body: Any, example: str) -> M:
+    """Return what `body`, decoded JSON, says; raise the most precise `InvalidRequest`.
+
+    `example` is what an object of this `kind` looks like, for who sent none.
+    """
+    if not isinstance(body, dict):
+        raise errors.InvalidRequest(f"The body must be a JSON object: {example}.")
+    _check_nesting(body)
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        raise _translate(error, body) from None
+
+
+def _check_nesting(body: dict[str, Any]) -> None:
+    for name, value in body.items():
+        if nests_deeper(value, MAX_NESTING):
+            raise errors.InvalidRequest(
+                f"Invalid value for '{name}': it must not be nested more than {MAX_NESTING} deep.",
+                param=name,
+            )
+
+
+def nests_deeper(value: Any, levels: int) -> bool:
+    """Tell whether more than `levels` lists and objects stand inside each other in `value`."""
+    level = [value] if type(value) in _NESTING else []
+    for _ in range(levels):
+        if not level:
+            return False
+        level = [inner for outer in level for inner in _inside(outer) if type(inner) in _NESTING]
+    return bool(level)
+
+
+_NESTING = frozenset({dict, list})
+
+
+def _inside(outer: Any) -> Iterable[Any]:
+    return outer.values() if type(outer) is dict else outer
+
+
+def _translate(error: ValidationError, body: dict[str, Any]) -> errors.InvalidRequest:
+    """Say the problem that tells most in the API's own words."""
+    problem = _most_telling(error)
+    kind = problem["type"]
+    missing = kind in ("missing", "union_tag_not_found")
+    param = _path(problem["loc"], body, ends_in_a_name=kind == "missing")
+    if kind.startswith("union_tag"):
+        param += "." + problem["ctx"]["discriminator"].strip("'")
+    if missing:
+        return errors.MissingParameter(f"Missing required parameter: '{param}'.", param=param)
+    rule = _rule(problem)
+    if kind in _TYPES:
+        rule = _types_at(param, error, body)
+    return errors.InvalidRequest(f"Invalid value for '{param}': {rule}.", param=param)
+
+
+#: pydantic's name of a wrong type, and what JSON calls the right one.
+_TYPES = {
+    "string_type": "a string",
+    "list_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+}
+
+
+def _types_at(param: str, error: ValidationError, body: dict[str, Any]) -> str:
+    """Say every type that the union at `param` takes."""
+    allowed = [
+        _TYPES[problem["type"]]
+        for problem in error.errors(include_url=False)
+        if problem["type"] in _TYPES and _path(problem["loc"], body, False) == param
+    ]
+    return "it must be " + " or ".join(dict.fromkeys(allowed))
+
+
+def _most_telling(error: ValidationError) -> Any:
+    """Of the problems of a union's members, a broken rule tells more than another type.
+
+    Among those, the one deepest in is about the member that was meant.
+    """
+    problems = error.errors(include_url=False)
+    top = problems[0]["loc"][:1]
+    return max(
+        (problem for problem in problems if problem["loc"][:1] == top),
+        key=lambda problem: (not problem["type"].endswith("_type"), len(problem["loc"])),
+    )
+
+
+def _path(location: tuple[int | str, ...], body: Any, ends_in_a_name: bool) -> str:
+    """Return `messages[0].content[1].image_url.url` for pydantic's location of it.
+
+    pydantic puts the names of union members between the steps. The body knows better: a step
+    that leads nowhere in it is such a name, save the last one of a parameter that is missing.
+    """
+    path, value = "", body
+    for place, step in enumerate(location, 1):
+        if isinstance(step, int) and isinstance(value, list) and step < len(value):
+            path, value = f"{path}[{step}]", value[step]
+        elif isinstance(value, dict) and step in value:
+            path, value = _join(path, step), value[step]
+        elif ends_in_a_name and place == len(location):
+            path = _join(path, step)
+    return path
+
+
+def _join(path: str, step: int | str) -> str:
+    return f"{path}.{step}" if path else str(step)
+
+
+def _rule(problem: Any) -> str:
+    """Say what is allowed, as a phrase."""
+    context = problem.get("ctx", {})
+    match problem["type"]:
+        case "greater_than_equal":
+            return f"it must be at least {_number(context['ge'])}"
+        case "less_than_equal":
+            return f"it must be at most {_number(context['le'])}"
+        case "less_than":
+            return f"it must be less than {_number(context['lt'])}"
+        case "literal_error":
+            return f"it must be one of {context['expected']}"
+        case "union_tag_invalid":
+            return f"it must be one of {context['expected_tags']}"
+        case "string_pattern_mismatch":
+            return f"it must match {context['pattern']}"
+        case "value_error":
+            return str(context["error"])
+        case "too_short" | "string_too_short":
+            return "it must not be empty"
+        case "too_long":
+            return f"it must have at most {context['max_length']} items"
+        case _:
+            text = problem["msg"]
+            return f"{text[0].lower()}{text[1:]}".replace("input should be", "it must be")
+
+
+def _number(value: float) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,183 @@
+"""An image request as callers speak it, checked by name and range."""
+
+import re
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field
+
+from config.providers import IMAGES
+from models import checks, errors
+from models.checks import Strict
+
+#: Pixels of each side, as every model has them here whatever it makes itself.
+DOCUMENTED_SIZES = ("256x256", "512x512", "1024x1024")
+DEFAULT_SIZE = "1024x1024"
+DEFAULT_QUALITY = "standard"
+MOST_IMAGES = 4
+#: Far above what any model reads.
+MAX_PROMPT_CHARACTERS = 32_000
+#: The parameters that OpenAI's newer models take, and others do not.
+OF_OPENAI = frozenset({"background", "moderation"})
+
+
+@dataclass(frozen=True, order=True)
+class Size:
+    """Pixels."""
+
+    width: int
+    height: int
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        width, height = text.split("x")
+        return cls(int(width), int(height))
+
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+@dataclass(frozen=True)
+class ImageRequest:
+    """An image request whose `body` has been checked: the caller's JSON, as it came."""
+
+    body: dict[str, Any]
+
+    @classmethod
+    def read(cls, body: Any) -> Self:
+        """Return the request in `body`, decoded JSON; raise the most precise `InvalidRequest`."""
+        image = checks.read(_Image, body, '{"model": …, "prompt": …}')
+        if image.stream or image.partial_images:
+            param = "stream" if image.stream else "partial_images"
+            raise errors.UnsupportedParameter(
+                f"'{param}' is not supported: an image is answered when it is whole.", param=param
+            )
+        return cls.checked(body)
+
+    @classmethod
+    def checked(cls, body: dict[str, Any]) -> Self:
+        """Return the request in a `body` that `read` has taken before. Null says nothing."""
+        return cls({name: value for name, value in body.items() if value is not None})
+
+    @property
+    def model(self) -> str:
+        return str(self.body["model"])
+
+    @property
+    def prompt(self) -> str:
+        return str(self.body["prompt"])
+
+    @property
+    def count(self) -> int:
+        return int(self.body.get("n", 1))
+
+    @property
+    def size(self) -> Size:
+        """The size to deliver, in pixels."""
+        asked = self.body.get("size", DEFAULT_SIZE)
+        return Size.read(DEFAULT_SIZE if asked == "auto" else asked)
+
+    @property
+    def quality(self) -> str:
+        return str(self.body.get("quality", DEFAULT_QUALITY))
+
+    @property
+    def style(self) -> str | None:
+        return self.body.get("style")
+
+    @property
+    def response_format(self) -> str | None:
+        """`url` or `b64_json`, where the caller says which."""
+        return self.body.get("response_format")
+
+    @property
+    def output_format(self) -> str:
+        """`png`, `jpeg` or `webp`."""
+        return str(self.body.get("output_format", "png"))
+
+    @property
+    def output_compression(self) -> int:
+        """The quality of a JPEG or WebP, 0 to 100."""
+        return int(self.body.get("output_compression", 100))
+
+    @property
+    def provider(self) -> str | None:
+        """The provider the caller insists on."""
+        return self.body.get("provider")
+
+    @property
+    def fallbacks(self) -> list[str]:
+        """The models to ask, in order, where the one that was asked for makes no image."""
+        return list(dict.fromkeys(self.body.get("fallbacks") or ()))
+
+    def for_fallback(self, model: str) -> Self:
+        """Return the same request to another model, whose providers the caller did not name."""
+        body = {name: value for name, value in self.body.items() if name != "provider"}
+        return replace(self, body=body | {"model": model})
+
+    @property
+    def cancels_on_disconnect(self) -> bool:
+        """Whether the call ends when its client goes away."""
+        return bool(self.body.get("on_disconnect") == "cancel")
+
+    @property
+    def unknown(self) -> dict[str, Any]:
+        """Return the parameters that are not known here, for who speaks OpenAI's protocol."""
+        return {name: value for name, value in self.body.items() if name not in PARAMETERS}
+
+
+_SIZE = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}", re.ASCII)
+
+
+def _size(text: str) -> str:
+    if text != "auto" and not _SIZE.fullmatch(text):
+        raise ValueError("it must be a width and a height in pixels, such as '1024x1024'")
+    return text
+
+
+def _known_provider(name: str) -> str:
+    if name not in IMAGES:
+        raise ValueError(f"it must be one of {', '.join(map(repr, IMAGES))}")
+    return name
+
+
+def _says_something(text: str) -> str:
+    if not text.strip():
+        raise ValueError("it must not be empty")
+    return text
+
+
+_ModelName = Annotated[str, Field(min_length=1, max_length=256)]
+_Prompt = Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS), AfterValidator(_says_something)]
+
+
+class _Image(Strict):
+    """What each parameter may be. The field names are the documentation's, and OpenAI's."""
+
+    model: _ModelName
+    prompt: _Prompt
+    size: Annotated[str, AfterValidator(_size)] | None = None
+    n: Annotated[int, Field(ge=1, le=MOST_IMAGES)] | None = None
+    quality: Literal["standard", "hd", "low", "medium", "high", "auto"] | None = None
+    style: Literal["vivid", "natural"] | None = None
+    response_format: Literal["url", "b64_json"] | None = None
+    output_format: Literal["png", "jpeg", "webp"] | None = None
+    output_compression: Annotated[int, Field(ge=0, le=100)] | None = None
+    user: str | None = None
+    moderation: Literal["auto", "low"] | None = None
+    stream: bool | None = None
+    partial_images: Annotated[int, Field(ge=0, le=3)] | None = None
+    provider: Annotated[str, AfterValidator(_known_provider)] | None = None
+    fallbacks: Annotated[list[_ModelName], Field(max_length=10)] | None = None
+    #: A job to be polled where it is true or false, OpenAI's backdrop where it is a word.
+    background: bool | Literal["transparent", "opaque", "auto"] | None = None
+    webhook_url: str | None = None
+    on_disconnect: Literal["cancel", "finish"] | None = None
+
+
+#: The names of all parameters that are known here, and this service's own `key`.
+PARAMETERS = frozenset({*_Image.model_fields, "key"})
