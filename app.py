@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Flask
 
-from api import chat, credits, errors, guards, headers, jobs, models
+from api import chat, credits, errors, guards, headers, image, jobs, models
 from ops import health, logs
 
 #: The documented address of the API, and the one that some tools insist on.
@@ -27,6 +27,6 @@ def _api(number: int) -> Blueprint:
     api = Blueprint(f"api{number}", __name__)
     api.before_request(guards.enter)
     api.after_request(guards.drain)
-    for noun in (chat, models, credits, jobs):
+    for noun in (chat, image, models, credits, jobs):
         api.register_blueprint(noun.bp)
     return api

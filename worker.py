@@ -7,7 +7,7 @@ monkey.patch_all()
 
 from config import connections, limits, start
 from config.settings import settings
-from jobs import chat  # noqa: F401  # RQ finds its functions by name; they are loaded up front
+from jobs import chat, image  # noqa: F401  # RQ finds its functions by name; they are loaded up front
 from jobs.worker_class import GreenletWorker
 from ops import logs
 
@@ -17,7 +17,8 @@ def main() -> None:
     start.check()
     logs.configure()
     limits.raise_open_files()
-    GreenletWorker(["chat"], settings.worker_concurrency, connections.connection()).work()
+    kinds = {"chat": settings.worker_concurrency, "image": settings.image_concurrency}
+    GreenletWorker(kinds, settings.worker_concurrency, connections.connection()).work()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Handing a job's answer to the client that waits for it."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import gevent
@@ -40,7 +40,15 @@ def listener() -> Listener:
     return listener
 
 
-def wait(waiter: Waiter, cancels: bool) -> Response:
+#: Returns the answer that a job keeps as callers get it: how many bytes, and the bytes, in pieces.
+Render = Callable[[bytes], tuple[int, Iterator[bytes]]]
+
+
+def as_it_is(body: bytes) -> tuple[int, Iterator[bytes]]:
+    return len(body), iter([body])
+
+
+def wait(waiter: Waiter, cancels: bool, render: Render = as_it_is) -> Response:
     """Wait for the job and return its answer; or, when that takes long, one that goes on.
 
     `cancels`: the job ends with its client.
@@ -53,12 +61,12 @@ def wait(waiter: Waiter, cancels: bool) -> Response:
         part(waiter, client)
         raise
     if ended is None:
-        return _go_on(waiter, client, cancels)
+        return _go_on(waiter, client, cancels, render)
     part(waiter, client)
     if ended is Interruption.HUNG_UP:
         hung_up(waiter.job_id, cancels)
         raise Gone
-    return _respond(waiter.job_id, ended, client)
+    return _respond(waiter.job_id, ended, client, render)
 
 
 def part(waiter: Waiter, client: Client) -> None:
@@ -67,7 +75,7 @@ def part(waiter: Waiter, client: Client) -> None:
     waiter.close()
 
 
-def _respond(job_id: str, ended: Ended | Interruption, client: Client) -> Response:
+def _respond(job_id: str, ended: Ended | Interruption, client: Client, render: Render) -> Response:
     if ended is Interruption.STOPPING:
         g.job_headers["Location"] = f"/api/v1/ai/jobs/{job_id}"
         raise errors.JobInProgress(f"The server is restarting; fetch the answer as job {job_id}.")
@@ -75,7 +83,7 @@ def _respond(job_id: str, ended: Ended | Interruption, client: Client) -> Respon
     if ended.status != Status.COMPLETED:
         note(job_id, ended)
         raise errors.from_record(ended.error or {})
-    return _completed(job_id, ended, client)
+    return _completed(job_id, ended, client, render)
 
 
 def hung_up(job_id: str, cancels: bool) -> None:
@@ -86,18 +94,19 @@ def hung_up(job_id: str, cancels: bool) -> None:
         rows.mark_left(job_id)
 
 
-def _completed(job_id: str, ended: Ended, client: Client) -> Response:
+def _completed(job_id: str, ended: Ended, client: Client, render: Render) -> Response:
     if ended.body is None:
         raise errors.InternalError(f"The answer of job {job_id} is no longer kept.")
-    headers = _facts(job_id, ended) | {"Content-Length": str(len(ended.body))}
-    body = _hand_over(job_id, ended.body, client)
+    length, pieces = render(ended.body)
+    headers = _facts(job_id, ended) | {"Content-Length": str(length)}
+    body = _hand_over(job_id, pieces, client)
     return Response(body, content_type="application/json", headers=headers)
 
 
-def _hand_over(job_id: str, body: bytes, client: Client) -> Iterator[bytes]:
+def _hand_over(job_id: str, pieces: Iterator[bytes], client: Client) -> Iterator[bytes]:
     """Yield an answer, and note that it was handed over if it went to a client that was there."""
     gone = client.gone()
-    yield body
+    yield from pieces
     # The server asks for more only when what it had is with the socket.
     if not gone:
         handed_over(job_id)
@@ -141,7 +150,7 @@ def _announced_timeout() -> float | None:
     return None
 
 
-def _go_on(waiter: Waiter, client: Client, cancels: bool) -> Response:
+def _go_on(waiter: Waiter, client: Client, cancels: bool, render: Render) -> Response:
     """Return 200 now, newlines while the job runs, then its JSON.
 
     A failure cuts the connection before the body's end. JSON may begin with white space.
@@ -151,7 +160,7 @@ def _go_on(waiter: Waiter, client: Client, cancels: bool) -> Response:
     headers = dict(g.job_headers) | {"x-job-id": waiter.job_id, "x-accel-buffering": "no"}
     chunked = request.environ["SERVER_PROTOCOL"] != "HTTP/1.0"
     response = Response(
-        _newlines_then_answer(waiter, client, pause, chunked, cancels),
+        _newlines_then_answer(waiter, client, pause, chunked, cancels, render),
         content_type="application/json",
         headers=headers,
     )
@@ -160,7 +169,7 @@ def _go_on(waiter: Waiter, client: Client, cancels: bool) -> Response:
 
 
 def _newlines_then_answer(
-    waiter: Waiter, client: Client, pause: float, chunked: bool, cancels: bool
+    waiter: Waiter, client: Client, pause: float, chunked: bool, cancels: bool, render: Render
 ) -> Iterator[bytes]:
     try:
         ended: Ended | Interruption | None = None
@@ -170,7 +179,7 @@ def _newlines_then_answer(
         if ended is Interruption.HUNG_UP:
             hung_up(waiter.job_id, cancels)
         elif isinstance(ended, Ended) and ended.body and ended.status == Status.COMPLETED:
-            yield from _hand_over(waiter.job_id, ended.body, client)
+            yield from _hand_over(waiter.job_id, render(ended.body)[1], client)
         else:
             part(waiter, client)
             if not chunked:

@@ -1,29 +1,17 @@
 """Chat completions."""
 
-import hashlib
-import time
-from typing import Any
+from flask import Blueprint, Response, g
 
-from flask import Blueprint, Response, g, request
-
-from api import answers, client, guards, streams
+from api import accept, answers, guards, streams
 from billing import ledger, pricing
 from billing.pricing import ChatTerms
 from config.catalog import Model, catalog
-from jobs import queues
-from jobs.channel import Waiter
-from models import errors, job, tokens
+from models import tokens
 from models.chat import ChatRequest
-from models.job import Status
 from routing import routes
 from routing.routes import Way
 
 bp = Blueprint("chat", __name__)
-
-OUR_SIDE = "Something went wrong on our side."
-
-#: What a later version of this service will do, and this one refuses rather than ignore.
-NOT_YET = ("background", "webhook_url")
 
 
 @bp.post("/chat/completions")
@@ -33,19 +21,22 @@ def create_completion() -> Response:
     with guards.admission:
         guards.count()
         chat = ChatRequest.read(guards.parse(body))
-        _refuse_what_is_not_yet(chat)
-        waiter = _begin(chat, body, _terms(chat, routes.find(chat)))
+        accept.refuse_what_is_not_yet(chat.body)
+        terms = _terms(chat, routes.find(chat))
+        waiter, held = accept.accept(
+            "chat",
+            body,
+            terms,
+            terms.prices[0],
+            model=chat.model,
+            stream=chat.stream,
+            include_usage=chat.include_usage,
+            cancel_on_disconnect=chat.cancels_on_disconnect,
+        )
+        _say_what_was_applied(chat, held)
     if chat.stream:
         return streams.stream(waiter, chat.cancels_on_disconnect)
     return answers.wait(waiter, chat.cancels_on_disconnect)
-
-
-def _refuse_what_is_not_yet(chat: ChatRequest) -> None:
-    for name in NOT_YET:
-        if chat.body.get(name):
-            raise errors.UnsupportedParameter(
-                f"'{name}' is not supported yet: leave it out.", param=name
-            )
 
 
 def _terms(chat: ChatRequest, ways: list[Way]) -> ChatTerms:
@@ -74,55 +65,6 @@ def _model(chat: ChatRequest) -> Model:
     return model
 
 
-def _begin(chat: ChatRequest, body: bytes, terms: ChatTerms) -> Waiter:
-    """Listen, hold, enqueue: in this order, so that no answer can be missed."""
-    if client.current().gone():
-        raise client.Gone
-    job_id = job.make_id()
-    g.job_headers = {"x-job-id": job_id}
-    waiter = answers.listener().listen(job_id)
-    try:
-        held = ledger.hold(_row(job_id, chat, body, terms), terms)
-        _say_what_was_applied(chat, held)
-        _enqueue(waiter, job_id, body)
-    except BaseException:
-        waiter.close()
-        raise
-    return waiter
-
-
-def _enqueue(waiter: Waiter, job_id: str, body: bytes) -> None:
-    try:
-        waiter.ready()
-        queues.enqueue(job_id, "chat", body)
-    except Exception as error:
-        known = error if isinstance(error, errors.LikeDoError) else errors.InternalError(OUR_SIDE)
-        ledger.end_unclaimed(job_id, Status.FAILED, known)
-        raise
-
-
 def _say_what_was_applied(chat: ChatRequest, held: ledger.Hold) -> None:
     if held.max_tokens != chat.max_tokens:
         g.job_headers["x-max-tokens-applied"] = str(held.max_tokens)
-
-
-def _row(job_id: str, chat: ChatRequest, body: bytes, terms: ChatTerms) -> dict[str, Any]:
-    now = time.time()
-    return {
-        "id": job_id,
-        "account_id": guards.caller().account_id,
-        "key_id": guards.caller().key_id,
-        "kind": "chat",
-        "model": chat.model,
-        "fingerprint": hashlib.sha256(request.path.encode() + b"\n" + body).hexdigest(),
-        "body_bytes": len(body),
-        "body_at": queues.body_place(body),
-        "attempts": 0,
-        "cancel_requested": False,
-        "stream": chat.stream,
-        "include_usage": chat.include_usage,
-        "cancel_on_disconnect": chat.cancels_on_disconnect,
-        "created": now,
-        "enqueued_at": now,
-        "price": pricing.as_text(terms.prices[0]),
-    }

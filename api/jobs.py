@@ -1,13 +1,15 @@
 """The caller's own jobs."""
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import orjson
 from flask import Blueprint, Response, request
 from sqlalchemy import Row
 
-from api import guards, streams
-from jobs import rows
+from api import guards, pictures, streams
+from jobs import media, rows
 from models import errors
 from models.job import Status
 
@@ -20,7 +22,23 @@ def get_job(job_id: str) -> Response:
     row = rows.find(job_id, guards.caller().account_id)
     if row is None:
         raise errors.NotFound(f"There is no job '{job_id}'.")
-    return Response(orjson.dumps(as_json(row)), content_type="application/json")
+    return Response(whole(row, pictures.own_address()), content_type="application/json")
+
+
+def whole(row: Row[Any], address: str) -> Iterator[bytes]:
+    """Return a job with its result as JSON, in pieces, since that may hold images.
+
+    `address`: where links to images begin, unless `PUBLIC_URL` or the storage say where.
+    """
+    job = orjson.dumps(as_json(row))
+    body = rows.result(row.id) if row.status in (Status.COMPLETED, Status.CANCELLED) else None
+    if body is None:
+        result = iter([b"null"])
+    elif row.kind == "image":
+        _, result = pictures.rendered(body, address)
+    else:
+        result = iter([body])
+    return chain([job[:-1], b',"result":'], result, [b"}"])
 
 
 @bp.get("/jobs/<job_id>/events")
@@ -53,8 +71,7 @@ def _number(name: str, text: str | None) -> int:
 
 
 def as_json(row: Row[Any]) -> dict[str, Any]:
-    """Return a job as callers see it; times are Unix seconds."""
-    done = row.status == Status.COMPLETED
+    """Return a job as callers see it, without its result; times are Unix seconds."""
     return {
         "id": row.id,
         "object": "job",
@@ -67,10 +84,9 @@ def as_json(row: Row[Any]) -> dict[str, Any]:
         "provider": row.provider,
         "attempts": rows.attempts(row),
         "queue_position": rows.position(row),
-        "progress": {"completed": int(done), "total": 1},
+        "progress": {"completed": _completed(row), "total": row.total},
         "credits_held": row.held,
         "credits_consumed": row.charged,
-        "result": _result(row) if done else None,
         "error": errors.from_record(orjson.loads(row.error)).as_json() if row.error else None,
     }
 
@@ -79,6 +95,8 @@ def _seconds(at: float | None) -> int | None:
     return None if at is None else int(at)
 
 
-def _result(row: Row[Any]) -> Any:
-    body = rows.result(row.id)
-    return orjson.Fragment(body) if body else None
+def _completed(row: Row[Any]) -> int:
+    """Return how many of its answers or images are there."""
+    if row.kind == "image":
+        return len(media.of_job(row.id))
+    return int(row.status == Status.COMPLETED)

@@ -7,14 +7,14 @@ jobs, everywhere, so that no two transactions wait for each other.
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, text, update
 from sqlmodel import col
 
 from billing import pricing
-from billing.pricing import ChatTerms
+from billing.pricing import Price, Terms
 from config.catalog import ChatPrice
 from config.settings import settings
 from models import credit, database, errors
@@ -36,16 +36,95 @@ class Hold:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a provider gave: the completion, the tokens it used, and who was asked for it."""
+class Asked:
+    """Who was asked for an answer: a provider and its model, or nobody; and who was before."""
 
-    completion: dict[str, Any]
+    provider: str | None = None
+    upstream_model: str | None = None
+    #: What it costs there, where that is not what the model costs that the job is for.
+    price: Price | None = None
+    #: Each time a provider was asked, this one included.
+    trail: Sequence[Mapping[str, Any]] = ()
+
+    def price_for(self, job: "Claimed") -> Price:
+        return self.price or pricing.from_text(job.price)
+
+    def columns(self, job: "Claimed") -> dict[str, Any]:
+        """Return what the job's row says of it."""
+        return {
+            "provider": self.provider,
+            "upstream_model": self.upstream_model,
+            "price": pricing.as_text(self.price_for(job)),
+            "trail": orjson.dumps(list(self.trail)).decode(),
+        }
+
+
+NOBODY = Asked()
+
+
+class Delivery(Protocol):
+    """What a job gave, and what that costs."""
+
+    #: The answer as callers get it, without what was charged.
+    @property
+    def content(self) -> dict[str, Any]: ...
+    @property
+    def asked(self) -> Asked: ...
+
+    #: Of a stream: the number of the last event before those that end it.
+    @property
+    def events(self) -> int | None: ...
+
+    #: Whether callers get it even where the job was cancelled meanwhile.
+    @property
+    def outlasts_cancel(self) -> bool: ...
+
+    def cost(self, job: "Claimed") -> int:
+        """Return what it costs, in credits."""
+
+    def usage_record(self) -> str:
+        """Return what the provider reported of what it took, as the JSON that the job keeps."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a chat gave: the completion, the tokens it used, and who was asked for it."""
+
+    content: dict[str, Any]
     usage: Usage
-    asked: "Asked"
+    asked: Asked
     #: The provider reported nothing that could be charged.
     free: bool = False
-    #: Of a stream: the number of the last event before those that end it.
     events: int | None = None
+
+    outlasts_cancel = False
+
+    def cost(self, job: "Claimed") -> int:
+        price = self.asked.price_for(job)
+        assert isinstance(price, ChatPrice)
+        return 0 if self.free else pricing.chat(price, self.usage)
+
+    def usage_record(self) -> str:
+        return _usage_record(self.usage, self.content.get("usage"))
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images that are stored: what callers get to know of them, and their price together."""
+
+    content: dict[str, Any]
+    credits: int
+    asked: Asked
+
+    events = None
+    outlasts_cancel = True
+
+    def cost(self, job: "Claimed") -> int:
+        return self.credits
+
+    def usage_record(self) -> str:
+        counted = self.content.get("usage") or {"images": len(self.content["data"])}
+        return orjson.dumps(counted | {"estimated": False}).decode()
 
 
 @dataclass(frozen=True)
@@ -68,7 +147,7 @@ class Claimed:
     price: str
 
 
-def hold(job: dict[str, Any], terms: ChatTerms) -> Hold:
+def hold(job: dict[str, Any], terms: Terms) -> Hold:
     """Insert `job` (columns of `Job`) as queued and hold the most it can cost.
 
     Where what is available does not afford `terms.most`, less output is held for, down to
@@ -81,21 +160,17 @@ def hold(job: dict[str, Any], terms: ChatTerms) -> Hold:
     return outcome
 
 
-def _hold(
-    connection: Connection, job: dict[str, Any], terms: ChatTerms
-) -> Hold | errors.LikeDoError:
+def _hold(connection: Connection, job: dict[str, Any], terms: Terms) -> Hold | errors.LikeDoError:
     # A refusal is returned, not raised: on SQLite other transactions share this one's commit.
     if full := _overload(connection, job["body_bytes"]):
         return full
     max_tokens, credits = terms.most_output, terms.most
     if not _take(connection, job["account_id"], credits):
         account = _lock(connection, job["account_id"])
-        max_tokens = terms.affordable_output(account.balance - account.held)
-        if max_tokens < terms.least_output:
+        less = terms.within(account.balance - account.held)
+        if less is None or not _take(connection, job["account_id"], less[1]):
             return _refusal(terms, account.balance, account.held)
-        credits = terms.hold(max_tokens)
-        if not _take(connection, job["account_id"], credits):
-            return _refusal(terms, account.balance, account.held)
+        max_tokens, credits = less
     row = job | {"held": credits, "max_tokens": max_tokens, "status": Status.QUEUED.value}
     connection.execute(_INSERT_JOB, row)
     return Hold(credits, max_tokens)
@@ -167,7 +242,13 @@ def _overload(connection: Connection, body_bytes: int) -> errors.Overloaded | No
     return None
 
 
-def _refusal(terms: ChatTerms, balance: int, held: int) -> errors.LikeDoError:
+_WAY_OUT = {
+    True: "Lower max_tokens or add credits.",
+    False: "Ask for fewer images or add credits.",
+}
+
+
+def _refusal(terms: Terms, balance: int, held: int) -> errors.LikeDoError:
     need = f"This call may cost {terms.least} credits"
     if balance >= terms.least:
         return errors.CreditsHeld(
@@ -175,86 +256,62 @@ def _refusal(terms: ChatTerms, balance: int, held: int) -> errors.LikeDoError:
             "running hold the rest. Try again when one has ended."
         )
     return errors.InsufficientCredits(
-        f"{need}; your balance is {balance}. Lower max_tokens or add credits."
+        f"{need}; your balance is {balance}. {_WAY_OUT[terms.most_output > 0]}"
     )
 
 
-def settle(job: Claimed, answer: Answer) -> Settled | None:
+def settle(job: Claimed, answer: Delivery) -> Settled | None:
     """Store the answer, charge its real cost and give the rest of the hold back, all in one.
 
     Returns None where the job is no longer this attempt's to end; then nothing was written.
     What the cost exceeds the hold by is taken from what is available, and what even that does
     not cover is written off.
     """
-    cost = 0 if answer.free else pricing.chat(answer.asked.price_for(job), answer.usage)
+    cost = answer.cost(job)
     # The body is ready before the transaction begins; only a write-off makes it say otherwise.
     body = _body(answer, cost)
-    columns = {
-        "status": Status.COMPLETED.value,
-        **answer.asked.columns(job),
-        "usage": _usage_record(answer.usage, answer.completion.get("usage")),
-        "events": answer.events,
-    }
+    columns = {"status": Status.COMPLETED.value, **_columns(job, answer)}
 
     def work(connection: Connection) -> Settled | None:
         charge = _charge(connection, job, cost, columns)
         if charge is None:
             return None
         kept = body if charge.charged == cost else _body(answer, charge.charged)
-        result = {"job_id": job.id, "body": kept, "expires_at": time.time() + RESULT_SECONDS}
-        connection.execute(_INSERT_RESULT, result)
+        _keep(connection, job, kept)
         return replace(charge, body=kept)
 
     return database.run(work)
 
 
-@dataclass(frozen=True)
-class Asked:
-    """Who was asked for an answer: a provider and its model, or nobody; and who was before."""
-
-    provider: str | None = None
-    upstream_model: str | None = None
-    #: What it costs there, where that is not what the model costs that the job is for.
-    price: ChatPrice | None = None
-    #: Each time a provider was asked, this one included.
-    trail: Sequence[Mapping[str, Any]] = ()
-
-    def price_for(self, job: "Claimed") -> ChatPrice:
-        return self.price or pricing.from_text(job.price)
-
-    def columns(self, job: "Claimed") -> dict[str, Any]:
-        """Return what the job's row says of it."""
-        return {
-            "provider": self.provider,
-            "upstream_model": self.upstream_model,
-            "price": pricing.as_text(self.price_for(job)),
-            "trail": orjson.dumps(list(self.trail)).decode(),
-        }
-
-
-NOBODY = Asked()
-
-
-def settle_cancelled(
-    job: Claimed,
-    used: Usage,
-    error: errors.LikeDoError,
-    asked: Asked = NOBODY,
-    events: int | None = None,
-) -> Settled | None:
+def settle_cancelled(job: Claimed, used: Delivery, error: errors.LikeDoError) -> Settled | None:
     """End a job that was cancelled after its provider was called, and charge what it `used`.
 
-    `events`: the number of the last that its stream has said.
+    What outlasts that is kept for its caller, as an answer is.
     """
-    cost = pricing.chat(asked.price_for(job), used)
+    cost = used.cost(job)
     columns = {
         "status": Status.CANCELLED.value,
-        **asked.columns(job),
-        "usage": _usage_record(used),
-        "events": events,
+        **_columns(job, used),
         "error": orjson.dumps(error.as_record()).decode(),
     }
-    return database.run(lambda connection: _charge(connection, job, cost, columns))
+
+    def work(connection: Connection) -> Settled | None:
+        charge = _charge(connection, job, cost, columns)
+        if charge is not None and used.outlasts_cancel:
+            _keep(connection, job, _body(used, charge.charged))
+        return charge
+
+    return database.run(work)
+
+
+def _columns(job: Claimed, answer: Delivery) -> dict[str, Any]:
+    asked = answer.asked.columns(job)
+    return {**asked, "usage": answer.usage_record(), "events": answer.events}
+
+
+def _keep(connection: Connection, job: Claimed, body: bytes) -> None:
+    result = {"job_id": job.id, "body": body, "expires_at": time.time() + RESULT_SECONDS}
+    connection.execute(_INSERT_RESULT, result)
 
 
 def _charge(
@@ -270,8 +327,8 @@ def _charge(
     return Settled(b"", charged, spendable - charged)
 
 
-def _body(answer: Answer, charged: int) -> bytes:
-    return orjson.dumps(answer.completion | {"credits_consumed": charged})
+def _body(answer: Delivery, charged: int) -> bytes:
+    return orjson.dumps(answer.content | {"credits_consumed": charged})
 
 
 def _usage_record(usage: Usage, shown: dict[str, Any] | None = None) -> str:

@@ -3,12 +3,67 @@
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
+from typing import Protocol
 
 from config.catalog import ChatPrice
 from models.chat import Usage
 
 #: Below this many output tokens an answer is not worth starting.
 LEAST_OUTPUT_TOKENS = 256
+
+
+@dataclass(frozen=True)
+class EachPrice:
+    """Credits for one image, of the quality that was asked for."""
+
+    each: int
+
+
+Price = ChatPrice | EachPrice
+
+
+class Terms(Protocol):
+    """What a call may cost."""
+
+    #: Output tokens of one choice, as many as it may use.
+    @property
+    def most_output(self) -> int: ...
+
+    @property
+    def most(self) -> int:
+        """The most credits the call can cost."""
+
+    @property
+    def least(self) -> int:
+        """The fewest credits that let it start."""
+
+    def within(self, credits: int) -> tuple[int, int] | None:
+        """Return the output tokens that `credits` afford, and what to hold for them.
+
+        None where it cannot start with so few.
+        """
+
+
+@dataclass(frozen=True)
+class ImageTerms:
+    """What some images may cost: credits for each, at all models they may come from."""
+
+    prices: tuple[int, ...]
+    count: int
+
+    #: Images are not counted in tokens.
+    most_output = 0
+
+    @property
+    def most(self) -> int:
+        return max(self.prices) * self.count
+
+    @property
+    def least(self) -> int:
+        return self.most
+
+    def within(self, credits: int) -> tuple[int, int] | None:
+        return None  # There is no half of an image.
 
 
 @dataclass(frozen=True)
@@ -37,6 +92,11 @@ class ChatTerms:
         usage = Usage(self.prompt_tokens, output_tokens * self.choices)
         return max(chat(price, usage) for price in self.prices)
 
+    def within(self, credits: int) -> tuple[int, int] | None:
+        """Return the output tokens of one choice that `credits` afford, and what to hold."""
+        tokens = self.affordable_output(credits)
+        return (tokens, self.hold(tokens)) if tokens >= self.least_output else None
+
     def affordable_output(self, credits: int) -> int:
         """Return the most output tokens of one choice for which `hold` asks at most `credits`."""
         if credits < 1:
@@ -57,12 +117,16 @@ def chat(price: ChatPrice, usage: Usage) -> int:
     return max(1, ceil(thousandths / 1000))
 
 
-def as_text(price: ChatPrice) -> str:
+def as_text(price: Price) -> str:
     """Return a price as a job keeps it: fractions as text, exact."""
+    if isinstance(price, EachPrice):
+        return str(price.each)
     return f"{price.prompt} {price.completion}"
 
 
-def from_text(text: str) -> ChatPrice:
+def from_text(text: str) -> Price:
     """Make the price that `as_text` wrote whole again."""
+    if " " not in text:
+        return EachPrice(int(text))
     prompt, completion = text.split(" ")
     return ChatPrice(Fraction(prompt), Fraction(completion))

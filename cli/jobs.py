@@ -3,12 +3,15 @@
 from typing import Any
 
 import click
+import orjson
 from sqlalchemy import Row
 
 from access import accounts
 from api.jobs import as_json as job_as_json
+from api.jobs import whole
 from cli import instance
 from cli.output import json_option, show, show_all
+from config.settings import settings
 from jobs import cancelling, rows
 from models import errors
 from models.job import FINAL, Status
@@ -34,15 +37,11 @@ def list_(
     account_id = accounts.get_one(account).id if account is not None else None
     names = {row.id: row.name for row in accounts.listing()}
     found = [
-        {"account": names.get(row.account_id)} | _without_result(row)
+        {"account": names.get(row.account_id)} | job_as_json(row)
         for row in rows.listing(limit, account_id, status, kind)
     ]
     columns = ("id", "account", "kind", "status", "model", "provider", "attempts", "created")
     show_all(found, (*columns, "credits_held", "credits_consumed"), as_json)
-
-
-def _without_result(row: Row[Any]) -> dict[str, Any]:
-    return {name: value for name, value in job_as_json(row).items() if name != "result"}
 
 
 @command.command("show")
@@ -51,7 +50,13 @@ def _without_result(row: Row[Any]) -> dict[str, Any]:
 def show_(job_id: str, as_json: bool) -> None:
     """Show one job; with --json its result too."""
     row = _get_one(job_id)
-    show(job_as_json(row) if as_json else _without_result(row), as_json)
+    show(_whole(row) if as_json else job_as_json(row), as_json)
+
+
+def _whole(row: Row[Any]) -> dict[str, Any]:
+    address = settings.public_url or f"http://127.0.0.1:{settings.port}"
+    found: dict[str, Any] = orjson.loads(b"".join(whole(row, address)))
+    return found
 
 
 @command.command()

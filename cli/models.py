@@ -26,9 +26,9 @@ def command() -> None:
 def list_(as_json: bool) -> None:
     """List the catalogue, with the providers that would answer now."""
     # The catalogue in use is loaded by them, and `check` is for one that cannot be.
-    from routing import models, routes
+    from routing import models
 
-    show_all([models.as_json(model) for model in routes.listed()], COLUMNS, as_json)
+    show_all(models.listing(), COLUMNS, as_json)
 
 
 @command.command()
@@ -75,8 +75,12 @@ def _tell(path: Path, report: Report) -> None:
         click.echo(f"Warning: {warning}")
     for note in report.notes:
         click.echo(f"Note: {note.message}")
-    found = f"{_count(len(report.file.models), 'model')}, {_count(len(report.warnings), 'warning')}"
+    found = f"{_count(_models(report), 'model')}, {_count(len(report.warnings), 'warning')}"
     click.echo(f"{path} can be used: {found}.")
+
+
+def _models(report: Report) -> int:
+    return len(report.file.models) + len(report.file.image_models)
 
 
 def _count(number: int, what: str) -> str:

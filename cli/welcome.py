@@ -52,7 +52,7 @@ def curl(address: str, key: str) -> str:
 
 def providers_on() -> list[str]:
     """Return the providers that have a key."""
-    return [name for name in providers.by_name if settings.keys_of(name)]
+    return [name for name in providers.NAMES if settings.keys_of(name)]
 
 
 def _model() -> str:

@@ -7,7 +7,7 @@ provider. Prices and limits are data in `catalog.toml`, which says what each tab
 import datetime
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
@@ -19,7 +19,9 @@ from config.catalog_file import IMAGE_TAKES, PROVIDERS, TAKES, InvalidCatalog
 from config.settings import settings
 
 __all__ = [
+    "DOCUMENTED_SIZES",
     "IMAGE_TAKES",
+    "MOST_IMAGES",
     "PROVIDERS",
     "TAKES",
     "Catalog",
@@ -40,6 +42,11 @@ __all__ = [
     "catalog",
     "load",
 ]
+
+#: Pixels of each side, as every model has them here whatever it makes itself.
+DOCUMENTED_SIZES = ("256x256", "512x512", "1024x1024")
+#: The most images of one request.
+MOST_IMAGES = 4
 
 #: `vendor/model`, as OpenRouter spells it, with an optional variant such as `:free`.
 _VENDOR_MODEL = re.compile(r"~?[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w.-]+)?", re.ASCII)
@@ -314,6 +321,51 @@ def as_json(
     if model.successor:
         shown["successor"] = model.successor
     return shown
+
+
+def image_as_json(model: ImageModel, providers: list[str], route: ImageRoute) -> dict[str, Any]:
+    """Return a model that makes images as `GET /models` shows it, `route` being tried first.
+
+    `takes.sizes` are those that every model has here and those that the model makes itself;
+    `limits.free_sizes`, where it makes others, says which, in pixels.
+    """
+    upstream = route.upstream
+    shown: dict[str, Any] = {
+        "id": model.id,
+        "object": "model",
+        "created": model.created,
+        "owned_by": model.owned_by,
+        "kind": model.kind,
+        "providers": providers,
+        "pricing": {
+            "unit": "credits per image",
+            "standard": model.price.standard,
+            "hd": model.price.hd if "hd" in route.qualities else None,
+        },
+        "limits": {
+            "images": MOST_IMAGES,
+            "prompt_characters": upstream.prompt_characters,
+            "free_sizes": _limits(upstream.free_sizes),
+        },
+        "takes": {
+            "sizes": list(dict.fromkeys([*DOCUMENTED_SIZES, *upstream.sizes])),
+            "qualities": list(route.qualities),
+            "styles": sorted(route.styles),
+            "parameters": sorted(upstream.takes),
+        },
+    }
+    if upstream.retires:
+        shown["retires"] = upstream.retires.isoformat()
+    if model.successor:
+        shown["successor"] = model.successor
+    return shown
+
+
+def _limits(free: FreeSizes | None) -> dict[str, int | str] | None:
+    if free is None:
+        return None
+    limits = {name: value for name, value in asdict(free).items() if name != "sends"}
+    return limits | {"most_aspect": _plain(free.most_aspect)}
 
 
 def _plain(credits: Fraction) -> int | str:

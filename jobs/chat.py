@@ -1,69 +1,50 @@
 """Run one chat: ask the providers of its routes, whole or chunk by chunk, and settle."""
 
-from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
-import gevent
 import orjson
-import structlog
 from rq import Retry
 
-from billing import ledger
 from billing.ledger import Answer, Asked, Settled
 from config.catalog import catalog
-from jobs import queues, rows, sse, streams
+from jobs import ending, rows, sse, streams
 from jobs.messages import Ended, Source
-from jobs.rows import Claim
-from jobs.running import HandedBack, LeaseLost, Unheard, work
+from jobs.running import work
 from jobs.streams import Stream
 from models import errors
 from models.chat import ChatRequest, Usage
-from models.job import Status
 from providers import get_one, tokens
 from providers.chunks import Assembly
-from providers.http import Call
 from routing import routes
 from routing.attempts import Attempt, Attempts
 from routing.routes import Way
 
-T = TypeVar("T")
-
-log = structlog.get_logger()
-
-#: Seconds between tries to store an answer while the database does not answer.
-SETTLE_RETRY_SECONDS = (0.1, 0.2, 0.5, 1, 2)
-
 
 @dataclass
-class Running:
-    """A job while it runs; of one that streams, what it has said so far."""
+class Running(ending.Running):
+    """A chat while it runs; of one that streams, what it has said so far."""
 
-    claim: Claim
-    call: Call
     request: ChatRequest | None = None
-    stream: Stream | None = None
     assembly: Assembly = field(default_factory=Assembly)
-    #: Who was asked last.
-    asked: Asked = field(init=False)
-    #: Each time a provider was asked, by whichever worker.
-    trail: list[dict[str, Any]] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self.asked = Asked(trail=self.trail)
+    def used(self) -> Answer:
+        """Return what a cancelled job used: the prompt as counted, and what was produced."""
+        assert self.request is not None  # It was asked for.
+        produced = self.assembly.completion()
+        if produced.get("usage"):
+            usage = _usage(self.request, produced)
+        else:
+            prompt = tokens.count_prompt(self.request.body)
+            usage = Usage(prompt, tokens.count_answer(produced), estimated=True)
+        return Answer({}, usage, self.asked, events=self.events)
 
-    @property
-    def id(self) -> str:
-        return self.claim.job.id
-
-    @property
-    def events(self) -> int | None:
-        """The number of the stream's last event; None where nothing was said.
-
-        Of what was said something may have reached a client: then nobody else can run the job.
-        """
-        return (self.stream.number or None) if self.stream else None
+    def tail(self, settled: Settled) -> list[bytes] | None:
+        if self.stream is None:
+            return None
+        assert self.request is not None
+        return sse.tail(orjson.loads(settled.body), self.request.include_usage)
 
 
 def run(job_id: str) -> Ended | Retry | None:
@@ -77,39 +58,11 @@ def run(job_id: str) -> Ended | Retry | None:
         return None
     with work.calling(job_id) as call, ExitStack() as afterwards:
         running = Running(claim, call, trail=claim.trail)
-        try:
-            return _run(running, afterwards)
-        except Exception:  # One of the outermost doors: a bug must not leave a job unfinished.
-            log.exception("job.broke", job=job_id)
-            return _fail(running, errors.InternalError("Something went wrong on our side."))
-
-
-def _run(running: Running, afterwards: ExitStack) -> Ended | Retry | None:
-    try:
-        return _settle(running, _ask(running, afterwards))
-    except (HandedBack, LeaseLost) as why:
-        return _hand_back(running, why)
-    except Unheard as why:
-        return _fail(running, errors.JobCancelled(why.message), Status.CANCELLED)
-    except errors.JobCancelled as error:
-        return _cancel(running, error)
-    except errors.LikeDoError as error:
-        return _fail(running, error)
-
-
-def _hand_back(running: Running, why: HandedBack | LeaseLost) -> Ended | Retry | None:
-    log.warning("job.handed_back", job=running.id, reason=why.message)
-    if running.events:
-        return _fail(running, errors.Unavailable(streams.BROKEN_OFF))
-    handed_back = _surely(lambda: rows.hand_back(running.claim.job, running.trail))
-    return Retry(max=1) if handed_back else None
+        return ending.bring_to_end(running, lambda: _ask(running, afterwards))
 
 
 def _ask(running: Running, afterwards: ExitStack) -> Answer:
-    body = _body(running.claim)
-    if body is None:
-        raise errors.Unavailable("The request was lost before it could be answered. Try again.")
-    running.request = request = ChatRequest.checked(orjson.loads(body))
+    running.request = request = ChatRequest.checked(orjson.loads(running.body()))
     if request.stream:
         running.stream = _open_stream(running, afterwards)
     return _first_answer(running, routes.find(request))
@@ -122,10 +75,6 @@ def _open_stream(running: Running, afterwards: ExitStack) -> Stream:
     if running.request and running.request.cancels_on_disconnect:
         work.expect_listeners(running.id)
     return stream
-
-
-def _body(claim: Claim) -> bytes | None:
-    return work.bodies.get(claim.job.id) or queues.body(claim.job.id, claim.body_at)
 
 
 def _first_answer(running: Running, ways: list[Way]) -> Answer:
@@ -156,7 +105,7 @@ def _tell_trail(running: Running) -> None:
         rows.note_trail(running.claim.job, running.trail)
 
 
-def _ask_one(running: Running, attempt: Attempt) -> Answer:
+def _ask_one(running: Running, attempt: Attempt[Way]) -> Answer:
     """Ask one provider, once."""
     way = attempt.way
     running.call.asked = True
@@ -166,7 +115,7 @@ def _ask_one(running: Running, attempt: Attempt) -> Answer:
     return _answer(running, way, completion)
 
 
-def _complete(running: Running, attempt: Attempt) -> dict[str, Any]:
+def _complete(running: Running, attempt: Attempt[Way]) -> dict[str, Any]:
     way = attempt.way
     limit = _limit(running, way)
     return get_one(way.provider).complete(
@@ -180,7 +129,7 @@ def _limit(running: Running, way: Way) -> int:
     return min(most, way.route.upstream.max_output_tokens or most)
 
 
-def _stream(running: Running, attempt: Attempt) -> dict[str, Any]:
+def _stream(running: Running, attempt: Attempt[Way]) -> dict[str, Any]:
     way, stream = attempt.way, running.stream
     assert stream is not None
     stream.source = Source(way.provider, way.upstream_model, len(running.trail))
@@ -197,7 +146,7 @@ def _stream(running: Running, attempt: Attempt) -> dict[str, Any]:
         return _relay(chunks, running, attempt, stream)
 
 
-def _relay(chunks: Any, running: Running, attempt: Attempt, stream: Stream) -> dict[str, Any]:
+def _relay(chunks: Any, running: Running, attempt: Attempt[Way], stream: Stream) -> dict[str, Any]:
     """Publish a provider's chunks as they come, and return the completion they make.
 
     The finish reasons and the usage are not among what is published: they go out when the answer
@@ -237,7 +186,7 @@ def _answer(running: Running, way: Way, completion: dict[str, Any]) -> Answer:
     usage = _usage(way.request, completion)
     shown = {"model": running.request.model, "usage": completion.get("usage") or usage.as_json()}
     return Answer(
-        completion=completion | shown,
+        content=completion | shown,
         usage=usage,
         asked=running.asked,
         free=_says_nothing(completion),
@@ -262,99 +211,3 @@ def _says_nothing(completion: dict[str, Any]) -> bool:
     usage = completion.get("usage") or {}
     finished = any(choice.get("finish_reason") for choice in completion.get("choices", ()))
     return not finished and not usage.get("completion_tokens")
-
-
-def _settle(running: Running, answer: Answer) -> Ended | None:
-    settled = _surely(lambda: ledger.settle(running.claim.job, answer))
-    if settled is None:
-        log.warning("job.not_ours", job=running.id, attempt=running.claim.job.attempt)
-        return None
-    tail = _tail(running, settled) if running.stream else None
-    return _ended(running, Status.COMPLETED, settled, tail=tail)
-
-
-def _tail(running: Running, settled: Settled) -> list[bytes]:
-    assert running.request is not None
-    return sse.tail(orjson.loads(settled.body), running.request.include_usage)
-
-
-def _fail(
-    running: Running, error: errors.LikeDoError, status: Status = Status.FAILED
-) -> Ended | None:
-    log.info(
-        "job.failed",
-        job=running.id,
-        code=error.code,
-        reason=error.message,
-        cause=repr(error.__cause__) if error.__cause__ else None,
-    )
-    settled = _surely(
-        lambda: ledger.fail(running.claim.job, error, running.asked, status, running.events)
-    )
-    if settled is None:
-        return None
-    return _ended(running, status, settled, error)
-
-
-def _cancel(running: Running, error: errors.JobCancelled) -> Ended | None:
-    """End a cancelled job: free where no provider was asked, else charged for what it used."""
-    if not running.call.asked:
-        return _fail(running, error, Status.CANCELLED)
-    used = _used(running)
-    settled = _surely(
-        lambda: ledger.settle_cancelled(
-            running.claim.job, used, error, running.asked, running.events
-        )
-    )
-    if settled is None:
-        return None
-    return _ended(running, Status.CANCELLED, settled, error)
-
-
-def _used(running: Running) -> Usage:
-    """Return what a cancelled job used: the prompt as counted, and what was produced."""
-    assert running.request is not None  # It was asked for.
-    produced = running.assembly.completion()
-    if produced.get("usage"):
-        return _usage(running.request, produced)
-    prompt = tokens.count_prompt(running.request.body)
-    return Usage(prompt, tokens.count_answer(produced), estimated=True)
-
-
-def _ended(
-    running: Running,
-    status: Status,
-    settled: Settled,
-    error: errors.LikeDoError | None = None,
-    tail: list[bytes] | None = None,
-) -> Ended:
-    """Return how a job ended, with the last events of its stream where that had begun."""
-    queues.forget_file(running.id, running.claim.body_at)
-    if error is not None and running.events:
-        tail = [sse.error(error)]
-    ends, whole = running.stream.end(tail) if running.stream and tail else (None, None)
-    return Ended(
-        status,
-        Source(running.asked.provider, running.asked.upstream_model, len(running.trail)),
-        settled.charged,
-        settled.available,
-        error.as_record() if error else None,
-        running.stream.number if running.stream and tail else None,
-        body=settled.body if not running.stream else None,
-        tail=ends,
-        whole=whole,
-    )
-
-
-def _surely(write: Callable[[], T]) -> T:
-    """Do what must be stored, again and again while the database does not answer.
-
-    The attempt in every guard makes doing it twice harmless, and doing it too late too.
-    """
-    tries = iter(SETTLE_RETRY_SECONDS)
-    while True:
-        try:
-            return write()
-        except errors.Unavailable as error:
-            log.warning("job.settle_waits", reason=error.message)
-            gevent.sleep(next(tries, SETTLE_RETRY_SECONDS[-1]))

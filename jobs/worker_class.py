@@ -28,7 +28,7 @@ from jobs.messages import Ended
 from jobs.running import HandedBack, LeaseLost, work
 from models import errors
 from models.worker import LEASE_SECONDS, RENEWAL_SECONDS
-from providers import by_name
+from providers import NAMES
 from routing import breakers
 
 log = structlog.get_logger()
@@ -46,12 +46,16 @@ LEASE_MARGIN_SECONDS = 2
 
 
 class GreenletWorker(BaseWorker):
-    """Runs up to `capacity` jobs at once, each in a greenlet, under a lease in SQL."""
+    """Runs up to `capacity` jobs at once, each in a greenlet, under a lease in SQL.
+
+    Each kind of job has a queue, and a greenlet that takes from it; some may run fewer at once.
+    """
 
     log_result_lifespan = False
     log_job_description = False
 
-    def __init__(self, kinds: list[str], capacity: int, connection: redis.Redis) -> None:
+    def __init__(self, kinds: dict[str, int], capacity: int, connection: redis.Redis) -> None:
+        """Work on `kinds` of jobs, each with the most of it that may run at once."""
         queues = [Queue(kind, connection=connection, serializer="json") for kind in kinds]
         super().__init__(
             queues,
@@ -61,6 +65,7 @@ class GreenletWorker(BaseWorker):
         )
         self.capacity = capacity
         self.slots = BoundedSemaphore(capacity)
+        self.slots_of = {kind: BoundedSemaphore(most) for kind, most in kinds.items()}
         self.jobs = Group()
         self.renewed_at = 0.0
         self.listened_at = 0.0
@@ -102,10 +107,9 @@ class GreenletWorker(BaseWorker):
         channel.Listener({messages.worker_channel(self.name): cancelling.obey})
         ticker = gevent.spawn(self._tick_for_ever)
         keeper = gevent.spawn(upkeep.keep_up, self)
-        breaker_keeper = gevent.spawn(breakers.keep_fresh, by_name)
+        breaker_keeper = gevent.spawn(breakers.keep_fresh, NAMES)
         self._begin()
-        while not self._stop_requested:
-            self._take_next()
+        gevent.joinall([gevent.spawn(self._take_for_ever, queue) for queue in self.queues])
         log.info("worker.stopping", running=len(self.jobs))
         self._drain()
         gevent.killall([ticker, keeper, breaker_keeper])
@@ -130,27 +134,48 @@ class GreenletWorker(BaseWorker):
         with contextlib.suppress(ValueError):
             self.register_birth()
 
-    def _take_next(self) -> None:
-        """Take one job off the queue and run it in a greenlet; wait a second at most."""
-        if not self.slots.acquire(timeout=self.dequeue_timeout):
+    def _take_for_ever(self, queue: Queue) -> None:
+        while not self._stop_requested:
+            try:
+                self._take_next(queue)
+            except Exception:  # A greenlet's outermost door: the queue must not be left alone.
+                log.exception("worker.taking_broke", queue=queue.name)
+                gevent.sleep(RECONNECT_SECONDS)
+
+    def _take_next(self, queue: Queue) -> None:
+        """Take one job off a queue and run it in a greenlet; wait a second at most."""
+        if not self._get_slot(queue):
             return
         taken = None
         try:
-            taken = self._dequeue()
+            taken = self._dequeue(queue)
         except redis.RedisError as error:
             self._wait_for_redis(error)
         finally:
             if taken is None:
-                self.slots.release()
+                self._give_slot_back(queue)
         if taken is not None:
-            self.jobs.start(gevent.Greenlet(self._run, taken, self.queues[0]))
+            self.jobs.start(gevent.Greenlet(self._run, taken, queue))
 
-    def _dequeue(self) -> str | None:
+    def _get_slot(self, queue: Queue) -> bool:
+        """Wait a second at most until one more job of the queue's kind may run."""
+        # First its own: who waits for that must not hold what others could run in.
+        if not self.slots_of[queue.name].acquire(timeout=self.dequeue_timeout):
+            return False
+        if not self.slots.acquire(timeout=self.dequeue_timeout):
+            self.slots_of[queue.name].release()
+            return False
+        return True
+
+    def _give_slot_back(self, queue: Queue) -> None:
+        self.slots.release()
+        self.slots_of[queue.name].release()
+
+    def _dequeue(self, queue: Queue) -> str | None:
         """Move the next job's id to the list of those that are being taken, and return it."""
         if not work.may_claim:
             gevent.sleep(0.05)
             return None
-        queue = self.queues[0]
         try:
             _, job_id = self.queue_class.lmove(self.connection, queue.key, self.dequeue_timeout)
         except DequeueTimeout:
@@ -178,7 +203,7 @@ class GreenletWorker(BaseWorker):
             log.exception("worker.job_broke", job=job_id)
         finally:
             work.bodies.pop(job_id, None)
-            self.slots.release()
+            self._give_slot_back(queue)
 
     def _start(self, job_id: str, queue: Queue) -> Execution | None:
         """Fetch a job and its body, and write what RQ shows of a running job: one round trip."""

@@ -6,15 +6,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field
 
+from config.catalog import MOST_IMAGES
 from config.providers import IMAGES
 from models import checks, errors
 from models.checks import Strict
 
-#: Pixels of each side, as every model has them here whatever it makes itself.
-DOCUMENTED_SIZES = ("256x256", "512x512", "1024x1024")
 DEFAULT_SIZE = "1024x1024"
 DEFAULT_QUALITY = "standard"
-MOST_IMAGES = 4
 #: Far above what any model reads.
 MAX_PROMPT_CHARACTERS = 32_000
 #: The parameters that OpenAI's newer models take, and others do not.

@@ -90,6 +90,8 @@ class Job(SQLModel, table=True):
     charged: int | None = Field(default=None, sa_column=Column(BigInteger))
     #: Output tokens of one choice that the upstream call is capped to.
     max_tokens: int
+    #: How many answers or images it is to give.
+    total: int = 1
     price: str = Field(sa_column=Column(Text, nullable=False))
     usage: str | None = Field(default=None, sa_column=Column(Text))
     error: str | None = Field(default=None, sa_column=Column(Text))

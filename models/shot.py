@@ -16,7 +16,7 @@ class ShotStatus(StrEnum):
 
 
 class Shot(SQLModel, table=True):
-    """A call for the images `place` to `place + count - 1` of a job, counted from 0."""
+    """A call for the images `place` to `place + images - 1` of a job, counted from 0."""
 
     __tablename__ = "shots"
     __table_args__ = (UniqueConstraint("job_id", "place"),)
@@ -24,7 +24,8 @@ class Shot(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     job_id: str = Field(foreign_key="jobs.id", index=True, max_length=40)
     place: int
-    count: int
+    #: How many.
+    images: int
     status: str = Field(max_length=10)
     #: The model whose route it went, where that is a fallback; and who was asked, and with which
     #: of the provider's keys.

@@ -6,7 +6,7 @@ that draws ends with `images = …`.
 
 from importlib import import_module
 
-from config.providers import CHAT, IMAGES, SANDBOX
+from config.providers import BASE_URLS, CHAT, IMAGES, SANDBOX
 from models.errors import NoProvider
 from providers.base import Provider
 from providers.image import ImageProvider
@@ -18,6 +18,9 @@ by_name: dict[str, Provider] = {
 images: dict[str, ImageProvider] = {
     name: import_module(f"providers.{name}").images for name in (*IMAGES, SANDBOX)
 }
+
+#: All there are, but the sandbox.
+NAMES = tuple(BASE_URLS)
 
 
 def get_one(name: str) -> Provider:

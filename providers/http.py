@@ -114,6 +114,11 @@ class Call:
         return self._due - time.monotonic()
 
     @property
+    def reason(self) -> LikeDoError | None:
+        """What it was aborted with, if it was."""
+        return self._reason
+
+    @property
     def is_over(self) -> bool:
         """Whether it was aborted or its deadline is past, so that nothing more can be asked."""
         return self._reason is not None or self.deadline <= time.monotonic()

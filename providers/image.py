@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from config.catalog import ImageRoute, ImageUpstream, Sent
+from config.catalog import DOCUMENTED_SIZES, ImageRoute, ImageUpstream, Sent
 from models import errors
 from models.errors import InvalidRequest, LikeDoError, UnsupportedParameter
-from models.image import DOCUMENTED_SIZES, OF_OPENAI, ImageRequest, Size
+from models.image import OF_OPENAI, ImageRequest, Size
 from providers import errors as refusals
 from providers.http import Call, Response
 

@@ -1,14 +1,15 @@
 """The attempts of one call: who is asked next, with which key, after how long.
 
 What follows an error is the table `RULES`; docs/decisions/0015 says why. No error of the caller's
-is ever tried again, and nothing is once a word of the answer has gone out.
+is ever tried again, and nothing is once a word of the answer has gone out. Where each time costs,
+as it does with images, nothing is that may have run: docs/decisions/0017.
 """
 
 import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 
@@ -16,9 +17,23 @@ from models import errors
 from providers.http import Call
 from routing import breakers, pools
 from routing.pools import Key, Resting
-from routing.routes import SANDBOX, Way
+from routing.routes import SANDBOX
 
 T = TypeVar("T")
+
+
+class AnyWay(Protocol):
+    """One way to answer a request."""
+
+    @property
+    def provider(self) -> str: ...
+    @property
+    def upstream_model(self) -> str: ...
+    @property
+    def context_tokens(self) -> int: ...
+
+
+W = TypeVar("W", bound=AnyWay)
 
 log = structlog.get_logger()
 
@@ -78,10 +93,10 @@ _TELLING = (
 _OURS = (errors.Unavailable, errors.JobCancelled, errors.InternalError)
 
 
-class Attempt:
+class Attempt(Generic[W]):
     """One provider being asked once, with one key."""
 
-    def __init__(self, way: Way, key: Key) -> None:
+    def __init__(self, way: W, key: Key) -> None:
         self.way = way
         self.key = key
         self._begun = time.monotonic()
@@ -129,32 +144,35 @@ class Attempt:
         self.record["error"] = error.code if error else None
 
 
-class Attempts:
+class Attempts(Generic[W]):
     """The ways of one call, and what became of them so far."""
 
     def __init__(
         self,
-        ways: Sequence[Way],
+        ways: Sequence[W],
         call: Call,
         trail: list[dict[str, Any]],
-        has_spoken: Callable[[], bool],
+        has_spoken: Callable[[], bool] = lambda: False,
         told: Callable[[], None] = lambda: None,
+        costs_each_time: bool = False,
     ) -> None:
         """Try `ways` in order, under `call`, writing each attempt into `trail`.
 
         `has_spoken` tells whether something of an answer has gone out; `told` is called when an
-        attempt has failed and another follows.
+        attempt has failed and another follows. Where it `costs_each_time`, that is so only if
+        nothing can have run, and a way has all the time there is.
         """
         self.call = call
         self.trail = trail
         self._has_spoken = has_spoken
         self._told = told
+        self._costs_each_time = costs_each_time
         self._ways = _those_there_first(ways)
         self._tries = dict.fromkeys(range(len(self._ways)), 0)
         self._made = 0
         self._failures: list[errors.LikeDoError] = []
 
-    def answer(self, ask: Callable[[Attempt], T]) -> T:
+    def answer(self, ask: Callable[[Attempt[W]], T]) -> T:
         """Return the first answer that `ask` brings from one of the ways.
 
         Raises what the caller is best told of all that failed; `ProviderBusy` or `NoProvider`
@@ -201,15 +219,15 @@ class Attempts:
 
         A stream's reader gives time for the first token, and for each that follows.
         """
-        others = len(self._tries) > 1
+        others = len(self._tries) > 1 and not self._costs_each_time
         self.call.allow(self.call.seconds_left / 2 if others else None)
 
-    def _go_on(self, place: int, attempt: Attempt, error: errors.LikeDoError) -> None:
+    def _go_on(self, place: int, attempt: Attempt[W], error: errors.LikeDoError) -> None:
         """Prepare what follows an error; raise it where nothing does."""
         rule = _rule(error)
         attempt.fails(error, rule)
         final = attempt.way.provider == SANDBOX or self._has_spoken() or self.call.is_over
-        if rule is None or final:
+        if rule is None or final or (self._costs_each_time and not error.nothing_ran):
             raise error
         log.info("attempt.failed", reason=error.message, **attempt.record)
         self._failures.append(error)
@@ -229,11 +247,10 @@ class Attempts:
         if self._tries[place] >= most:
             del self._tries[place]
 
-    def _keep_longer(self, way: Way) -> None:
+    def _keep_longer(self, way: W) -> None:
         """Give up the ways whose context is no longer than that of `way`."""
-        limit = way.route.upstream.context_tokens or 0
         for place in list(self._tries):
-            if (self._ways[place].route.upstream.context_tokens or 0) <= limit:
+            if self._ways[place].context_tokens <= way.context_tokens:
                 del self._tries[place]
 
     def _pause(self, place: int, error: errors.LikeDoError) -> None:
@@ -267,7 +284,7 @@ def _rule(error: errors.LikeDoError) -> Rule | None:
     return next((rule for kind, rule in RULES if isinstance(error, kind)), None)
 
 
-def _those_there_first(ways: Sequence[Way]) -> list[Way]:
+def _those_there_first(ways: Sequence[W]) -> list[W]:
     """Return `ways` without those whose model its vendor does not have, unless all are so."""
     there = [way for way in ways if not pools.is_gone(way.provider, way.upstream_model)]
     return there or list(ways)

@@ -3,21 +3,21 @@
 from dataclasses import asdict
 from typing import Any
 
-from config.providers import CHAT
+from config.providers import BASE_URLS
 from config.settings import settings
 from routing import breakers
 from routing.breakers import Reading
 
 
 def report() -> list[dict[str, Any]]:
-    """Return how each provider that chats is doing, as all workers know it together.
+    """Return how each provider is doing, as all workers know it together.
 
     `state` is `off` without a key, `down` where no key is in use, `degraded` where some are not or
     a tenth of the calls fails, else `up`; `breaker` is that of the key that does best. `error_rate`
     and `latency_seconds` are of the calls of about the last 20 seconds, None where there were none.
     Raises `redis.RedisError` where nobody can tell.
     """
-    return [_provider(name) for name in CHAT]
+    return [_provider(name) for name in BASE_URLS]
 
 
 def _provider(name: str) -> dict[str, Any]:

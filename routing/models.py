@@ -1,15 +1,17 @@
 """The models as callers are shown them: what the catalogue says, as it holds here and today."""
 
 import datetime
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import providers
 from config import catalog
-from config.catalog import Model, Route
-from config.settings import settings
+from config.catalog import ImageModel, ImageRoute, Model, Route
 from models import errors
 from models.chat import ChatRequest
-from routing import routes
+from routing import image_routes, routes
+
+R = TypeVar("R", Route, ImageRoute)
 
 _FUNCTION = {"type": "function", "function": {"name": "look"}}
 _SCHEMA = {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}}}
@@ -36,9 +38,22 @@ ASKING: dict[str, dict[str, Any]] = {
 }
 
 
+def listing() -> list[dict[str, Any]]:
+    """Return the models that callers can name as `GET /models` shows them, chats first."""
+    chats = [as_json(model) for model in routes.listed()]
+    return chats + [image_as_json(model) for model in image_routes.listed()]
+
+
+def get_one(model_id: str) -> dict[str, Any]:
+    """Return one model as `GET /models/{id}` shows it; raise `ModelNotFound`."""
+    if model_id in catalog.catalog.images:
+        return image_as_json(image_routes.get_one(model_id))
+    return as_json(routes.get_one(model_id))
+
+
 def as_json(model: Model) -> dict[str, Any]:
     """Return `model` as `GET /models` shows it. Limits and the like are its first route's."""
-    route = first_route(model)
+    route = first_route(model.routes)
     # What an unlisted model takes is OpenRouter's to know.
     known = model.id in catalog.catalog.models
     return catalog.as_json(
@@ -46,24 +61,25 @@ def as_json(model: Model) -> dict[str, Any]:
     )
 
 
-def first_route(model: Model) -> Route:
-    """Return the route of `model` that would answer: it lives today, and its provider has a key.
+def image_as_json(model: ImageModel) -> dict[str, Any]:
+    """Return a model that makes images as `GET /models` shows it: what its first route takes."""
+    return catalog.image_as_json(model, routes.providers_of(model), first_route(model.routes))
+
+
+def first_route(routes_of_model: Sequence[R]) -> R:
+    """Return the route that would answer: its model lives today, and its provider has a key.
 
     Where there is none, the one that would if it could.
     """
     today = datetime.datetime.now(datetime.UTC).date()
-    living = [route for route in model.routes if not route.upstream.is_retired(today)]
-    found = living or list(model.routes)
-    return next((route for route in found if _is_on(route.provider)), found[0])
+    living = [route for route in routes_of_model if not route.upstream.is_retired(today)]
+    found = living or list(routes_of_model)
+    return next((route for route in found if routes.is_on(route.provider)), found[0])
 
 
 def takes(route: Route) -> list[str]:
     """Return the words of what `route` takes: those that its provider does not refuse."""
     return [word for word, wish in ASKING.items() if _honours(route, wish)]
-
-
-def _is_on(provider: str) -> bool:
-    return provider == routes.SANDBOX or bool(settings.keys_of(provider))
 
 
 def _honours(route: Route, wish: dict[str, Any]) -> bool:

@@ -6,14 +6,18 @@ a provider that has a key answers for real. `sandbox/…` models are there only 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import providers
-from config.catalog import TAKES, Model, Route, Upstream, catalog
+from config.catalog import TAKES, ImageModel, ImageRoute, Model, Route, Upstream, catalog
 from config.settings import key_variable, settings
 from models import errors
 from models.chat import ChatRequest
 
 SANDBOX = "sandbox"
+
+#: A way, of whichever kind: it has a `route`.
+W = TypeVar("W", bound=Any)
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,10 @@ class Way:
     def upstream_model(self) -> str:
         return self.route.upstream.id
 
+    @property
+    def context_tokens(self) -> int:
+        return self.route.upstream.context_tokens or 0
+
 
 def find(request: ChatRequest) -> list[Way]:
     """Return the ways to answer all that `request` asks for, in the order to try them in.
@@ -43,13 +51,13 @@ def find(request: ChatRequest) -> list[Way]:
     model = get_one(request.model)
     fallbacks = list(_fallbacks(request))
     routes = _asked_for(model, request)
-    if on := [route for route in routes if _is_on(route.provider)]:
+    if on := [route for route in routes if is_on(route.provider)]:
         found = [Way(request, model, route) for route in _honouring(on, request)]
-        return _each_once(found + fallbacks)
+        return each_once(found + fallbacks)
     if fallbacks:
-        return _each_once(fallbacks)
+        return each_once(fallbacks)
     if not settings.sandbox:
-        raise _no_provider(model, routes)
+        raise no_provider(model.id, names_of(routes))
     # What the real one would refuse is refused here too, so that a program that works on the
     # sandbox goes on working when there are keys.
     stand_in = _stand_in(model, _honouring(routes, request)[0])
@@ -64,7 +72,7 @@ def _fallbacks(request: ChatRequest) -> Iterator[Way]:
     for place, name in enumerate(request.fallbacks):
         param = f"fallbacks[{place}]"
         model, asked = get_one(name, param), request.for_fallback(name)
-        on = [route for route in model.routes if _is_on(route.provider)]
+        on = [route for route in model.routes if is_on(route.provider)]
         try:
             honouring = _honouring(on or list(model.routes), asked)
         except errors.UnsupportedParameter as refusal:
@@ -73,10 +81,10 @@ def _fallbacks(request: ChatRequest) -> Iterator[Way]:
         yield from (Way(asked, model, route) for route in honouring if on)
 
 
-def _each_once(ways: list[Way]) -> list[Way]:
+def each_once(ways: list[W]) -> list[W]:
     """Return `ways` without those that ask the same upstream model for the same again."""
-    seen: list[Route] = []
-    kept: list[Way] = []
+    seen: list[Any] = []
+    kept: list[W] = []
     for way in ways:
         if way.route not in seen:
             seen.append(way.route)
@@ -87,7 +95,13 @@ def _each_once(ways: list[Way]) -> list[Way]:
 def get_one(model_id: str, param: str = "model") -> Model:
     """Return the model that callers name `model_id` in `param`; raise `ModelNotFound`."""
     model = catalog.find(model_id)
-    if model is None or not _is_there(model):
+    if model_id in catalog.images:
+        raise errors.ModelNotFound(
+            f"'{model_id}' makes images and does not chat: POST /api/v1/ai/images/generations is "
+            "where it answers.",
+            param=param,
+        )
+    if model is None or not is_there(model):
         raise errors.ModelNotFound(
             f"The model '{model_id}' does not exist. GET /api/v1/ai/models lists the models; "
             "any other one of OpenRouter's is named vendor/model.",
@@ -98,19 +112,21 @@ def get_one(model_id: str, param: str = "model") -> Model:
 
 def listed() -> list[Model]:
     """Return the models that callers are shown, in the catalogue's order."""
-    return [model for model in catalog.models.values() if _is_there(model)]
+    return [model for model in catalog.models.values() if is_there(model)]
 
 
-def providers_of(model: Model) -> list[str]:
+def providers_of(model: Model | ImageModel) -> list[str]:
     """Return the providers a caller may insist on for `model` now: those that would answer."""
-    return [name for name in _names(model.routes) if _is_on(name) or settings.sandbox]
+    return [name for name in names_of(model.routes) if is_on(name) or settings.sandbox]
 
 
-def _is_there(model: Model) -> bool:
+def is_there(model: Model | ImageModel) -> bool:
+    """Tell whether callers can name `model` here."""
     return settings.sandbox or not model.id.startswith(f"{SANDBOX}/")
 
 
-def _is_on(provider: str) -> bool:
+def is_on(provider: str) -> bool:
+    """Tell whether `provider` can be asked here."""
     return provider == SANDBOX or bool(settings.keys_of(provider))
 
 
@@ -124,7 +140,7 @@ def _asked_for(model: Model, request: ChatRequest) -> list[Route]:
     if not routes:
         raise errors.InvalidRequest(
             f"Invalid value for 'provider': '{model.id}' is served by "
-            f"{_one_of(_names(model.routes))}, not by {request.provider}.",
+            f"{one_of(names_of(model.routes))}, not by {request.provider}.",
             param="provider",
         )
     return routes
@@ -169,17 +185,20 @@ def _stand_in(model: Model, real: Route) -> Route:
     return Route(upstream)
 
 
-def _no_provider(model: Model, routes: list[Route]) -> errors.NoProvider:
-    keys = [key_variable(name) for name in _names(routes)]
+def no_provider(model_id: str, names: Sequence[str]) -> errors.NoProvider:
+    """Return what is said where none of the providers `names`, which serve a model, has a key."""
+    keys = [key_variable(name) for name in names]
     return errors.NoProvider(
-        f"No provider that serves '{model.id}' has a key: the operator of this service has to "
-        f"set {_one_of(keys)}."
+        f"No provider that serves '{model_id}' has a key: the operator of this service has to "
+        f"set {one_of(keys)}."
     )
 
 
-def _names(routes: Sequence[Route]) -> list[str]:
+def names_of(routes: Sequence[Route] | Sequence[ImageRoute]) -> list[str]:
+    """Return the providers of `routes`, each once."""
     return list(dict.fromkeys(route.provider for route in routes))
 
 
-def _one_of(words: list[str]) -> str:
+def one_of(words: list[str]) -> str:
+    """Return `words` as a choice among them."""
     return " or ".join(words)

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from config.providers import CHAT
+from config.providers import BASE_URLS
+from config.settings import key_variable
 from tests import postgres
 from tests.stack import Account, Stack, Valkey
 from tests.upstream import Upstream
@@ -54,8 +55,8 @@ def database_settings(name: str, request: pytest.FixtureRequest) -> dict[str, An
 
 def provider_settings(upstream: Upstream) -> dict[str, Any]:
     """Return the settings that put every provider behind the tests' own upstream."""
-    urls = {f"{name}_base_url": f"{upstream.url}/{name}" for name in CHAT}
-    return urls | {f"{name}_api_key": f"sk-{name}-upstream" for name in CHAT}
+    urls = {f"{name}_base_url": f"{upstream.url}/{name}" for name in BASE_URLS}
+    return urls | {key_variable(name).lower(): f"sk-{name}-upstream" for name in BASE_URLS}
 
 
 @pytest.fixture(scope="session")

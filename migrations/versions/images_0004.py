@@ -14,6 +14,8 @@ depends_on = None
 
 
 def upgrade() -> None:
+    with op.batch_alter_table("jobs", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("total", sa.Integer(), nullable=False, server_default="1"))
     op.create_table(
         "media",
         sa.Column("name", sa.String(60), primary_key=True),
@@ -36,7 +38,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), primary_key=True),
         sa.Column("job_id", sa.String(40), sa.ForeignKey("jobs.id"), nullable=False),
         sa.Column("place", sa.Integer(), nullable=False),
-        sa.Column("count", sa.Integer(), nullable=False),
+        sa.Column("images", sa.Integer(), nullable=False),
         sa.Column("status", sa.String(10), nullable=False),
         sa.Column("model", sa.String(256), nullable=False),
         sa.Column("provider", sa.String(20), nullable=False),
@@ -53,3 +55,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("shots")
     op.drop_table("media")
+    with op.batch_alter_table("jobs", schema=None) as batch_op:
+        batch_op.drop_column("total")

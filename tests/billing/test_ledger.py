@@ -199,7 +199,8 @@ def test_a_running_job_that_is_cancelled_pays_for_its_prompt() -> None:
     job_id, _ = hold(account)
 
     gone = errors.JobCancelled("So it was asked.")
-    settled = ledger.settle_cancelled(claim(job_id), Usage(2500, 0, estimated=True), gone)
+    used = Answer({}, Usage(2500, 0, estimated=True), Asked("openai", "gpt-4.1"))
+    settled = ledger.settle_cancelled(claim(job_id), used, gone)
 
     assert settled is not None and settled.charged == 3
     assert standing(account) == (97, 0)
