@@ -9,7 +9,8 @@ from typing import Any
 
 from config import providers
 from config.catalog_file import File, ImageModel, Kind, Model, Place, Remark, Source, kinds
-from config.settings import key_variable, settings
+from config.providers import key_variable
+from config.settings import settings
 
 #: What retires within this is told.
 NOTICE_DAYS = 30

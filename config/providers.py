@@ -26,3 +26,8 @@ BASE_URLS = CHAT | IMAGES
 
 #: The one that is built in: nothing is to be set for it, and callers do not name it.
 SANDBOX = "sandbox"
+
+
+def key_variable(provider: str) -> str:
+    """Return the name of the variable that holds the keys of `provider`."""
+    return "REPLICATE_API_TOKEN" if provider == "replicate" else f"{provider.upper()}_API_KEY"

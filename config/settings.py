@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, create_model, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from config import providers
+from config.providers import key_variable
 
 #: Platforms that run many machines with disks of their own, by the variable each one sets.
 MULTI_MACHINE_PLATFORMS = {
@@ -166,11 +167,6 @@ def _check_sql_url(url: str) -> None:
         make_url(url)
     except (exc.ArgumentError, ValueError):
         raise ValueError("is not a URL that can be read") from None
-
-
-def key_variable(provider: str) -> str:
-    """Return the name of the variable that holds the keys of `provider`."""
-    return "REPLICATE_API_TOKEN" if provider == "replicate" else f"{provider.upper()}_API_KEY"
 
 
 def environment() -> dict[str, str]:

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import providers
 from config.catalog import TAKES, ImageModel, ImageRoute, Model, Route, Upstream, catalog
-from config.settings import key_variable, settings
+from config.providers import key_variable
+from config.settings import settings
 from models import errors
 from models.chat import ChatRequest
 

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from config.providers import BASE_URLS
-from config.settings import key_variable
+from config.providers import BASE_URLS, key_variable
 from tests import postgres
 from tests.stack import Account, Stack, Valkey
 from tests.upstream import Upstream
