@@ -15,9 +15,21 @@ class Callers:
         self.threads = ThreadPoolExecutor(most)
         self.calls: list[Future[Reply]] = []
 
-    def call(self, url: str, key: str, times: int = 1, body: Any = HELLO, **options: Any) -> None:
+    def call(
+        self,
+        url: str,
+        key: str,
+        times: int = 1,
+        body: Any = HELLO,
+        path: str = "chat/completions",
+        **options: Any,
+    ) -> None:
         for _ in range(times):
-            self.calls.append(self.threads.submit(_try, url, body, key, options))
+            self.calls.append(self.threads.submit(_try, f"{url}/v1/{path}", body, key, options))
+
+    def draw(self, url: str, key: str, body: Any, times: int = 1, **options: Any) -> None:
+        """Ask for images."""
+        self.call(url, key, times, body, "images/generations", **options)
 
     def replies(self) -> list[Reply]:
         """Wait for every call and return what each got, in the order they were made."""
@@ -28,6 +40,6 @@ class Callers:
 
 def _try(url: str, body: Any, key: str, options: dict[str, Any]) -> Reply:
     try:
-        return fetch(f"{url}/api/v1/ai/chat/completions", body, key=key, **options)
+        return fetch(url, body, key=key, **options)
     except Exception as error:  # What breaks a connection has many classes.
         return 0, {}, repr(error).encode()
