@@ -1,5 +1,7 @@
-"""The official clients and streams: one test for all of them, each as its users call it."""
+"""The official clients, streams and images: one test for all, each as its users call it."""
 
+import base64
+import io
 import json
 import select
 import subprocess
@@ -9,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.conftest import Server
 from tests.events import at_once, words
-from tests.stack import Account, clean_environment, wait_until
+from tests.stack import Account, clean_environment, fetch, wait_until
 from tests.upstream import Upstream, said
 
 HERE = Path(__file__).resolve().parent
@@ -156,6 +159,32 @@ def test_a_comment_before_the_first_chunk_disturbs_no_client(
     assert found["provider"] is None
     assert found["text"] == "w0 w1 w2 "
     assert found["chunks"][-1]["credits_consumed"] == 1
+
+
+def test_images_are_links_or_base64_of_the_size_that_was_asked_for(
+    sdk: Sdk, server: Server, account: Account
+) -> None:
+    found = sdk.does("images", server.api, account.key)
+
+    (linked,) = found["url"]["data"]
+    assert _size(fetch(linked["url"])[2]) == (1024, 1024)
+    assert found["url"]["credits_consumed"] == 15
+    images = [base64.b64decode(datum["b64_json"]) for datum in found["b64_json"]["data"]]
+    assert [_size(image) for image in images] == [(256, 256), (256, 256)]
+    assert found["b64_json"]["credits_consumed"] == 20
+    assert _told(found["error"]) == (
+        "BadRequestError",
+        400,
+        "unsupported_parameter",
+        "invalid_request_error",
+    )
+    assert account.standing() == (9965, 0)
+
+
+def _size(content: bytes) -> tuple[int, int]:
+    with Image.open(io.BytesIO(content)) as image:
+        image.load()
+        return image.size
 
 
 # ---- Leaving

@@ -1,4 +1,4 @@
-// What a user of the official Node.js client does with streams.
+// What a user of the official Node.js client does with streams and images.
 //
 // Reads a line of JSON for each thing to do, `{"do", "base_url", "api_key"}`, and prints a line that
 // says what came of it, in the same words as tests/sdks/chat.py. tests/test_sdks.py starts it and
@@ -15,6 +15,8 @@ const messages = [
 
 const chat = { model: "gpt-4", messages, max_tokens: 100 };
 const withUsage = { stream_options: { include_usage: true } };
+
+const prompt = "A sunset over the mountains.";
 
 /** What `break` comes after. */
 const ENOUGH = 4;
@@ -71,6 +73,30 @@ async function helper(client) {
   return { text, completion };
 }
 
+/** The documentation's examples, and one that fails. */
+async function images(client) {
+  const said = {};
+  said.url = await client.images.generate({
+    model: "dall-e-3",
+    prompt,
+    n: 1,
+    size: "1024x1024",
+    quality: "hd",
+    style: "vivid",
+  });
+  said.b64_json = await client.images.generate({
+    model: "flux-schnell",
+    prompt,
+    n: 2,
+    size: "256x256",
+    response_format: "b64_json",
+  });
+  await failure(said, () =>
+    client.images.generate({ model: "flux-schnell", prompt, size: "1000x1000" }),
+  );
+  return said;
+}
+
 /** Note in `said` how `deed` fails, as a program that catches it sees it. */
 async function failure(said, deed) {
   try {
@@ -87,7 +113,7 @@ async function failure(said, deed) {
   }
 }
 
-const deeds = { plain, stream, usage, break_off, close, helper };
+const deeds = { plain, stream, usage, break_off, close, helper, images };
 
 for await (const line of createInterface({ input: process.stdin })) {
   const { do: deed, base_url: baseURL, api_key: apiKey } = JSON.parse(line);

@@ -22,6 +22,8 @@ MESSAGES = [
 CHAT: dict[str, Any] = {"model": "gpt-4", "messages": MESSAGES, "max_tokens": 100}
 USAGE: dict[str, Any] = {"stream_options": {"include_usage": True}}
 
+PROMPT = "A sunset over the mountains."
+
 #: What `break` comes after.
 ENOUGH = 4
 
@@ -86,6 +88,22 @@ def helper(client: OpenAI) -> Any:
     return {"text": text, "completion": completion.to_dict(mode="json")}
 
 
+def images(client: OpenAI) -> Any:
+    """The documentation's examples, and one that fails."""
+    said: dict[str, Any] = {}
+    answer = client.images.generate(
+        model="dall-e-3", prompt=PROMPT, n=1, size="1024x1024", quality="hd", style="vivid"
+    )
+    said["url"] = answer.to_dict(mode="json")
+    answer = client.images.generate(
+        model="flux-schnell", prompt=PROMPT, n=2, size="256x256", response_format="b64_json"
+    )
+    said["b64_json"] = answer.to_dict(mode="json")
+    with failure(said):
+        client.images.generate(model="flux-schnell", prompt=PROMPT, size="1000x1000")  # type: ignore[call-overload]  # what the types do not allow
+    return said
+
+
 @contextmanager
 def failure(said: dict[str, Any]) -> Iterator[None]:
     """Note in `said` how a block fails, as a program that catches it sees it."""
@@ -101,7 +119,7 @@ def failure(said: dict[str, Any]) -> Iterator[None]:
         }
 
 
-DEEDS = {deed.__name__: deed for deed in (plain, stream, usage, break_off, close, helper)}
+DEEDS = {deed.__name__: deed for deed in (plain, stream, usage, break_off, close, helper, images)}
 
 
 def main() -> None:
