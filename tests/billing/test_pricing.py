@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing import pricing
-from billing.pricing import ChatTerms
-from config.catalog import ChatPrice
+from billing.pricing import ChatTerms, EachPrice, ImageTerms
+from config.catalog import ChatPrice, ImagePrice
 from models.chat import Usage
 
 STANDARD = ChatPrice(Fraction(1), Fraction(3))
@@ -76,3 +76,22 @@ def test_what_is_affordable_is_the_most_that_the_credits_pay(
 @given(PRICES)
 def test_a_price_survives_being_written_down(price: ChatPrice) -> None:
     assert pricing.from_text(pricing.as_text(price)) == price
+
+
+# ---- Images
+
+
+def test_images_are_held_at_the_dearest_price_they_may_cost() -> None:
+    terms = ImageTerms((10, 25), 4)
+
+    assert (terms.most, terms.least) == (100, 100)
+    assert terms.within(99) is None
+
+
+@pytest.mark.parametrize(("quality", "credits"), [("standard", 10), ("hd", 15), ("high", 15)])
+def test_an_image_costs_what_its_quality_does(quality: str, credits: int) -> None:
+    assert ImagePrice(standard=10, hd=15).each(quality) == credits
+
+
+def test_the_price_of_an_image_is_kept_exactly() -> None:
+    assert pricing.from_text(pricing.as_text(EachPrice(15))) == EachPrice(15)
