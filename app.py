@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Flask
 
-from api import chat, credits, errors, guards, headers, image, jobs, models
+from api import chat, credits, errors, guards, headers, image, jobs, media, models
 from ops import health, logs
 
 #: The documented address of the API, and the one that some tools insist on.
@@ -18,6 +18,7 @@ def create_app() -> Flask:
     errors.register(app)
     headers.register(app)
     app.register_blueprint(health.bp)
+    app.register_blueprint(media.bp)
     for number, path in enumerate(BASE_PATHS):
         app.register_blueprint(_api(number), url_prefix=path)
     return app

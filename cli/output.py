@@ -15,7 +15,10 @@ from rich.text import Text
 PLAIN_WIDTH = 4000
 
 #: Columns that hold Unix seconds.
-TIMES = {"created", "started_at", "finished_at", "expires_at", "revoked_at", "last_seen"}
+TIMES = {
+    *("created", "started_at", "finished_at", "last_seen", "oldest"),
+    *("expires", "expires_at", "revoked_at"),
+}
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 

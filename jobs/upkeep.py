@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, delete, or_, select, update
 from sqlmodel import col
 
 from config.connections import connection
-from jobs import leases, queues, stream_log
+from jobs import leases, media, queues, stream_log
 from jobs.channel import Listener
 from jobs.streams import BROKEN_OFF
 from models import database, errors
@@ -36,7 +36,12 @@ LEFT_SECONDS = 60
 #: Rows that one pass takes on.
 BATCH = 500
 
+#: Images whose time is up are looked for this often; a storage may take its time for them.
+MEDIA_SECONDS = 60
+
 _swept_at = 0.0
+_media_begun_at = 0.0
+_forgetting_media: gevent.Greenlet | None = None
 _LOCK = "likedo:upkeep"
 CANCELLED = errors.JobCancelled("The job was cancelled.")
 LOST = "The worker that ran this call is gone, and no other could take it over. Try again."
@@ -81,6 +86,7 @@ def sweep() -> None:
     find_lost_rows()
     cancel_left_jobs()
     forget_old_results()
+    forget_media_now_and_then()
 
 
 def end_dead_leases() -> None:
@@ -205,3 +211,23 @@ def forget_old_results() -> None:
         connection.execute(delete(Result).where(col(Result.job_id).in_(old)))
 
     database.run(drop)
+
+
+def forget_media_now_and_then() -> None:
+    """Begin to delete images whose time is up, beside this pass, which others wait for."""
+    global _media_begun_at, _forgetting_media
+    if time.monotonic() - _media_begun_at < MEDIA_SECONDS:
+        return
+    if _forgetting_media is None or _forgetting_media.ready():
+        _media_begun_at = time.monotonic()
+        _forgetting_media = gevent.spawn(_forget_media)
+
+
+def _forget_media() -> None:
+    try:
+        if count := media.forget_expired():
+            log.info("upkeep.media_forgotten", images=count)
+    except errors.Unavailable as error:
+        log.warning("upkeep.media_waits", reason=error.message)
+    except Exception:  # A greenlet's outermost door: the next one may do better.
+        log.exception("upkeep.media_broke")

@@ -2,6 +2,7 @@
 
 import hmac
 import time
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -40,9 +41,11 @@ def is_ready() -> Response:
 
 
 def _readiness() -> tuple[int, dict[str, object]]:
-    missing = [name for name, check in _CHECKS.items() if not _passes(check)]
+    missing = _missing()
     if missing:
-        return 503, {"status": "unavailable", "missing": missing}
+        said = {"status": "unavailable", "missing": list(missing)}
+        reasons = {name: reason for name, reason in missing.items() if reason}
+        return 503, said | ({"reasons": reasons} if reasons else {})
     seconds = _workerless_seconds()
     if seconds is None:
         return 200, {"status": "ok"}
@@ -69,18 +72,22 @@ def _providers() -> list[dict[str, Any]] | None:
         return None
 
 
-def _passes(check: object) -> bool:
-    try:
-        check()  # type: ignore[operator]  # the table below holds functions
-    except (redis.RedisError, errors.Unavailable):
-        return False
-    return True
+def _missing() -> dict[str, str | None]:
+    """Return what does not answer, by name, and why, where that can be said without a secret."""
+    found: dict[str, str | None] = {}
+    for name, check in _CHECKS.items():
+        try:
+            check()
+        except (redis.RedisError, errors.Unavailable):
+            found[name] = None
+    if reason := storage.backend().problem():
+        found["storage"] = reason
+    return found
 
 
-_CHECKS = {
+_CHECKS: dict[str, Callable[[], object]] = {
     "redis": lambda: connection().ping(),
     "database": lambda: leases.live(),
-    "storage": lambda: storage.backend().check(),
 }
 
 

@@ -2,50 +2,98 @@
 
 import contextlib
 import os
+import shutil
+import stat
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-from models import errors
-from storage.backend import Backend
+from storage.backend import Backend, Pieces
 
 
 class Local(Backend):
+    failures = (OSError,)
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
 
     def save(self, name: str, data: bytes) -> None:
-        path = self._path(name)
-        draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self._path(f"{name}.{uuid.uuid4().hex}.part")
+        with self._asking(), self._becoming(draft, self._path(name)):
             draft.write_bytes(data)
-            os.replace(draft, path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                draft.unlink(missing_ok=True)
-            raise errors.Unavailable("The storage takes no files just now. Try again.") from error
+
+    def save_file(self, name: str, path: Path, media_type: str) -> None:
+        # What is left of it where this process dies has a name by which `delete` finds it.
+        draft = self._draft(name)
+        with (
+            path.open("rb") as source,
+            self._asking(),
+            self._becoming(draft, self._path(name)),
+            draft.open("wb") as copy,
+        ):
+            shutil.copyfileobj(source, copy)
 
     def load(self, name: str) -> bytes | None:
-        try:
-            return self._path(name).read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise errors.Unavailable("The storage does not answer just now. Try again.") from error
+        with self._asking():
+            file = self._open(name)
+            if file is None:
+                return None
+            with file:
+                return file.read()
+
+    def pieces(self, name: str) -> tuple[int, Pieces] | None:
+        with self._asking():
+            file = self._open(name)
+            if file is None:
+                return None
+            return os.fstat(file.fileno()).st_size, Pieces(file, self._asking)
 
     def delete(self, name: str) -> None:
-        try:
-            self._path(name).unlink(missing_ok=True)
-        except OSError as error:
-            raise errors.Unavailable("The storage does not answer just now. Try again.") from error
+        with self._asking():
+            for path in (self._path(name), self._draft(name)):
+                path.unlink(missing_ok=True)
 
-    def check(self) -> None:
-        probe = f"probe/{uuid.uuid4().hex}"
-        self.save(probe, b"")
-        self.delete(probe)
+    def url(self, name: str) -> None:
+        return None
+
+    def find(self, name: str) -> Path | None:
+        """Return where the file `name` is; None where there is none, or something else is."""
+        try:
+            path = self._path(name)
+            # Of a link, where it leads is found; none of ours is one.
+            found = path == self.folder / name and stat.S_ISREG(path.lstat().st_mode)
+        except (OSError, ValueError):
+            return None
+        return path if found else None
+
+    def _reason(self, cause: BaseException | None) -> str:
+        said = getattr(cause, "strerror", None) or "it does not answer"
+        return f"The folder for files under LIKEDO_VAR cannot be used: {said}."
 
     def _path(self, name: str) -> Path:
         path = (self.folder / name).resolve()
         if not path.is_relative_to(self.folder):
             raise ValueError(f"{name!r} leads out of the storage")
         return path
+
+    def _draft(self, name: str) -> Path:
+        return self._path(f"{name}.part")
+
+    def _open(self, name: str) -> BinaryIO | None:
+        try:
+            return self._path(name).open("rb")
+        except FileNotFoundError:
+            return None
+
+    @contextlib.contextmanager
+    def _becoming(self, draft: Path, path: Path) -> Iterator[None]:
+        """Put what a block writes as `draft` in its place, whole, or leave nothing."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield
+            os.replace(draft, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
+            raise

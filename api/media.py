@@ -1,0 +1,90 @@
+"""Images that this machine keeps, to whoever has their address. Nobody can guess one."""
+
+import re
+import time
+from pathlib import Path
+
+from flask import Blueprint, Response, request, send_file
+from werkzeug.exceptions import RequestedRangeNotSatisfiable
+
+import storage
+from api.errors import respond
+from config.settings import settings
+from models import errors
+from models.media import ENDINGS
+from storage.local import Local
+
+bp = Blueprint("media", __name__)
+
+#: The names of `models.media.make_name`, and no others.
+_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,50}}\.({'|'.join(ENDINGS.values())})", re.ASCII)
+_ONE_RANGE = re.compile(r"bytes=(\d+-\d*|-\d+)", re.ASCII)
+_TYPES = {ending: media_type for media_type, ending in ENDINGS.items()}
+
+YEAR_SECONDS = 365 * 24 * 3600
+DAY_SECONDS = 24 * 3600
+
+#: Anybody's page may show an image and read it, and it can do nothing to any page, whatever is in
+#: it and wherever it is opened.
+HEADERS = {
+    "Access-Control-Allow-Origin": "*",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@bp.get("/media/<name>")
+def get_media(name: str) -> Response:
+    """Answer an image, or a part of it."""
+    path = _find(name)
+    if path is None:
+        raise errors.NotFound("There is no image at this address, or no longer.")
+    try:
+        return _send(path, conditional=True)
+    except FileNotFoundError:
+        raise errors.NotFound("There is no image at this address any more.") from None
+    except RequestedRangeNotSatisfiable as error:
+        if _ONE_RANGE.fullmatch(request.headers["Range"]):
+            return _out_of_range(error)
+        # Several ranges, or none that can be read: then the whole is as good an answer.
+        return _send(path, conditional=False)
+
+
+@bp.after_request
+def _add_headers(response: Response) -> Response:
+    response.headers.update(HEADERS)
+    return response
+
+
+def _find(name: str) -> Path | None:
+    backend = storage.backend()
+    if not isinstance(backend, Local) or not _NAME.fullmatch(name):
+        return None
+    return backend.find(f"media/{name}")
+
+
+def _send(path: Path, conditional: bool) -> Response:
+    """Return the file at `path`, to be sent in pieces; of what did not change, only that."""
+    response = send_file(
+        path, mimetype=_TYPES[path.suffix[1:]], conditional=conditional, etag=path.stem
+    )
+    assert response.last_modified is not None
+    seconds = _fresh_seconds(response.last_modified.timestamp())
+    response.headers["Cache-Control"] = f"public, max-age={seconds}, immutable"
+    return response
+
+
+def _fresh_seconds(saved_at: float) -> int:
+    """Return how long others may keep a copy of a file: until it is deleted here."""
+    expires = saved_at + settings.media_ttl_days * DAY_SECONDS
+    return int(min(max(0, expires - time.time()), YEAR_SECONDS))
+
+
+def _out_of_range(error: RequestedRangeNotSatisfiable) -> Response:
+    response = respond(errors.InvalidRequest("The image has no such bytes; see Content-Range."))
+    response.status_code = 416
+    for name, value in error.get_headers():
+        if name.lower() == "content-range":
+            response.headers[name] = value
+    return response
