@@ -15,6 +15,8 @@ from flask import request
 
 import storage
 from config.settings import settings
+from jobs import media
+from storage.backend import Pieces
 
 
 def renderer() -> Callable[[bytes], tuple[int, Iterator[bytes]]]:
@@ -47,7 +49,7 @@ def rendered(body: bytes, address: str) -> tuple[int, Iterator[bytes]]:
     return length, _pieces(texts, [pieces for _, pieces in there])
 
 
-def _pieces(texts: list[bytes], files: list[Iterator[bytes]]) -> Iterator[bytes]:
+def _pieces(texts: list[bytes], files: list[Pieces]) -> Iterator[bytes]:
     try:
         yield texts[0]
         for file, text in zip(files, texts[1:], strict=True):
@@ -56,7 +58,7 @@ def _pieces(texts: list[bytes], files: list[Iterator[bytes]]) -> Iterator[bytes]
             yield text
     finally:
         for file in files:
-            file.close()  # type: ignore[attr-defined]  # they are generators
+            file.close()
 
 
 def _datum(
@@ -71,8 +73,8 @@ def _datum(
     return shown | {name: value for name, value in datum.items() if name != "media"}
 
 
-def _file(name: str) -> tuple[int, Iterator[bytes]] | None:
-    return storage.backend().pieces(media_path(name))
+def _file(name: str) -> tuple[int, Pieces] | None:
+    return storage.backend().pieces(media.file_of(name))
 
 
 def _encoded_size(size: int) -> int:
@@ -80,12 +82,7 @@ def _encoded_size(size: int) -> int:
     return 4 * -(-size // 3)
 
 
-def media_path(name: str) -> str:
-    """Return where in storage an image is kept."""
-    return f"media/{name}"
-
-
 def url_of(name: str, address: str) -> str:
     """Return the address of an image."""
-    path = media_path(name)
+    path = media.file_of(name)
     return storage.backend().url(path) or f"{settings.public_url or address}/{path}"

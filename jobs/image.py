@@ -81,7 +81,7 @@ class Running(ending.Running):
     ways: list[ImageWay] = field(default_factory=list)
     shots: list[Shot] = field(default_factory=list)
     #: The images that are stored, by place.
-    kept: dict[int, Media] = field(default_factory=dict)
+    kept: dict[int, Media | Row[Any]] = field(default_factory=dict)
     #: Credits for each of them.
     prices: dict[int, int] = field(default_factory=dict)
 
@@ -345,7 +345,7 @@ def _forms(running: Running) -> list[str]:
     return ["url", "b64_json"] if both else ["url"]
 
 
-def _datum(kept: Media) -> dict[str, Any]:
+def _datum(kept: Media | Row[Any]) -> dict[str, Any]:
     said = {"revised_prompt": kept.revised_prompt} if kept.revised_prompt else {}
     return {"media": kept.name, **said}
 
