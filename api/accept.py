@@ -1,79 +1,130 @@
 """Taking a request on: listen, hold, enqueue, in this order, so that no answer can be missed."""
 
-import hashlib
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
-from flask import g, request
+from flask import Response, g
 
-from api import answers, client, guards
+from api import answers, client, guards, jobs, prefer, retries
 from billing import ledger, pricing
+from billing.ledger import Hold, There
 from billing.pricing import Price, Terms
-from jobs import queues
+from jobs import queues, rows
 from jobs.channel import Waiter
 from models import errors, job
-from models.job import Status
+from models.job import BodyAt, Status
 
 OUR_SIDE = "Something went wrong on our side."
-
-#: What a later version of this service will do, and this one refuses rather than ignore.
-NOT_YET = ("background", "webhook_url")
+MAX_URL_CHARACTERS = 2000
 
 
-def refuse_what_is_not_yet(body: dict[str, Any]) -> None:
-    for name in NOT_YET:
-        # For images, `background` may be a word, which means something else.
-        if body.get(name) is True or (name != "background" and body.get(name)):
-            raise errors.UnsupportedParameter(
-                f"'{name}' is not supported yet: leave it out.", param=name
-            )
+class Accepted:
+    """A request that was taken on: its hold, and who waits for it."""
+
+    def __init__(self, job_id: str, waiter: Waiter | None, hold: Hold) -> None:
+        self.job_id = job_id
+        #: None where the caller is to come back.
+        self.waiter = waiter
+        self.hold = hold
+
+    def job(self) -> Response:
+        """Return the job itself: 202."""
+        row = rows.find(self.job_id)
+        assert row is not None
+        return jobs.accepted(row)
+
+
+def is_asynchronous(body: dict[str, Any]) -> bool:
+    """Tell whether a request wants a job for an answer; raise what is wrong with its webhook."""
+    # For images, `background` may be a word, which means something else.
+    asynchronous = body.get("background") is True or prefer.asynchronously()
+    if body.get("webhook_url") is not None:
+        _check_webhook(body["webhook_url"], asynchronous)
+    return asynchronous
+
+
+def _check_webhook(url: str, asynchronous: bool) -> None:
+    if not asynchronous:
+        raise errors.InvalidRequest(
+            "'webhook_url' is for asynchronous requests: send \"background\": true with it.",
+            param="webhook_url",
+        )
+    try:
+        parts = urlsplit(url)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url or "@" in parts.netloc or len(url) > MAX_URL_CHARACTERS:
+        raise errors.InvalidRequest(
+            "Invalid value for 'webhook_url': it must be an http or https URL without a user name, "
+            f"of at most {MAX_URL_CHARACTERS} characters.",
+            param="webhook_url",
+        )
 
 
 def accept(
-    kind: str, body: bytes, terms: Terms, price: Price, **columns: Any
-) -> tuple[Waiter, ledger.Hold]:
-    """Hold for a request and put it in the queue of its `kind`; return who waits, and the hold.
+    kind: str, body: bytes, terms: Terms, price: Price, asynchronous: bool, **columns: Any
+) -> Accepted | Response:
+    """Hold for a request and put it in the queue of its `kind`.
 
     `price` is that of the model that was asked for, `columns` are those of the job's row beside
-    what is the same for all. Raises what `ledger.hold` raises.
+    what is the same for all. Raises what `ledger.hold` raises. Returns the answer itself where a
+    request of the same name was taken on a moment ago.
     """
     if client.current().gone():
         raise client.Gone
     job_id = job.make_id()
     g.job_headers = {"x-job-id": job_id}
-    waiter = answers.listener().listen(job_id)
+    waiter = None if asynchronous else answers.listener().listen(job_id)
     try:
-        row = _row(job_id, kind, body, price) | columns
-        held = ledger.hold(row, terms)
-        _enqueue(waiter, kind, body)
+        row = _row(job_id, kind, body, price, asynchronous) | columns
+        held = ledger.hold(row, terms, guards.plan().max_running, retries.name())
+        if isinstance(held, There):
+            return _again(waiter, held)
+        _enqueue(job_id, waiter, kind, body, row["body_at"], held)
     except BaseException:
-        waiter.close()
+        if waiter:
+            waiter.close()
         raise
-    return waiter, held
+    return Accepted(job_id, waiter, held)
 
 
-def _enqueue(waiter: Waiter, kind: str, body: bytes) -> None:
+def _again(waiter: Waiter | None, there: There) -> Response:
+    if waiter:
+        waiter.close()
+    row = rows.find(there.job_id)
+    assert row is not None
+    return retries.again(row)
+
+
+def _enqueue(
+    job_id: str, waiter: Waiter | None, kind: str, body: bytes, body_at: BodyAt, held: Hold
+) -> None:
     try:
-        waiter.ready()
-        queues.enqueue(waiter.job_id, kind, body)
+        if waiter:
+            waiter.ready()
+        queues.enqueue(job_id, kind, body, body_at, held.has_place)
     except Exception as error:
         known = error if isinstance(error, errors.LikeDoError) else errors.InternalError(OUR_SIDE)
-        ledger.end_unclaimed(waiter.job_id, Status.FAILED, known)
+        ledger.end_unclaimed(job_id, Status.FAILED, known)
         raise
 
 
-def _row(job_id: str, kind: str, body: bytes, price: Price) -> dict[str, Any]:
+def _row(job_id: str, kind: str, body: bytes, price: Price, asynchronous: bool) -> dict[str, Any]:
     now = time.time()
     return {
         "id": job_id,
         "account_id": guards.caller().account_id,
         "key_id": guards.caller().key_id,
         "kind": kind,
-        "fingerprint": hashlib.sha256(request.path.encode() + b"\n" + body).hexdigest(),
+        "fingerprint": retries.fingerprint(body),
         "body_bytes": len(body),
-        "body_at": queues.body_place(body),
+        "body_at": queues.body_place(body, outlives_redis=asynchronous),
         "attempts": 0,
         "cancel_requested": False,
+        "asynchronous": asynchronous,
+        "is_idempotent": retries.name() is not None,
         "created": now,
         "enqueued_at": now,
         "price": pricing.as_text(price),

@@ -3,13 +3,16 @@
 import errno
 from collections.abc import Callable, Iterator
 from functools import cache
+from typing import Any
 
 import gevent
 import structlog
 from flask import Response, g, request
+from sqlalchemy import Row
 
 from access import keys
 from api import errors as envelope
+from api import pictures, prefer, sdk
 from api.client import Client, Gone, current
 from api.handover import handed_over
 from config.settings import settings
@@ -48,6 +51,20 @@ def as_it_is(body: bytes) -> tuple[int, Iterator[bytes]]:
     return len(body), iter([body])
 
 
+def join(row: Row[Any]) -> Response:
+    """Wait for the job that somebody asked for before, and return its answer."""
+    waiter = listener().listen(row.id)
+    try:
+        waiter.ready()
+        if (ended := waiting.look_around(row.id)) is not None:
+            waiter.heard.put(ended)
+    except BaseException:
+        waiter.close()
+        raise
+    render = pictures.renderer() if row.kind == "image" else as_it_is
+    return wait(waiter, row.cancel_on_disconnect, render)
+
+
 def wait(waiter: Waiter, cancels: bool, render: Render = as_it_is) -> Response:
     """Wait for the job and return its answer; or, when that takes long, one that goes on.
 
@@ -60,6 +77,9 @@ def wait(waiter: Waiter, cancels: bool, render: Render = as_it_is) -> Response:
     except BaseException:
         part(waiter, client)
         raise
+    if ended is None and _relays():
+        part(waiter, client)
+        raise _in_progress(waiter.job_id)
     if ended is None:
         return _go_on(waiter, client, cancels, render)
     part(waiter, client)
@@ -82,6 +102,8 @@ def _respond(job_id: str, ended: Ended | Interruption, client: Client, render: R
     assert isinstance(ended, Ended)
     if ended.status != Status.COMPLETED:
         note(job_id, ended)
+        if not client.gone():
+            handed_over(job_id)
         raise errors.from_record(ended.error or {})
     return _completed(job_id, ended, client, render)
 
@@ -130,24 +152,33 @@ def _facts(job_id: str, ended: Ended) -> dict[str, str]:
 
 def _patience() -> float | None:
     """Return the seconds until the first sign of life is due; None where it never is."""
-    if not settings.sync_wait_seconds:
+    wanted = [seconds for seconds in (prefer.wait_seconds(), _before_its_timeout()) if seconds]
+    if settings.sync_wait_seconds:
+        wanted.append(settings.sync_wait_seconds)
+    elif prefer.wait_seconds() is None:
         return None
-    announced = _announced_timeout()
-    if announced is None:
-        return settings.sync_wait_seconds
-    return min(settings.sync_wait_seconds, announced * PATIENCE)
+    return min(wanted, default=None)
 
 
-def _announced_timeout() -> float | None:
-    """Return the seconds an OpenAI SDK says it waits for a read, where it says so."""
-    for name in ("x-stainless-read-timeout", "x-stainless-timeout"):
-        try:
-            seconds = float(request.headers.get(name, ""))
-        except ValueError:
-            continue
-        if seconds > 0:
-            return seconds
-    return None
+def _before_its_timeout() -> float | None:
+    seconds = sdk.timeout_seconds()
+    return None if seconds is None else seconds * PATIENCE
+
+
+def _relays() -> bool:
+    """Tell whether the client comes back by itself for what takes longer than it waits."""
+    return settings.sync_relay and prefer.wait_seconds() is None and sdk.has_retries_left()
+
+
+def _in_progress(job_id: str) -> errors.JobInProgress:
+    """Return what an SDK is told that is to come back at once: its retry joins the job."""
+    # Who does not come back is taken for gone.
+    rows.mark_left(job_id)
+    g.job_headers |= {"Location": f"/api/v1/ai/jobs/{job_id}", "retry-after-ms": "1"}
+    return errors.JobInProgress(
+        f"The answer takes longer than this connection may: it is made as job {job_id}. Send the "
+        "same request again to wait for it."
+    )
 
 
 def _go_on(waiter: Waiter, client: Client, cancels: bool, render: Render) -> Response:
@@ -155,7 +186,7 @@ def _go_on(waiter: Waiter, client: Client, cancels: bool, render: Render) -> Res
 
     A failure cuts the connection before the body's end. JSON may begin with white space.
     """
-    announced = _announced_timeout()
+    announced = sdk.timeout_seconds()
     pause = min(KEEP_ALIVE_SECONDS, max(LEAST_PAUSE_SECONDS, (announced or 60) * PATIENCE))
     headers = dict(g.job_headers) | {"x-job-id": waiter.job_id, "x-accel-buffering": "no"}
     chunked = request.environ["SERVER_PROTOCOL"] != "HTTP/1.0"

@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response, g
 
-from api import accept, answers, guards, streams
+from api import accept, answers, guards, retries, streams
 from billing import ledger, pricing
 from billing.pricing import ChatTerms
 from config.catalog import Model, catalog
@@ -16,31 +16,43 @@ bp = Blueprint("chat", __name__)
 
 @bp.post("/chat/completions")
 def create_completion() -> Response:
-    """Answer a chat, at once or as a stream of chunks."""
+    """Answer a chat, at once or as a stream of chunks; or with the job that it is."""
     body = guards.read_body()
+    if (again := retries.answered(body)) is not None:
+        return again
     with guards.admission:
         guards.count()
         chat = ChatRequest.read(guards.parse(body))
-        accept.refuse_what_is_not_yet(chat.body)
-        terms = _terms(chat, routes.find(chat))
-        waiter, held = accept.accept(
+        asynchronous = accept.is_asynchronous(chat.body)
+        terms = terms_of(chat)
+        accepted = accept.accept(
             "chat",
             body,
             terms,
             terms.prices[0],
+            asynchronous,
             model=chat.model,
             stream=chat.stream,
             include_usage=chat.include_usage,
-            cancel_on_disconnect=chat.cancels_on_disconnect,
+            cancel_on_disconnect=chat.cancels_on_disconnect and not asynchronous,
+            webhook_url=chat.body.get("webhook_url"),
         )
-        _say_what_was_applied(chat, held)
+        if isinstance(accepted, Response):
+            return accepted
+        _say_what_was_applied(chat, accepted.hold)
+    if accepted.waiter is None:
+        return accepted.job()
     if chat.stream:
-        return streams.stream(waiter, chat.cancels_on_disconnect)
-    return answers.wait(waiter, chat.cancels_on_disconnect)
+        return streams.stream(accepted.waiter, chat.cancels_on_disconnect)
+    return answers.wait(accepted.waiter, chat.cancels_on_disconnect)
+
+
+def terms_of(chat: ChatRequest) -> ChatTerms:
+    """Return what the call may cost over every route and fallback it may take."""
+    return _terms(chat, routes.find(chat))
 
 
 def _terms(chat: ChatRequest, ways: list[Way]) -> ChatTerms:
-    """Return what the call may cost over every route and fallback it may take."""
     asked = chat.max_tokens
     most = max(_most_output(way, asked) for way in ways)
     return ChatTerms(

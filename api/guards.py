@@ -32,7 +32,12 @@ def enter() -> None:
     check_declared_size()
     g.caller = keys.identify(_key())
     if request.method != "POST":
-        g.window = rate_limit.look(g.caller.account_id, plan())
+        look()
+
+
+def look() -> None:
+    """Let the answer say how the caller's hour stands, without counting the request."""
+    g.window = rate_limit.look(caller().account_id, plan())
 
 
 def caller() -> Caller:
@@ -83,7 +88,7 @@ def read_body() -> bytes:
         return _read_body()
     except errors.LikeDoError:
         # Every answer to a known caller says how its hour stands, this one too.
-        g.window = rate_limit.look(caller().account_id, plan())
+        look()
         raise
 
 

@@ -1,28 +1,166 @@
 """The caller's own jobs."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from itertools import chain
 from typing import Any
 
 import orjson
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
 from sqlalchemy import Row
 
-from api import guards, pictures, streams
-from jobs import media, rows
+from api import answers, guards, pictures, prefer, streams
+from billing import ledger, pricing
+from jobs import cancelling, media, rows
 from models import errors
-from models.job import Status
+from models.job import FINAL, Status
 
 bp = Blueprint("jobs", __name__)
+
+KINDS = ("chat", "image", "batch")
+#: Jobs in a list, unless the caller says how many, and at most.
+LISTED, MOST_LISTED = 20, 100
+#: When it is worth asking for a job again, in seconds.
+POLL_SECONDS = 1
+#: A worker ends a cancelled job within a second; one that is blocked may take longer.
+CANCEL_SECONDS = 5
+LOOK_SECONDS = 0.5
+CANCELLED = errors.JobCancelled("The job was cancelled.")
+
+
+@bp.get("/jobs")
+def list_jobs() -> Response:
+    """List the caller's jobs, the newest first, without their results."""
+    account_id = guards.caller().account_id
+    limit = _limit(request.args.get("limit"))
+    found = rows.listing(
+        limit + 1,
+        account_id,
+        _one_of("status", Status),
+        _one_of("kind", KINDS),
+        _after(request.args.get("after"), account_id),
+    )
+    data = [as_json(row) for row in found[:limit]]
+    content = {
+        "object": "list",
+        "data": data,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": len(found) > limit,
+    }
+    return Response(orjson.dumps(content), content_type="application/json")
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return LISTED
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= MOST_LISTED):
+        raise errors.InvalidRequest(
+            f"Invalid value for 'limit': it must be a whole number from 1 to {MOST_LISTED}.",
+            param="limit",
+        )
+    return int(text)
+
+
+def _one_of(name: str, allowed: Iterable[str]) -> str | None:
+    value = request.args.get(name)
+    known = [str(each) for each in allowed]
+    if value is not None and value not in known:
+        raise errors.InvalidRequest(
+            f"Invalid value for '{name}': it must be one of {', '.join(map(repr, known))}.",
+            param=name,
+        )
+    return value
+
+
+def _after(job_id: str | None, account_id: int) -> Row[Any] | None:
+    if job_id is None:
+        return None
+    row = rows.find(job_id, account_id)
+    if row is None:
+        raise errors.InvalidRequest(
+            f"Invalid value for 'after': there is no job '{job_id}'.", param="after"
+        )
+    return row
 
 
 @bp.get("/jobs/<job_id>")
 def get_job(job_id: str) -> Response:
     """Answer one job, its result included for as long as that is kept."""
+    row = _own(job_id)
+    return Response(whole(row, pictures.own_address()), content_type="application/json")
+
+
+def _own(job_id: str) -> Row[Any]:
+    """Return a job of the caller's account; raise `NotFound` for any other."""
     row = rows.find(job_id, guards.caller().account_id)
     if row is None:
         raise errors.NotFound(f"There is no job '{job_id}'.")
+    return row
+
+
+def accepted(row: Row[Any]) -> Response:
+    """Return a job that its caller is to come back for: 202, and where to."""
+    headers = g.job_headers | {
+        "Location": f"/api/v1/ai/jobs/{row.id}",
+        "Retry-After": str(POLL_SECONDS),
+    }
+    if prefer.asynchronously():
+        headers["Preference-Applied"] = "respond-async"
+    body = whole(row, pictures.own_address())
+    return Response(body, status=202, content_type="application/json", headers=headers)
+
+
+@bp.post("/jobs/<job_id>/cancel")
+def cancel_job(job_id: str) -> Response:
+    """Cancel a job, and answer it as it stands then; one that was cancelled already, as well."""
+    guards.look()
+    row = _own(job_id)
+    if row.status not in FINAL:
+        cancelling.cancel(row.id, CANCELLED)
+        row = _wait_for_end(row)
+    if row.status in FINAL and row.status != Status.CANCELLED:
+        raise errors.JobAlreadyFinished(f"The job has ended before: it is {row.status}.")
     return Response(whole(row, pictures.own_address()), content_type="application/json")
+
+
+def _wait_for_end(row: Row[Any]) -> Row[Any]:
+    """Return the job when its worker has ended it, or after some seconds as it stands."""
+    deadline = time.monotonic() + CANCEL_SECONDS
+    with closing(answers.listener().listen(row.id)) as waiter:
+        waiter.ready()
+        found = rows.find(row.id) or row
+        while found.status not in FINAL and (left := deadline - time.monotonic()) > 0:
+            waiter.get(min(left, LOOK_SECONDS))
+            found = rows.find(row.id) or row
+    return found
+
+
+@bp.get("/jobs/<job_id>/receipt")
+def get_receipt(job_id: str) -> Response:
+    """Answer what a job has cost, why, and which entries of the ledger say so."""
+    row = _own(job_id)
+    usage = orjson.loads(row.usage) if row.usage else None
+    estimated = bool(usage.pop("estimated", False)) if usage else False
+    done = row.status in FINAL
+    content = {
+        "job": row.id,
+        "held": row.held,
+        "charged": row.charged if done else None,
+        "released": max(0, row.held - row.charged) if done else None,
+        "price": pricing.as_json(pricing.from_text(row.price)),
+        "usage": usage,
+        "estimated": estimated,
+        "entries": [entry_as_json(entry) for entry in ledger.entries_of(row.id)],
+    }
+    return Response(orjson.dumps(content), content_type="application/json")
+
+
+def entry_as_json(entry: Row[Any]) -> dict[str, Any]:
+    """Return an entry of the ledger as callers see it everywhere."""
+    names = ("id", "kind", "credits", "balance_after")
+    return {name: getattr(entry, name) for name in names} | {"created": int(entry.created)}
 
 
 def whole(row: Row[Any], address: str) -> Iterator[bytes]:
@@ -44,9 +182,7 @@ def whole(row: Row[Any], address: str) -> Iterator[bytes]:
 @bp.get("/jobs/<job_id>/events")
 def get_events(job_id: str) -> Response:
     """Follow one job: its trail and, where it streams, the chunks after the one last seen."""
-    row = rows.find(job_id, guards.caller().account_id)
-    if row is None:
-        raise errors.NotFound(f"There is no job '{job_id}'.")
+    row = _own(job_id)
     return streams.follow(row, _last_seen())
 
 

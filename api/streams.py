@@ -47,7 +47,11 @@ def stream(waiter: Waiter, cancels: bool) -> Response:
     """
     client = current()
     client.watch(lambda: waiter.heard.put(Interruption.HUNG_UP))
-    reader = Reader(waiter)
+    return _begin(Reader(waiter), client, cancels)
+
+
+def _begin(reader: Reader, client: Client, cancels: bool) -> Response:
+    waiter = reader.waiter
     try:
         said = reader.read(settings.stream_commit_seconds)
         if isinstance(said, Interruption):
@@ -60,6 +64,24 @@ def stream(waiter: Waiter, cancels: bool) -> Response:
         raise
     body = _relay(reader, said, client, cancels)
     return _response(body, said, lambda: answers.part(waiter, client))
+
+
+def join(row: Row[Any]) -> Response:
+    """Return the stream that somebody asked for before, from its beginning.
+
+    Raises `StreamLogGone` where that is not kept any more.
+    """
+    waiter = answers.listener().listen(row.id)
+    client = current()
+    client.watch(lambda: waiter.heard.put(Interruption.HUNG_UP))
+    reader = Reader(waiter)
+    try:
+        waiter.ready()
+        _catch_up(reader, row)
+    except BaseException:
+        answers.part(waiter, client)
+        raise
+    return _begin(reader, client, row.cancel_on_disconnect)
 
 
 def _response(body: Iterator[bytes], said: Said, part: Callable[[], None]) -> Response:

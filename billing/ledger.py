@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import orjson
-from sqlalchemy import Connection, Row, bindparam, func, insert, select, text, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, text, update
 from sqlmodel import col
 
 from billing import pricing
@@ -21,8 +21,10 @@ from models import credit, database, errors
 from models.account import Account
 from models.chat import Usage
 from models.credit import Entry
-from models.job import Job, Result, Status
+from models.job import Idempotency, Job, Result, Status
 
+#: A key of the caller's own names a job for this long.
+NAME_SECONDS = 24 * 3600
 #: An answer is kept this long unless it is handed over sooner.
 RESULT_SECONDS = 24 * 3600
 
@@ -33,6 +35,15 @@ class Hold:
 
     credits: int
     max_tokens: int
+    #: Whether it has a place among the jobs of its account that may run; else it waits for one.
+    has_place: bool = True
+
+
+@dataclass(frozen=True)
+class There:
+    """The job that the caller's own key names already: nothing was held for another."""
+
+    job_id: str
 
 
 @dataclass(frozen=True)
@@ -134,6 +145,8 @@ class Settled:
     body: bytes
     charged: int
     available: int
+    #: Whether jobs of the account wait for the place that it leaves.
+    others_wait: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,21 +160,32 @@ class Claimed:
     price: str
 
 
-def hold(job: dict[str, Any], terms: Terms) -> Hold:
+def hold(
+    job: dict[str, Any], terms: Terms, most_running: int = 10**9, name: str | None = None
+) -> Hold | There:
     """Insert `job` (columns of `Job`) as queued and hold the most it can cost.
 
     Where what is available does not afford `terms.most`, less output is held for, down to
-    `terms.least`. Raises `Overloaded`, `InsufficientCredits` or `CreditsHeld`; then nothing
-    was written.
+    `terms.least`. Where `most_running` jobs of the account have a place to run, it waits for one.
+    Under `name`, a digest of the caller's own key, retries find it. Raises `Overloaded`,
+    `InsufficientCredits` or `CreditsHeld`; then nothing was written.
     """
-    outcome = database.run(lambda connection: _hold(connection, job, terms))
+    outcome = database.run(lambda connection: _hold(connection, job, terms, most_running, name))
     if isinstance(outcome, errors.LikeDoError):
         raise outcome
     return outcome
 
 
-def _hold(connection: Connection, job: dict[str, Any], terms: Terms) -> Hold | errors.LikeDoError:
+def _hold(
+    connection: Connection,
+    job: dict[str, Any],
+    terms: Terms,
+    most_running: int,
+    name: str | None,
+) -> Hold | There | errors.LikeDoError:
     # A refusal is returned, not raised: on SQLite other transactions share this one's commit.
+    if name and (there := _there(connection, job, name)):
+        return there
     if full := _overload(connection, job["body_bytes"]):
         return full
     max_tokens, credits = terms.most_output, terms.most
@@ -171,9 +195,32 @@ def _hold(connection: Connection, job: dict[str, Any], terms: Terms) -> Hold | e
         if less is None or not _take(connection, job["account_id"], less[1]):
             return _refusal(terms, account.balance, account.held)
         max_tokens, credits = less
+    # The account's row is locked by now, so nobody takes the same place.
+    has_place = _running(connection, job["account_id"]) < most_running
     row = job | {"held": credits, "max_tokens": max_tokens, "status": Status.QUEUED.value}
-    connection.execute(_INSERT_JOB, row)
-    return Hold(credits, max_tokens)
+    connection.execute(_INSERT_JOB, row if has_place else row | {"enqueued_at": None})
+    if name:
+        _name(connection, job, name)
+    return Hold(credits, max_tokens, has_place)
+
+
+def _there(connection: Connection, job: dict[str, Any], name: str) -> There | None:
+    """Return the job of that name, if the name still holds; wait for who is giving it just now."""
+    _lock(connection, job["account_id"])
+    mine = (col(Idempotency.key_id) == job["key_id"], col(Idempotency.name) == name)
+    found = connection.execute(select(Idempotency.__table__).where(*mine)).one_or_none()  # type: ignore[attr-defined]
+    if found is not None and found.created > time.time() - NAME_SECONDS:
+        return There(found.job_id)
+    connection.execute(delete(Idempotency).where(*mine))
+    return None
+
+
+def _name(connection: Connection, job: dict[str, Any], name: str) -> None:
+    connection.execute(
+        insert(Idempotency).values(
+            key_id=job["key_id"], name=name, job_id=job["id"], created=time.time()
+        )
+    )
 
 
 # Statements are made once: making one costs ten times what running it does.
@@ -201,6 +248,12 @@ _MOVE = (
         balance=bindparam("new_balance"), held=bindparam("new_held"), chain=bindparam("new_chain")
     )
 )
+_UNFINISHED = (
+    col(Job.account_id) == bindparam("account"),
+    col(Job.status).in_([Status.QUEUED.value, Status.IN_PROGRESS.value]),
+)
+_RUNNING = select(func.count()).where(*_UNFINISHED, col(Job.enqueued_at).is_not(None))
+_WAITS = select(col(Job.id)).where(*_UNFINISHED, col(Job.enqueued_at).is_(None)).limit(1)
 _INSERT_JOB = insert(Job)
 _INSERT_ENTRY = insert(Entry)
 _INSERT_RESULT = insert(Result)
@@ -209,6 +262,16 @@ _INSERT_RESULT = insert(Result)
 def _take(connection: Connection, account_id: int, credits: int) -> bool:
     taken = connection.execute(_TAKE, {"account": account_id, "credits": credits})
     return bool(taken.rowcount)
+
+
+def _running(connection: Connection, account_id: int) -> int:
+    """Return how many jobs of the account run, or are in the queue to."""
+    return int(connection.execute(_RUNNING, {"account": account_id}).scalar_one())
+
+
+def others_wait(connection: Connection, account_id: int) -> bool:
+    """Tell whether jobs of the account wait for a place to run."""
+    return connection.execute(_WAITS, {"account": account_id}).first() is not None
 
 
 def _lock(connection: Connection, account_id: int) -> Any:
@@ -324,7 +387,7 @@ def _charge(
     if not _end(connection, job, charged=charged, **columns):
         return None
     _record(connection, account, job.held, _movements(cost, charged), job.id)
-    return Settled(b"", charged, spendable - charged)
+    return Settled(b"", charged, spendable - charged, others_wait(connection, job.account_id))
 
 
 def _body(answer: Delivery, charged: int) -> bytes:
@@ -363,7 +426,8 @@ def _release(connection: Connection, job: Claimed, columns: dict[str, Any]) -> S
     if not _end(connection, job, charged=0, **columns):
         return None
     _give_back(connection, job.account_id, job.held)
-    return Settled(b"", 0, account.balance - account.held + job.held)
+    available = account.balance - account.held + job.held
+    return Settled(b"", 0, available, others_wait(connection, job.account_id))
 
 
 # Guarded by state and attempt: a job is ended once, and by nobody but the attempt that runs it.
@@ -523,15 +587,23 @@ def standing(account_id: int) -> Standing:
 
 def entries(account_id: int, newest: int | None = None) -> list[Row[Any]]:
     """Return an account's ledger, the oldest entry first: all of it, or the `newest` so many."""
-    columns: tuple[Any, ...] = (
-        col(Entry.id),
-        col(Entry.kind),
-        col(Entry.credits),
-        col(Entry.balance_after),
-        col(Entry.created),
-        col(Entry.job_id),
-        col(Entry.reason),
-    )
-    query = select(*columns).where(col(Entry.account_id) == account_id)
+    query = select(*_ENTRY).where(col(Entry.account_id) == account_id)
     query = query.order_by(col(Entry.id).desc()).limit(newest)
     return database.run(lambda connection: list(connection.execute(query))[::-1])
+
+
+def entries_of(job_id: str) -> list[Row[Any]]:
+    """Return the entries that a job has made, the oldest first."""
+    query = select(*_ENTRY).where(col(Entry.job_id) == job_id).order_by(col(Entry.id))
+    return database.run(lambda connection: list(connection.execute(query)))
+
+
+_ENTRY: tuple[Any, ...] = (
+    col(Entry.id),
+    col(Entry.kind),
+    col(Entry.credits),
+    col(Entry.balance_after),
+    col(Entry.created),
+    col(Entry.job_id),
+    col(Entry.reason),
+)

@@ -5,7 +5,7 @@ from fractions import Fraction
 from math import ceil
 from typing import Protocol
 
-from config.catalog import ChatPrice
+from config.catalog import ChatPrice, plain
 from models.chat import Usage
 
 #: Below this many output tokens an answer is not worth starting.
@@ -37,6 +37,10 @@ class Terms(Protocol):
     def least(self) -> int:
         """The fewest credits that let it start."""
 
+    @property
+    def fewest(self) -> int:
+        """The fewest credits that an answer costs."""
+
     def within(self, credits: int) -> tuple[int, int] | None:
         """Return the output tokens that `credits` afford, and what to hold for them.
 
@@ -62,6 +66,10 @@ class ImageTerms:
     def least(self) -> int:
         return self.most
 
+    @property
+    def fewest(self) -> int:
+        return min(self.prices) * self.count
+
     def within(self, credits: int) -> tuple[int, int] | None:
         return None  # There is no half of an image.
 
@@ -86,6 +94,11 @@ class ChatTerms:
     def least(self) -> int:
         """The fewest credits that let it start."""
         return self.hold(self.least_output)
+
+    @property
+    def fewest(self) -> int:
+        """The fewest credits that an answer costs: any at all costs one."""
+        return 1
 
     def hold(self, output_tokens: int) -> int:
         """Return the credits to hold for `output_tokens` of each choice."""
@@ -130,3 +143,14 @@ def from_text(text: str) -> Price:
         return EachPrice(int(text))
     prompt, completion = text.split(" ")
     return ChatPrice(Fraction(prompt), Fraction(completion))
+
+
+def as_json(price: Price) -> dict[str, int | str]:
+    """Return a price as callers see it: credits, for what, and what is not whole as a string."""
+    if isinstance(price, EachPrice):
+        return {"unit": "credits per image", "each": price.each}
+    return {
+        "unit": "credits per 1000 tokens",
+        "prompt": plain(price.prompt),
+        "completion": plain(price.completion),
+    }

@@ -41,6 +41,7 @@ __all__ = [
     "as_json",
     "catalog",
     "load",
+    "plain",
 ]
 
 #: Pixels of each side, as every model has them here whatever it makes itself.
@@ -305,8 +306,8 @@ def as_json(
         "providers": providers,
         "pricing": {
             "unit": "credits per 1000 tokens",
-            "prompt": _plain(model.price.prompt),
-            "completion": _plain(model.price.completion),
+            "prompt": plain(model.price.prompt),
+            "completion": plain(model.price.completion),
         },
         "limits": {
             "context_tokens": upstream.context_tokens,
@@ -365,10 +366,11 @@ def _limits(free: FreeSizes | None) -> dict[str, int | str] | None:
     if free is None:
         return None
     limits = {name: value for name, value in asdict(free).items() if name != "sends"}
-    return limits | {"most_aspect": _plain(free.most_aspect)}
+    return limits | {"most_aspect": plain(free.most_aspect)}
 
 
-def _plain(credits: Fraction) -> int | str:
+def plain(credits: Fraction) -> int | str:
+    """Return credits as JSON shows them: what is not whole as a string, so that it stays exact."""
     if credits.denominator == 1:
         return credits.numerator
     # The file holds decimals only, so the division comes out even.

@@ -10,7 +10,7 @@ from rq import Retry
 
 from billing import ledger
 from billing.ledger import Asked, Delivery, Settled
-from jobs import queues, rows, sse, streams
+from jobs import places, queues, rows, sse, streams
 from jobs.messages import Ended, Events, Source
 from jobs.rows import Claim
 from jobs.running import HandedBack, LeaseLost, Unheard, work
@@ -150,7 +150,9 @@ def _ended(
     tail: list[bytes] | None = None,
 ) -> Ended:
     """Return how a job ended, with the last events of its stream where that had begun."""
-    queues.forget_file(running.id, running.claim.body_at)
+    queues.forget_body(running.id, running.claim.body_at)
+    if settled.others_wait:
+        _let_in(running.claim.job.account_id)
     if error is not None and running.events:
         tail = [sse.error(error)]
     ends: Events | None = None
@@ -168,6 +170,14 @@ def _ended(
         tail=ends,
         whole=whole,
     )
+
+
+def _let_in(account_id: int) -> None:
+    try:
+        places.let_in(account_id)
+    except errors.Unavailable as error:
+        # Upkeep does it within seconds.
+        log.warning("places.wait", account=account_id, reason=error.message)
 
 
 def surely(write: Callable[[], T]) -> T:

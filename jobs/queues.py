@@ -7,6 +7,8 @@ import redis
 import structlog
 from rq import Queue
 from rq.serializers import JSONSerializer
+from sqlalchemy import delete, insert, select
+from sqlmodel import col
 
 import storage
 from billing import ledger
@@ -14,8 +16,8 @@ from config.connections import connection
 from config.settings import settings
 from jobs import messages, stream_log
 from jobs.messages import Ended
-from models import errors
-from models.job import BodyAt, Status
+from models import database, errors
+from models.job import Body, BodyAt, Status
 
 log = structlog.get_logger()
 
@@ -33,9 +35,11 @@ def queue(kind: str) -> Queue:
     return Queue(kind, connection=connection(), serializer=JSONSerializer)
 
 
-def body_place(body: bytes) -> BodyAt:
-    """Say where a body of this size waits."""
-    return BodyAt.REDIS if len(body) <= REDIS_BODY_BYTES else BodyAt.STORAGE
+def body_place(body: bytes, outlives_redis: bool = False) -> BodyAt:
+    """Say where a body of this size waits, and whether it has to outlive what Redis remembers."""
+    if len(body) > REDIS_BODY_BYTES:
+        return BodyAt.STORAGE
+    return BodyAt.SQL if outlives_redis else BodyAt.REDIS
 
 
 def _body_key(job_id: str) -> str:
@@ -46,21 +50,34 @@ def _body_file(job_id: str) -> str:
     return f"bodies/{job_id}"
 
 
-def enqueue(job_id: str, kind: str, body: bytes) -> None:
-    """Put a held job in the queue. Raises `Unavailable`, and then it may be in it all the same.
+def enqueue(job_id: str, kind: str, body: bytes, body_at: BodyAt, has_place: bool = True) -> None:
+    """Put a held job in the queue, or, without a place to run, its body where it waits.
 
-    That does no harm: a job runs only while its row says `queued`.
+    Raises `Unavailable`, and then it may be in it all the same. That does no harm: a job runs only
+    while its row says `queued`.
     """
     try:
         with connection().pipeline(transaction=False) as pipeline:
-            if body_place(body) is BodyAt.REDIS:
-                pipeline.set(_body_key(job_id), body, ex=BODY_SECONDS)
-            else:
-                storage.backend().save(_body_file(job_id), body)
-            _push(pipeline, job_id, kind)
+            match body_at:
+                case BodyAt.REDIS:
+                    pipeline.set(_body_key(job_id), body, ex=BODY_SECONDS)
+                case BodyAt.STORAGE:
+                    storage.backend().save(_body_file(job_id), body)
+                case BodyAt.SQL:
+                    _save_body(job_id, body)
+            if has_place:
+                _push(pipeline, job_id, kind)
             pipeline.execute()
     except redis.RedisError as error:
         raise errors.Unavailable("The queue does not answer just now. Try again.") from error
+
+
+def _save_body(job_id: str, body: bytes) -> None:
+    database.run(
+        lambda connection: (
+            connection.execute(insert(Body).values(job_id=job_id, body=body)) and None
+        )
+    )
 
 
 def enqueue_again(job_id: str, kind: str, at_front: bool = True) -> None:
@@ -90,6 +107,9 @@ def body(job_id: str, body_at: str) -> bytes | None:
     """Return a job's request body; None where it is gone."""
     if body_at == BodyAt.STORAGE:
         return storage.backend().load(_body_file(job_id))
+    if body_at == BodyAt.SQL:
+        query = select(col(Body.body)).where(col(Body.job_id) == job_id)
+        return database.run(lambda connection: connection.execute(query).scalar_one_or_none())
     try:
         found = cast("bytes | None", connection().get(_body_key(job_id)))
     except redis.RedisError as error:
@@ -103,9 +123,9 @@ def fetch_body(pipeline: "redis.client.Pipeline", job_id: str) -> None:
 
 
 def has_body(job_id: str, body_at: str) -> bool:
-    if body_at == BodyAt.STORAGE:
-        return storage.backend().load(_body_file(job_id)) is not None
-    return bool(connection().exists(_body_key(job_id)))
+    if body_at == BodyAt.REDIS:
+        return bool(connection().exists(_body_key(job_id)))
+    return body(job_id, body_at) is not None
 
 
 def announce(pipeline: "redis.client.Pipeline", job_id: str, ended: Ended) -> None:
@@ -116,14 +136,16 @@ def announce(pipeline: "redis.client.Pipeline", job_id: str, ended: Ended) -> No
     pipeline.delete(_body_key(job_id))
 
 
-def forget_file(job_id: str, body_at: str) -> None:
-    """Forget the body of a job that has ended, where it was too large for Redis."""
-    if body_at != BodyAt.STORAGE:
-        return
+def forget_body(job_id: str, body_at: str) -> None:
+    """Forget the body of a job that has ended, where it is not in Redis."""
     try:
-        storage.backend().delete(_body_file(job_id))
+        if body_at == BodyAt.STORAGE:
+            storage.backend().delete(_body_file(job_id))
+        elif body_at == BodyAt.SQL:
+            gone = delete(Body).where(col(Body.job_id) == job_id)
+            database.run(lambda connection: connection.execute(gone) and None)
     except errors.Unavailable as error:
-        # The job has ended all the same; a forgotten file harms nobody.
+        # The job has ended all the same; a forgotten body harms nobody.
         log.warning("body.not_deleted", job=job_id, reason=error.message)
 
 
@@ -139,7 +161,7 @@ def end_waiting(
     if not ledger.end_unclaimed(job_id, status, error, events):
         return False
     log.warning("job.ended_unclaimed", job=job_id, status=status.value, code=error.code)
-    forget_file(job_id, body_at)
+    forget_body(job_id, body_at)
     with connection().pipeline(transaction=False) as pipeline:
         announce(pipeline, job_id, Ended(status, charged=0, error=error.as_record(), events=events))
         pipeline.execute()

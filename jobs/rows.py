@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, Update, bindparam, func, select, update
+from sqlalchemy import Connection, Row, Update, and_, bindparam, func, or_, select, update
 from sqlmodel import col
 
 from billing.ledger import Claimed
@@ -148,11 +148,19 @@ def mark_handed_over(job_ids: list[str]) -> None:
     """Remember that the answers of these jobs reached their callers."""
     at = time.time()
 
+    these = col(Job.id).in_(job_ids)
+    # What may be fetched again later is kept as long as what nobody took.
+    short_lived = select(col(Job.id)).where(
+        these, col(Job.asynchronous).is_(False), col(Job.is_idempotent).is_(False)
+    )
+
     def work(connection: Connection) -> None:
-        connection.execute(update(Job).where(col(Job.id).in_(job_ids)).values(handed_over_at=at))
+        connection.execute(
+            update(Job).where(these, col(Job.handed_over_at).is_(None)).values(handed_over_at=at)
+        )
         connection.execute(
             update(Result)
-            .where(col(Result.job_id).in_(job_ids))
+            .where(col(Result.job_id).in_(short_lived))
             .values(expires_at=at + HANDED_OVER_SECONDS)
         )
 
@@ -216,12 +224,16 @@ def listing(
     account_id: int | None = None,
     status: str | None = None,
     kind: str | None = None,
+    after: Row[Any] | None = None,
 ) -> list[Row[Any]]:
-    """Return the newest `limit` jobs that fit, the newest first."""
+    """Return the newest `limit` jobs that fit, the newest first; those older than `after`."""
     wanted = {Job.account_id: account_id, Job.status: status, Job.kind: kind}
     query = select(Job.__table__).where(  # type: ignore[attr-defined]
         *(col(column) == value for column, value in wanted.items() if value is not None)
     )
+    if after is not None:
+        older = and_(col(Job.created) == after.created, col(Job.id) < after.id)
+        query = query.where(or_(col(Job.created) < after.created, older))
     query = query.order_by(col(Job.created).desc(), col(Job.id).desc()).limit(limit)
     return database.run(lambda connection: list(connection.execute(query)))
 

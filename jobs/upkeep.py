@@ -15,13 +15,14 @@ from rq.worker import BaseWorker
 from sqlalchemy import Connection, Row, delete, or_, select, update
 from sqlmodel import col
 
+from billing import ledger
 from config.connections import connection
-from jobs import leases, media, queues, stream_log
+from jobs import leases, media, places, queues, stream_log
 from jobs.channel import Listener
 from jobs.streams import BROKEN_OFF
 from models import database, errors
 from models.database import now
-from models.job import Job, Result, Status
+from models.job import Idempotency, Job, Result, Status
 from models.worker import LEASE_SECONDS, Lease
 
 log = structlog.get_logger()
@@ -85,6 +86,7 @@ def sweep() -> None:
     end_dead_leases()
     find_lost_rows()
     cancel_left_jobs()
+    places.let_in_all()
     forget_old_results()
     forget_media_now_and_then()
 
@@ -194,6 +196,7 @@ def cancel_left_jobs() -> None:
             col(Job.left_at) < time.time() - LEFT_SECONDS,
             # One that was begun goes on without its client, and so does a stream that is to finish.
             col(Job.attempts) == 0,
+            col(Job.asynchronous).is_(False),
             or_(col(Job.stream).is_(False), col(Job.cancel_on_disconnect).is_(True)),
         )
         return list(connection.execute(query.limit(BATCH)))
@@ -209,6 +212,8 @@ def forget_old_results() -> None:
     def drop(connection: Connection) -> None:
         old = select(col(Result.job_id)).where(col(Result.expires_at) < time.time()).limit(BATCH)
         connection.execute(delete(Result).where(col(Result.job_id).in_(old)))
+        before = time.time() - ledger.NAME_SECONDS
+        connection.execute(delete(Idempotency).where(col(Idempotency.created) < before))
 
     database.run(drop)
 

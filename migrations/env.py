@@ -10,7 +10,16 @@ from models import account, credit, job, media, shot, worker
 LOCK = 7_203_114
 
 TABLES = (
-    *(account.Account, account.Key, job.Job, job.Result, credit.Entry, worker.Lease),
+    *(
+        account.Account,
+        account.Key,
+        job.Job,
+        job.Body,
+        job.Idempotency,
+        job.Result,
+        credit.Entry,
+        worker.Lease,
+    ),
     *(media.Media, shot.Shot),
 )
 

@@ -18,6 +18,7 @@
     ├── StreamLogGone ............. 410 stream_log_gone
     ├── RequestTooLarge ........... 413 request_too_large
     ├── UnsupportedMediaType ...... 415 unsupported_media_type
+    ├── IdempotencyKeyReused ...... 422 idempotency_key_reused
     ├── RateLimitExceeded ......... 429 rate_limit_exceeded
     ├── InternalError ............. 500 internal_error
     ├── ProviderFailed ............ 502 provider_error
@@ -151,6 +152,10 @@ class RequestTooLarge(LikeDoError):
 
 class UnsupportedMediaType(LikeDoError):
     status, type, code = 415, "invalid_request_error", "unsupported_media_type"
+
+
+class IdempotencyKeyReused(LikeDoError):
+    status, type, code = 422, "invalid_request_error", "idempotency_key_reused"
 
 
 class RateLimitExceeded(LikeDoError):

@@ -25,6 +25,7 @@ class BodyAt(StrEnum):
 
     REDIS = "redis"
     STORAGE = "storage"
+    SQL = "sql"
 
 
 class Job(SQLModel, table=True):
@@ -48,6 +49,14 @@ class Job(SQLModel, table=True):
             "worker",
             postgresql_where=text("status = 'in_progress'"),
             sqlite_where=text("status = 'in_progress'"),
+        ),
+        Index("jobs_by_fingerprint", "key_id", "fingerprint", "created"),
+        Index(
+            "jobs_unfinished",
+            "account_id",
+            "enqueued_at",
+            postgresql_where=text("status IN ('queued', 'in_progress')"),
+            sqlite_where=text("status IN ('queued', 'in_progress')"),
         ),
     )
 
@@ -75,12 +84,21 @@ class Job(SQLModel, table=True):
     cancel_on_disconnect: bool = False
     #: Of a stream that was completed: the number of the last event before those that end it.
     events: int | None = None
+    #: Whether its caller was told to come back for it.
+    asynchronous: bool = False
+    #: Where its end is told of.
+    webhook_url: str | None = Field(default=None, sa_column=Column(Text))
+    #: The highest number of a retry that joined it.
+    joined: int = 0
+    #: Whether a retry may come for its answer as long as it is kept.
+    is_idempotent: bool = False
     #: When the client that waited for it went away.
     left_at: float | None = None
     #: When its answer reached a client.
     handed_over_at: float | None = None
 
     created: float
+    #: None while it waits for a place among the jobs of its account that may run.
     enqueued_at: float | None = None
     started_at: float | None = None
     finished_at: float | None = None
@@ -97,6 +115,27 @@ class Job(SQLModel, table=True):
     error: str | None = Field(default=None, sa_column=Column(Text))
     #: Each time a provider was asked, as JSON: who, when, for how long, and how it failed.
     trail: str | None = Field(default=None, sa_column=Column(Text))
+
+
+class Body(SQLModel, table=True):
+    """The body of a job's request that outlives Redis, until the job has ended."""
+
+    __tablename__ = "bodies"
+
+    job_id: str = Field(primary_key=True, foreign_key="jobs.id", max_length=40)
+    body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class Idempotency(SQLModel, table=True):
+    """The job that a key of the caller's own names, for retries to find it by."""
+
+    __tablename__ = "idempotency"
+
+    key_id: int = Field(primary_key=True, foreign_key="keys.id")
+    #: SHA-256 of what the caller sent, in hex.
+    name: str = Field(primary_key=True, max_length=64)
+    job_id: str = Field(foreign_key="jobs.id", max_length=40)
+    created: float = Field(index=True)
 
 
 class Result(SQLModel, table=True):
