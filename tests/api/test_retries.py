@@ -1,0 +1,361 @@
+"""Retries join the job of their first try: nobody pays twice, and nobody for nothing."""
+
+import http.client
+import json
+from typing import Any
+
+import openai
+import pytest
+from openai import OpenAI
+
+from tests.callers import HELLO, Callers
+from tests.conftest import Server, provider_settings
+from tests.events import STREAMED
+from tests.stack import Account, Stack, fetch, wait_until
+from tests.upstream import Upstream
+
+#: As long as an upstream takes that is slower than the wait.
+SLOW_SECONDS = 5
+
+
+@pytest.fixture(scope="module")
+def patient(server: Server) -> str:
+    """The product where a plain call is relayed after two seconds."""
+    return server.stack.web(sync_wait_seconds=2)
+
+
+def ask(url: str, account: Account, body: Any = HELLO, **headers: str) -> Any:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    status, said, content = fetch(
+        f"{url}/v1/chat/completions", body, key=account.key, headers=named
+    )
+    return status, said, json.loads(content) if content.strip() else None
+
+
+def retry(url: str, account: Account, count: int, body: Any = HELLO) -> Any:
+    return ask(url, account, body, x_stainless_retry_count=str(count))
+
+
+# ---- The official client
+
+
+def test_an_unmodified_sdk_gets_a_long_answer_through_short_waits_and_pays_once(
+    patient: str, account: Account, upstream: Upstream
+) -> None:
+    upstream.script({"delay": SLOW_SECONDS})
+
+    with OpenAI(base_url=f"{patient}/v1", api_key=account.key) as sdk:
+        answer = sdk.chat.completions.create(**HELLO)  # type: ignore[call-overload]  # a dict of arguments
+
+    assert answer.choices[0].message.content == "Hello from upstream."
+    assert len(upstream.calls()) == 1
+    assert len(account.jobs()) == 1
+    assert account.standing() == (9_999, 0)
+    # Its retries are not counted.
+    _, headers, _ = fetch(f"{patient}/v1/models", key=account.key)
+    assert headers["x-ratelimit-remaining-requests"] == "1999"
+
+
+def test_two_identical_calls_are_two_and_their_retries_join_one_each(
+    patient: str, account: Account, upstream: Upstream
+) -> None:
+    upstream.script({"delay": SLOW_SECONDS}, {"delay": SLOW_SECONDS})
+    callers = Callers()
+
+    callers.call(patient, account.key, times=2, headers={"x-stainless-retry-count": "0"})
+    relayed = callers.replies()
+    retries = Callers()
+    retries.call(patient, account.key, times=2, headers={"x-stainless-retry-count": "2"})
+    answers = retries.replies()
+
+    assert [status for status, _, _ in relayed] == [503, 503]
+    assert [status for status, _, _ in answers] == [200, 200]
+    assert {headers["x-job-id"] for _, headers, _ in answers} == {
+        headers["x-job-id"] for _, headers, _ in relayed
+    }
+    assert len(upstream.calls()) == 2
+    assert account.standing() == (9_998, 0)
+
+
+def test_the_relay_says_where_the_answer_will_be(
+    patient: str, account: Account, upstream: Upstream
+) -> None:
+    upstream.script({"delay": SLOW_SECONDS})
+
+    status, headers, body = retry(patient, account, 0)
+
+    assert (status, body["error"]["code"]) == (503, "job_in_progress")
+    assert headers["x-job-id"] in body["error"]["message"]
+    assert headers["location"] == f"/api/v1/ai/jobs/{headers['x-job-id']}"
+    assert (headers["retry-after-ms"], headers["retry-after"]) == ("1", "1")
+    assert headers["x-should-retry"] == "true"
+    assert retry(patient, account, 1)[0] == 503
+    # An SDK that has no retries left is kept waiting.
+    assert retry(patient, account, 2)[0] == 200
+    assert len(upstream.calls()) == 1
+
+
+@pytest.mark.parametrize("headers", [{}, {"prefer": "wait=1", "x_stainless_retry_count": "0"}])
+def test_anybody_else_gets_newlines_and_then_the_answer(
+    patient: str, account: Account, upstream: Upstream, headers: dict[str, str]
+) -> None:
+    upstream.script({"delay": 3})
+
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    status, _, content = fetch(
+        f"{patient}/v1/chat/completions", HELLO, key=account.key, headers=named
+    )
+
+    assert (status, content[:1]) == (200, b"\n")
+    assert json.loads(content)["choices"]
+
+
+def test_an_sdk_that_announces_its_time_out_is_relayed_before_it(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    upstream.script({"delay": 4})
+
+    with OpenAI(base_url=server.api, api_key=account.key, timeout=2.5, max_retries=2) as sdk:
+        answer = sdk.chat.completions.create(**HELLO)  # type: ignore[call-overload]  # a dict of arguments
+
+    assert answer.choices[0].message.content == "Hello from upstream."
+    assert len(upstream.calls()) == 1
+    assert account.standing() == (9_999, 0)
+
+
+def test_a_failure_after_the_relay_is_what_the_retry_gets(
+    patient: str, account: Account, upstream: Upstream
+) -> None:
+    bad = {"status": 400, "json": {"error": {"message": "Bad.", "param": "messages"}}}
+    upstream.script(bad | {"delay": 3})
+
+    with (
+        OpenAI(base_url=f"{patient}/v1", api_key=account.key) as sdk,
+        pytest.raises(openai.BadRequestError),
+    ):
+        sdk.chat.completions.create(**HELLO)  # type: ignore[call-overload]  # a dict of arguments
+
+    assert len(upstream.calls()) == 1
+    assert account.standing() == (10_000, 0)
+
+
+def test_an_answer_that_was_lost_on_its_way_is_fetched_by_the_retry(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    upstream.script({"delay": 1})
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"))
+    key = {"Authorization": f"Bearer {account.key}", "x-stainless-retry-count": "0"}
+    connection.request("POST", "/v1/chat/completions", json.dumps(HELLO), key)
+    upstream.wait(received=1)
+    connection.close()
+    wait_until(lambda: account.jobs()[0]["status"] == "completed", "the job is completed")
+
+    status, headers, body = retry(server.url, account, 1, json.dumps(HELLO).encode())
+
+    assert status == 200
+    assert headers["x-job-id"] == account.jobs()[0]["id"]
+    assert body["choices"]
+    assert len(upstream.calls()) == 1
+    assert account.standing() == (9_999, 0)
+
+
+def test_a_forged_retry_count_is_free_once_and_never_again(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    ask(server.url, account)
+
+    # Within ten seconds an answer may have been lost; what a retry has fetched was not.
+    assert retry(server.url, account, 1)[1]["x-job-id"] == account.jobs()[0]["id"]
+    assert retry(server.url, account, 1)[1]["x-job-id"] == account.jobs()[1]["id"]
+
+    assert len(upstream.calls()) == 2
+    assert account.standing() == (9_998, 0)
+
+
+def test_a_retry_of_nothing_is_a_new_request(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    other = HELLO | {"max_tokens": 99}
+    ask(server.url, account, other)
+
+    for count in ("1", "11", "x", "-1", "1.5"):
+        status, headers, _ = ask(server.url, account, x_stainless_retry_count=count)
+        assert (status, headers.get("idempotent-replayed")) == (200, None)
+
+    assert len(account.jobs()) == 6
+
+
+def test_the_key_of_another_joins_nothing(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    upstream.script({"delay": 2})
+    callers = Callers()
+    callers.call(server.url, account.key)
+    upstream.wait(received=1)
+    stranger = server.stack.account()
+
+    status, _, _ = retry(server.url, stranger, 1)
+
+    assert status == 200
+    assert len(stranger.jobs()) == 1
+    callers.replies()
+
+
+def test_a_provider_that_failed_is_asked_again_by_the_retry(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    late = {"status": 504, "json": {"error": {"message": "Late."}}}
+    upstream.script(*[late] * 3)
+    named = {"model": "openai/gpt-4.1"}
+
+    with OpenAI(base_url=server.api, api_key=account.key) as sdk:
+        answer = sdk.chat.completions.create(**HELLO | named)  # type: ignore[call-overload]  # a dict of arguments
+
+    assert answer.choices
+    assert [job["status"] for job in account.jobs()] == ["failed", "completed"]
+    assert account.standing() == (9_999, 0)
+
+
+# ---- A key of the caller's own
+
+
+def test_a_key_of_ones_own_names_the_job_for_a_day(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    first = ask(server.url, account, idempotency_key="order-7")
+    again = ask(server.url, account, idempotency_key="order-7")
+
+    assert (first[0], again[0]) == (200, 200)
+    assert first[2] == again[2]
+    assert first[1]["x-job-id"] == again[1]["x-job-id"]
+    assert "idempotent-replayed" not in first[1]
+    assert again[1]["idempotent-replayed"] == "true"
+    assert again[1]["x-ratelimit-remaining-requests"] == "1999"
+    assert len(upstream.calls()) == 1
+    assert account.standing() == (9_999, 0)
+
+
+def test_another_body_under_the_same_key_is_refused(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    ask(server.url, account, idempotency_key="order-8")
+
+    status, _, body = ask(server.url, account, HELLO | {"n": 2}, idempotency_key="order-8")
+
+    assert (status, body["error"]["code"]) == (422, "idempotency_key_reused")
+    assert len(upstream.calls()) == 1
+
+
+def test_keys_belong_to_api_keys(server: Server, account: Account) -> None:
+    stranger = server.stack.account()
+
+    for caller in (account, stranger):
+        assert "idempotent-replayed" not in ask(server.url, caller, idempotency_key="same")[1]
+
+
+def test_twenty_at_once_under_one_key_are_one_call(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    upstream.script(default={"delay": 1})
+    callers = Callers()
+
+    callers.call(server.url, account.key, times=20, headers={"Idempotency-Key": "once"})
+    replies = callers.replies()
+
+    assert {status for status, _, _ in replies} == {200}
+    assert len({headers["x-job-id"] for _, headers, _ in replies}) == 1
+    assert len(upstream.calls()) == 1
+    assert account.standing() == (9_999, 0)
+
+
+def test_a_key_joins_a_job_that_is_fetched_later_too(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    body = HELLO | {"background": True}
+
+    first, again = (ask(server.url, account, body, idempotency_key="later") for _ in range(2))
+
+    assert (first[0], again[0]) == (202, 202)
+    assert first[2]["id"] == again[2]["id"]
+    assert len(account.jobs()) == 1
+
+
+def test_a_stream_is_joined_from_its_beginning(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    streams = [
+        fetch(
+            f"{server.api}/chat/completions",
+            STREAMED,
+            key=account.key,
+            headers={"Idempotency-Key": "stream"},
+        )
+        for _ in range(2)
+    ]
+
+    assert streams[0][2] == streams[1][2]
+    assert streams[1][2].endswith(b"data: [DONE]\n\n")
+    assert len(upstream.calls()) == 1
+    assert account.standing() == (9_999, 0)
+
+
+def test_a_key_that_is_too_long_is_refused(server: Server, account: Account) -> None:
+    status, _, body = ask(server.url, account, idempotency_key="x" * 256)
+
+    assert (status, body["error"]["code"]) == (400, "invalid_parameter")
+
+
+# ---- Disasters
+
+
+@pytest.mark.slow
+def test_a_workers_death_between_a_call_and_its_retry_costs_nothing(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script({"delay": 60})
+    web, doomed = fresh_stack.web(sync_wait_seconds=2), fresh_stack.worker()
+    account = fresh_stack.account()
+
+    assert retry(web, account, 0)[0] == 503
+    doomed.kill()
+    fresh_stack.worker()
+    # Until the lease is over nobody takes the job up, so this one may be relayed, too.
+    while (reply := retry(web, account, 1))[0] == 503:
+        fresh_stack.change("UPDATE jobs SET joined = 0")
+
+    assert reply[0] == 200
+    assert account.standing() == (999, 0)
+    assert len(account.jobs()) == 1
+
+
+@pytest.mark.slow
+def test_what_nobody_comes_back_for_is_cancelled_while_it_waits(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    web = fresh_stack.web(sync_wait_seconds=1)
+    account = fresh_stack.account()
+    assert retry(web, account, 0)[0] == 503
+    fresh_stack.change("UPDATE jobs SET left_at = left_at - 60")
+
+    fresh_stack.worker()
+    wait_until(lambda: account.jobs()[0]["status"] in ("cancelled", "completed"), "it has ended")
+
+    assert account.standing()[1] == 0
+
+
+def test_sync_relay_can_be_switched_off(upstream: Upstream) -> None:
+    from tests.stack import stack
+
+    with stack(**provider_settings(upstream), sync_wait_seconds=1, sync_relay=0) as own:
+        url, account = own.web(), own.account()
+        own.worker()
+        upstream.script({"delay": 2})
+
+        status, _, content = fetch(
+            f"{url}/v1/chat/completions",
+            HELLO,
+            key=account.key,
+            headers={"x-stainless-retry-count": "0"},
+        )
+
+    assert (status, content[:1]) == (200, b"\n")

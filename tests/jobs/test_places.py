@@ -1,0 +1,79 @@
+"""One account's many jobs do not stand before another's few."""
+
+import json
+
+from tests.callers import HELLO, Callers
+from tests.conftest import EVERY_DATABASE
+from tests.stack import Stack, fetch, wait_until
+from tests.upstream import Upstream
+
+#: Of the plan `free`, as the catalogue has it.
+MAX_RUNNING = 20
+
+
+def waiting(stack: Stack) -> int:
+    """Return how many jobs have no place to run yet."""
+    sql = "SELECT count(*) FROM jobs WHERE status = 'queued' AND enqueued_at IS NULL"
+    return int(stack.query(sql)[0][0])
+
+
+@EVERY_DATABASE
+def test_an_account_runs_as_many_jobs_at_a_time_as_its_plan_lets_it(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script(*[{"delay": 3}] * MAX_RUNNING)
+    web = fresh_stack.web()
+    fresh_stack.worker()
+    account, other = fresh_stack.account(plan="free"), fresh_stack.account()
+    callers = Callers()
+
+    callers.call(web, account.key, times=2 * MAX_RUNNING)
+    wait_until(lambda: waiting(fresh_stack) == MAX_RUNNING, "the rest waits")
+    upstream.wait(received=MAX_RUNNING)
+    status, _, _ = fetch(f"{web}/v1/chat/completions", HELLO, key=other.key)
+
+    assert status == 200
+    assert upstream.counts()["received"] == MAX_RUNNING + 1
+    assert {status for status, _, _ in callers.replies()} == {200}
+    assert waiting(fresh_stack) == 0
+    assert account.standing() == (1000 - 2 * MAX_RUNNING, 0)
+
+
+def test_a_place_that_nobody_gave_on_is_found(fresh_stack: Stack, upstream: Upstream) -> None:
+    web = fresh_stack.web()
+    fresh_stack.worker()
+    account = fresh_stack.account()
+    body = HELLO | {"background": True}
+    fresh_stack.workers[0].stop()
+    _, _, content = fetch(f"{web}/v1/chat/completions", body, key=account.key)
+    # As if who was to let it in had died before.
+    fresh_stack.change("UPDATE jobs SET enqueued_at = NULL")
+    fresh_stack.valkey.process.kill()
+    fresh_stack.valkey.start()
+
+    fresh_stack.worker()
+
+    job_id = json.loads(content)["id"]
+    wait_until(
+        lambda: account.jobs()[0]["status"] == "completed", f"{job_id} is let in and answered"
+    )
+    assert account.standing() == (999, 0)
+
+
+def test_an_asynchronous_job_outlives_an_emptied_redis(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    web = fresh_stack.web()
+    account = fresh_stack.account()
+    bodies = [HELLO | {"background": True}, HELLO | {"background": True, "user": "x" * 70_000}]
+    for body in bodies:
+        assert fetch(f"{web}/v1/chat/completions", body, key=account.key)[0] == 202
+    fresh_stack.valkey.process.kill()
+    fresh_stack.valkey.start()
+
+    fresh_stack.worker()
+
+    wait_until(lambda: fresh_stack.unfinished() == 0, "both have ended")
+    assert [job["status"] for job in account.jobs()] == ["completed", "completed"]
+    assert account.standing() == (998, 0)
+    assert fresh_stack.query("SELECT count(*) FROM bodies")[0][0] == 0
