@@ -9,6 +9,7 @@ Providers are trusted to mean well. A server that a caller named is not: `part`,
 are for those.
 """
 
+import copy
 import errno
 import functools
 import http.client
@@ -527,7 +528,7 @@ def post(call: Call, url: str, headers: Mapping[str, str], payload: Mapping[str,
     where the connection fails, the answer is cut short, redirects, or is over 64 MiB, and
     `InvalidRequest` where JSON cannot say the payload.
     """
-    with _opened(call, "POST", url, headers, _encoded(payload)) as answer:
+    with _opened(call, "POST", url, headers, encoded(payload)) as answer:
         return answer.whole()
 
 
@@ -556,8 +557,12 @@ def create(
         with _opened(call, "POST", url, headers, body, exchange) as answer:
             yield answer
     except LikeDoError as error:
-        error.nothing_ran = error.nothing_ran or not exchange.sent
-        raise
+        if exchange.sent:
+            raise
+        # All requests of a call raise the one reason that it was aborted for, sent or not.
+        unsent = copy.copy(error)
+        unsent.nothing_ran = True
+        raise unsent from error
 
 
 @contextmanager
@@ -570,7 +575,7 @@ def stream(
     is closed at once.
     """
     headers = {"Accept": "text/event-stream", **headers}
-    with _opened(call, "POST", url, headers, _encoded(payload)) as answer:
+    with _opened(call, "POST", url, headers, encoded(payload)) as answer:
         yield answer
 
 
@@ -594,7 +599,8 @@ def _opened(
             yield answer
 
 
-def _encoded(payload: Mapping[str, Any]) -> bytes:
+def encoded(payload: Mapping[str, Any]) -> bytes:
+    """Return `payload` as JSON; raise `InvalidRequest` where JSON cannot say it."""
     try:
         return orjson.dumps(payload)
     except orjson.JSONEncodeError as error:

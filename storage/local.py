@@ -63,7 +63,7 @@ class Local(Backend):
             path = self._path(name)
             # Of a link, where it leads is found; none of ours is one.
             found = path == self.folder / name and stat.S_ISREG(path.lstat().st_mode)
-        except (OSError, ValueError):
+        except (OSError, RuntimeError, ValueError):  # The second is a link that leads to itself.
             return None
         return path if found else None
 
