@@ -17,7 +17,12 @@ def main() -> None:
     start.check()
     logs.configure()
     limits.raise_open_files()
-    kinds = {"chat": settings.worker_concurrency, "image": settings.image_concurrency}
+    kinds = {
+        "chat": settings.worker_concurrency,
+        "image": settings.image_concurrency,
+        # Nobody waits for these.
+        "batch": max(1, settings.image_concurrency // 2),
+    }
     GreenletWorker(kinds, settings.worker_concurrency, connections.connection()).work()
 
 

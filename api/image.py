@@ -20,15 +20,16 @@ def create_images() -> Response:
         guards.count()
         image = ImageRequest.read(guards.parse(body))
         asynchronous = accept.is_asynchronous(image.body)
+        image.check_size(asynchronous)
         terms = terms_of(image)
         accepted = accept.accept(
-            "image",
+            "batch" if image.is_batch else "image",
             body,
             terms,
             EachPrice(terms.prices[0]),
             asynchronous,
             model=image.model,
-            total=image.count,
+            total=image.total,
             stream=False,
             include_usage=False,
             cancel_on_disconnect=image.cancels_on_disconnect and not asynchronous,

@@ -13,12 +13,15 @@ from sqlalchemy import Row
 from api import answers, guards, pictures, prefer, streams
 from billing import ledger, pricing
 from jobs import cancelling, media, rows
+from jobs.media import datum
 from models import errors
 from models.job import FINAL, Status
 
 bp = Blueprint("jobs", __name__)
 
 KINDS = ("chat", "image", "batch")
+#: Those whose answers are images.
+IMAGES = ("image", "batch")
 #: Jobs in a list, unless the caller says how many, and at most.
 LISTED, MOST_LISTED = 20, 100
 #: When it is worth asking for a job again, in seconds.
@@ -112,6 +115,12 @@ def accepted(row: Row[Any]) -> Response:
     return Response(body, status=202, content_type="application/json", headers=headers)
 
 
+def _so_far(row: Row[Any]) -> bytes:
+    """Return the images of a job that runs, as it keeps them when it has ended."""
+    kept = [{"index": image.place} | datum(image) for image in media.of_job(row.id)]
+    return orjson.dumps({"created": int(row.created), "data": kept, "forms": ["url"]})
+
+
 @bp.post("/jobs/<job_id>/cancel")
 def cancel_job(job_id: str) -> Response:
     """Cancel a job, and answer it as it stands then; one that was cancelled already, as well."""
@@ -170,9 +179,11 @@ def whole(row: Row[Any], address: str) -> Iterator[bytes]:
     """
     job = orjson.dumps(as_json(row))
     body = rows.result(row.id) if row.status in (Status.COMPLETED, Status.CANCELLED) else None
+    if body is None and row.kind == "batch" and row.status not in FINAL:
+        body = _so_far(row)
     if body is None:
         result = iter([b"null"])
-    elif row.kind == "image":
+    elif row.kind in IMAGES:
         _, result = pictures.rendered(body, address)
     else:
         result = iter([body])
@@ -233,6 +244,6 @@ def _seconds(at: float | None) -> int | None:
 
 def _completed(row: Row[Any]) -> int:
     """Return how many of its answers or images are there."""
-    if row.kind == "image":
-        return len(media.of_job(row.id))
+    if row.kind in IMAGES:
+        return media.count(row.id)
     return int(row.status == Status.COMPLETED)

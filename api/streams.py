@@ -13,7 +13,7 @@ from api import errors as envelope
 from api.client import Client, Gone, current
 from api.handover import handed_over
 from config.settings import settings
-from jobs import cancelling, rows, sse, stream_log
+from jobs import cancelling, media, rows, sse, stream_log
 from jobs.channel import Waiter
 from jobs.messages import EVENT_END, Ended, Events
 from jobs.readers import Reader, failure
@@ -225,8 +225,9 @@ class _Trail:
         self.has_started = False
         #: Whether an event of the stream was read; what is left of the trail follows at the end.
         self.has_spoken = False
-        #: How many attempts were told.
+        #: How many attempts were told, and how many images.
         self.attempts = 0
+        self.completed = 0
         self.commented_at = time.monotonic()
 
     def queued(self) -> bytes:
@@ -250,6 +251,18 @@ class _Trail:
         for number, attempt in enumerate(over[self.attempts :], self.attempts + 1):
             yield _named("attempt", {"job": self.row.id, "attempt": number} | attempt)
         self.attempts = len(over)
+        yield from self._progress()
+
+    def _progress(self) -> Iterator[bytes]:
+        """Yield how many of a job's images are there, where there are more than when last told."""
+        if self.row.kind not in ("image", "batch"):
+            return
+        with contextlib.suppress(errors.Unavailable):
+            completed = media.count(self.row.id)
+            if completed > self.completed:
+                self.completed = completed
+                facts = {"completed": completed, "total": self.row.total}
+                yield _named("progress", {"job": self.row.id} | facts)
 
     def comments(self) -> Iterator[bytes]:
         """Yield a sign of life, if one is due."""

@@ -46,7 +46,7 @@ __all__ = [
 
 #: Pixels of each side, as every model has them here whatever it makes itself.
 DOCUMENTED_SIZES = ("256x256", "512x512", "1024x1024")
-#: The most images of one request.
+#: The most images of one request that is waited for.
 MOST_IMAGES = 4
 
 #: `vendor/model`, as OpenRouter spells it, with an optional variant such as `:free`.

@@ -15,6 +15,7 @@ from typing import Any
 import gevent
 import orjson
 import structlog
+from gevent.pool import Pool
 from rq import Retry
 from sqlalchemy import Row
 
@@ -34,7 +35,7 @@ from models.media import Media
 from models.shot import ShotStatus
 from providers import http, image
 from providers.http import Call
-from providers.image import Drawn, ImageProvider, Picture
+from providers.image import Drawn, ImageProvider, Picture, Wanted
 from routing import breakers, image_routes
 from routing.attempts import Attempt, Attempts
 from routing.image_routes import ImageWay
@@ -42,6 +43,10 @@ from storage import pictures
 
 log = structlog.get_logger()
 
+#: Shots of one job that are on their way at a time.
+AT_ONCE = 4
+#: What nobody waits for may take a day, and each of its images as long as any.
+BATCH_SECONDS = 24 * 3600.0
 #: A provider gets this long to take note that nobody wants its images any more.
 CANCEL_SECONDS = 10.0
 
@@ -99,7 +104,11 @@ def run(job_id: str) -> Ended | Retry | None:
     claim = rows.claim(job_id, work.lease) if work.may_claim else None
     if claim is None:
         return None
-    with work.calling(job_id) as call, tempfile.TemporaryDirectory(prefix="likedo-") as folder:
+    seconds = BATCH_SECONDS if claim.kind == "batch" else None
+    with (
+        work.calling(job_id, seconds) as call,
+        tempfile.TemporaryDirectory(prefix="likedo-") as folder,
+    ):
         running = Running(claim, call, trail=claim.trail, folder=Path(folder))
         return ending.bring_to_end(running, lambda: _make(running))
 
@@ -109,10 +118,10 @@ def _make(running: Running) -> Images:
     running.ways = image_routes.find(request)
     # What could not be kept is not worth asking for.
     storage.ready()
-    takes = list(_takes(running))
-    taking = [gevent.spawn(take) for take in takes]
-    gevent.joinall(taking)
-    for each in taking:
+    taking = Pool(AT_ONCE)
+    taken = [taking.spawn(take) for take in _takes(running)]
+    gevent.joinall(taken)
+    for each in taken:
         each.get()
     _raise_what_ended_it(running)
     return _images(running)
@@ -148,17 +157,18 @@ def _takes(running: Running) -> Iterator[Callable[[], None]]:
 
 
 def _new_shots(running: Running, covered: set[int]) -> Iterator[Shot]:
-    assert running.request is not None
+    request = running.request
+    assert request is not None
     # Any of the ways may have to make it.
     most = min(way.route.upstream.images_per_call for way in running.ways)
-    left = [place for place in range(running.request.count) if place not in covered]
-    while left:
-        # Places that follow each other; those of an earlier worker lie in between.
-        count = next(
-            (n for n, place in enumerate(left[:most]) if place != left[0] + n), len(left[:most])
-        )
-        yield Shot(left[0], count)
-        left = left[count:]
+    place = 0
+    while place < request.total:
+        # Those of one prompt, up to the next that an earlier worker had asked for.
+        end = min(place + most, (place // request.count + 1) * request.count)
+        count = next((n for n, at in enumerate(range(place, end)) if at in covered), end - place)
+        if count:
+            yield Shot(place, count)
+        place += count or 1
 
 
 def _take_up(
@@ -210,7 +220,7 @@ def _asking(running: Running, shot: Shot) -> Callable[[], None]:
 def _resuming(running: Running, shot: Shot, way: ImageWay) -> Callable[[], None]:
     def resume(call: Call) -> Drawn:
         running.asked = _asked(running, way)
-        wanted = image.wanted(way.request, way.route, shot.count)
+        wanted = _wanted(shot, way)
         assert shot.provider is not None and shot.started is not None
         return shot.provider.resume(
             shot.started, wanted, way.route, shot.secret, call, running.folder
@@ -224,7 +234,7 @@ def _take(running: Running, shot: Shot, have_drawn: Callable[[Call], Drawn]) -> 
     """Have the images of one shot made and store them; what fails is in its errors."""
     try:
         # A call of its own, for the time that each way has; it ends with the job's.
-        with http.part(running.call, running.call.seconds_left) as call:
+        with http.part(running.call, settings.job_timeout_seconds) as call:
             drawn = have_drawn(call)
     except HANDED_ON:
         return
@@ -255,8 +265,13 @@ def _ask_one(running: Running, shot: Shot, attempt: Attempt[ImageWay], call: Cal
         shot.started = started
         surely(lambda: shots.start(running.id, shot.place, started))
 
-    wanted = image.wanted(way.request, way.route, shot.count)
+    wanted = _wanted(shot, way)
     return shot.provider.draw(wanted, way.route, key.secret, call, running.folder, start)
+
+
+def _wanted(shot: Shot, way: ImageWay) -> Wanted:
+    request = way.request.of_prompt(shot.place // way.request.count)
+    return image.wanted(request, way.route, shot.count)
 
 
 def _asked(running: Running, way: ImageWay) -> Asked:
@@ -323,8 +338,11 @@ def _images(running: Running) -> Images:
     assert running.request is not None
     content: dict[str, Any] = {
         "created": int(time.time()),
-        "data": [_datum(running.kept[place]) for place in sorted(running.kept)],
+        "data": [media.datum(running.kept[place]) for place in sorted(running.kept)],
     }
+    if running.request.is_batch:
+        for place, said in zip(sorted(running.kept), content["data"], strict=True):
+            said["index"] = place
     if failed := _errors(running):
         content["errors"] = [
             {"index": place, "error": error.as_json()} for place, error in failed.items()
@@ -343,11 +361,6 @@ def _forms(running: Running) -> list[str]:
         return [asked]
     both = image_routes.get_one(running.request.model).answers_base64
     return ["url", "b64_json"] if both else ["url"]
-
-
-def _datum(kept: Media | Row[Any]) -> dict[str, Any]:
-    said = {"revised_prompt": kept.revised_prompt} if kept.revised_prompt else {}
-    return {"media": kept.name, **said}
 
 
 def _errors(running: Running) -> dict[int, LikeDoError]:

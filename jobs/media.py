@@ -126,6 +126,20 @@ def of_job(job_id: str) -> list[Row[Any]]:
     return list({row.place: row for row in found}.values())
 
 
+def count(job_id: str) -> int:
+    """Return how many of a job's images are stored."""
+    query = select(func.count(func.distinct(col(Media.place)))).where(
+        col(Media.job_id) == job_id, col(Media.is_stored).is_(True)
+    )
+    return database.run(lambda connection: int(connection.execute(query).scalar_one()))
+
+
+def datum(kept: Media | Row[Any]) -> dict[str, Any]:
+    """Return what a job's answer keeps of one image."""
+    said = {"revised_prompt": kept.revised_prompt} if kept.revised_prompt else {}
+    return {"media": kept.name, **said}
+
+
 def listing(limit: int, account_id: int | None = None) -> list[Row[Any]]:
     """Return the newest `limit` images, stored or about to be, the newest first."""
     query = select(Media.__table__)  # type: ignore[attr-defined]

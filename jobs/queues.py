@@ -87,11 +87,15 @@ def enqueue_again(job_id: str, kind: str, at_front: bool = True) -> None:
         pipeline.execute()
 
 
+#: Jobs of a kind are run by the module of its name, but for these.
+_RUN_BY = {"batch": "image"}
+
+
 def _push(
     pipeline: "redis.client.Pipeline", job_id: str, kind: str, at_front: bool = False
 ) -> None:
     data = Queue.prepare_data(
-        f"jobs.{kind}.run",
+        f"jobs.{_RUN_BY.get(kind, kind)}.run",
         args=(job_id,),
         job_id=job_id,
         timeout=int(settings.job_timeout_seconds) + RQ_GRACE_SECONDS,

@@ -39,9 +39,9 @@ class Work:
         self.heard_at: dict[str, float] = {}
 
     @contextmanager
-    def calling(self, job_id: str) -> Iterator[Call]:
-        """Give a job its call, known here for as long as it lasts."""
-        call = Call(settings.job_timeout_seconds)
+    def calling(self, job_id: str, seconds: float | None = None) -> Iterator[Call]:
+        """Give a job its call of so many seconds, known here for as long as it lasts."""
+        call = Call(seconds or settings.job_timeout_seconds)
         self.calls[job_id] = call
         try:
             yield call

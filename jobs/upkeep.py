@@ -30,6 +30,8 @@ log = structlog.get_logger()
 PASS_SECONDS = 2
 #: A job that a dead worker had is tried again until it has been begun this often.
 MOST_ATTEMPTS = 3
+#: One that goes on where the last worker was, for a day if need be, may have had many.
+MOST_ATTEMPTS_OF_BATCH = 100
 #: A row queued for longer than this should be known to Redis.
 LOST_AFTER_SECONDS = 5
 #: A queued job that nobody waits for any more is cancelled after this.
@@ -159,7 +161,8 @@ def _find(row: Row[Any], workers: int) -> None:
 
 
 def _may_run_again(row: Row[Any]) -> bool:
-    return row.attempts < MOST_ATTEMPTS and queues.has_body(row.id, row.body_at)
+    most = MOST_ATTEMPTS_OF_BATCH if row.kind == "batch" else MOST_ATTEMPTS
+    return row.attempts < most and queues.has_body(row.id, row.body_at)
 
 
 def _long_queued(connection: Connection) -> list[Row[Any]]:

@@ -13,6 +13,8 @@ from models.checks import Strict
 
 DEFAULT_SIZE = "1024x1024"
 DEFAULT_QUALITY = "standard"
+#: The most images of each prompt, and prompts, of a request that is not waited for.
+MOST_IN_BATCH = 100
 #: Far above what any model reads.
 MAX_PROMPT_CHARACTERS = 32_000
 #: The parameters that OpenAI's newer models take, and others do not.
@@ -65,13 +67,51 @@ class ImageRequest:
     def model(self) -> str:
         return str(self.body["model"])
 
+    def check_size(self, asynchronous: bool) -> None:
+        """Raise `InvalidRequest` for more than can be waited for, unless nobody waits."""
+        if not self.is_batch:
+            return
+        param = "n" if self.count > MOST_IMAGES else "prompt"
+        if not asynchronous:
+            what = f"at most {MOST_IMAGES}" if param == "n" else "one text"
+            raise errors.InvalidRequest(
+                f"Invalid value for '{param}': it must be {what}, unless the request has "
+                '"background": true.',
+                param=param,
+            )
+        if self.response_format == "b64_json":
+            raise errors.UnsupportedParameter(
+                "'response_format' of so many images can only be 'url'.", param="response_format"
+            )
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether it asks for more than is waited for: many images, or several prompts."""
+        return self.count > MOST_IMAGES or isinstance(self.body["prompt"], list)
+
+    @property
+    def prompts(self) -> list[str]:
+        given = self.body["prompt"]
+        return list(given) if isinstance(given, list) else [given]
+
+    def of_prompt(self, number: int) -> Self:
+        """Return the request for the images of one of its prompts, by its number from 0."""
+        return replace(self, body=self.body | {"prompt": self.prompts[number]})
+
     @property
     def prompt(self) -> str:
-        return str(self.body["prompt"])
+        """The prompt, of a request that has one."""
+        return self.prompts[0]
 
     @property
     def count(self) -> int:
+        """How many images of each prompt."""
         return int(self.body.get("n", 1))
+
+    @property
+    def total(self) -> int:
+        """How many images in all."""
+        return self.count * len(self.prompts)
 
     @property
     def size(self) -> Size:
@@ -157,9 +197,9 @@ class _Image(Strict):
     """What each parameter may be. The field names are the documentation's, and OpenAI's."""
 
     model: _ModelName
-    prompt: _Prompt
+    prompt: _Prompt | Annotated[list[_Prompt], Field(min_length=1, max_length=MOST_IN_BATCH)]
     size: Annotated[str, AfterValidator(_size)] | None = None
-    n: Annotated[int, Field(ge=1, le=MOST_IMAGES)] | None = None
+    n: Annotated[int, Field(ge=1, le=MOST_IN_BATCH)] | None = None
     quality: Literal["standard", "hd", "low", "medium", "high", "auto"] | None = None
     style: Literal["vivid", "natural"] | None = None
     response_format: Literal["url", "b64_json"] | None = None

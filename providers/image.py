@@ -111,7 +111,8 @@ def check(provider: ImageProvider, request: ImageRequest, route: ImageRoute) -> 
         if is_refused:
             raise UnsupportedParameter(_refusal(name, request, route), param=name)
     most = upstream.prompt_characters
-    if most is not None and len(prompt(request, route)) > most:
+    longest = max(len(_said(text, request, route)) for text in request.prompts)
+    if most is not None and longest > most:
         raise InvalidRequest(
             f"Invalid value for 'prompt': '{request.model}' takes at most {most} characters.",
             param="prompt",
@@ -159,7 +160,7 @@ def native_size(size: Size, upstream: ImageUpstream) -> Size | None:
 
 
 def wanted(request: ImageRequest, route: ImageRoute, count: int) -> Wanted:
-    """Return `count` of the images of a `request` that `check` has let through."""
+    """Return `count` images of a `request` for one prompt that `check` has let through."""
     upstream = route.upstream
     size = native_size(request.size, upstream)
     assert size is not None
@@ -172,13 +173,13 @@ def wanted(request: ImageRequest, route: ImageRoute, count: int) -> Wanted:
         **passed,
         **request.unknown,
     }
-    return Wanted(prompt(request, route), count, sent)
+    return Wanted(_said(request.prompt, request, route), count, sent)
 
 
-def prompt(request: ImageRequest, route: ImageRoute) -> str:
-    """Return the prompt, with what stands in for a style that the model does not have."""
+def _said(prompt: str, request: ImageRequest, route: ImageRoute) -> str:
+    """Return a prompt with what stands in for a style that the model does not have."""
     added = route.style_prompts.get(request.style or "")
-    return f"{request.prompt}\n\n{added}" if added else request.prompt
+    return f"{prompt}\n\n{added}" if added else prompt
 
 
 def _passed(request: ImageRequest, upstream: ImageUpstream) -> list[str]:
