@@ -3,20 +3,37 @@
 `python -m tests.upstream --port N` serves until it is told to stop. It answers every
 `POST …/chat/completions` with a small fixed completion, streamed where the body has
 `"stream": true`, and every `POST …:generateContent` and `…:streamGenerateContent` with the same in
-Gemini's words, any number of them at a time, and records what it was asked. `Upstream` starts one
-on a free port and steers it over HTTP:
+Gemini's words, any number of them at a time, and records what it was asked. It draws, too:
+
+- `POST …/images/generations`: OpenAI's answer, with `n` images of the `size` asked as base64;
+- `POST …/predictions` and `…/models/{owner}/{name}/predictions`: a prediction as Replicate begins
+  it; `GET …/predictions/{id}` is `processing` once and then `succeeded`, with a list of URLs, or
+  one URL for `flux-pro` and `flux-1.1`; `POST …/predictions/{id}/cancel` ends it;
+- `GET …/files/….png`, `.jpg` and `.webp`: what these URLs lead to; a name that ends in
+  `PLACE-WIDTHxHEIGHT` says which size;
+- `POST …/v2beta/stable-image/generate/core`, `ultra` and `sd3`, and
+  `POST …/v1/generation/{engine}/text-to-image`: what Stability AI answers.
+
+`Upstream` starts one on a free port and steers it over HTTP:
 
     POST /__script   {"next": [step, …], "default": step}; either may be left out
     GET  /__calls    {"received", "running", "aborted", "connections", "calls": [call, …]}
                      `?received=N` or `?aborted=N` waits until there are as many, for 10 s
-    POST /__reset    forget the script and the calls
+    POST /__release  let the predictions go on that a step holds
+    POST /__reset    forget the script, the calls and the predictions
 
 A step says how one request is answered; a request takes the first step of `next` that matches it,
 or else the default. All its fields may be left out:
 
     status, headers, body   the answer; or `body_base64` (bytes), `json` (a value), `size` (bytes);
-                            where there is none of them, the small fixed completion
+                            where there is none of them, the small fixed completion, or what is
+                            drawn at that path
     match                   take this step only for a path that contains this text
+    prediction              how the prediction goes that is begun, all to be left out:
+                            {"polls": 1, "ends": "succeeded", "error": text, "output": value,
+                            "hold": false}. `polls` is how often it is `processing`; `ends` may be
+                            any status; held, it is `processing` until it is released. The step is
+                            for nothing else
     delay                   seconds before the first byte of the answer
     body_delay              seconds between the headers and the body
     dribble, gap, times     before the body, this text `times` times (for ever where there is no
@@ -49,6 +66,8 @@ import gevent
 from gevent.event import Event
 from gevent.server import StreamServer
 from gevent.socket import wait_read  # type: ignore[attr-defined]  # it is there
+
+from tests.upstream_images import Images, is_create
 
 ROOT = Path(__file__).parents[1]
 WAIT_SECONDS = 10.0
@@ -176,7 +195,10 @@ class Upstream:
         self.script(default=as_step(exchange["response"]))
 
     def calls(self) -> list[dict[str, Any]]:
-        """Return the requests so far: `method`, `path`, `headers`, `body` (JSON), `aborted`."""
+        """Return the requests so far: `method`, `path`, `headers`, `body`, `aborted`.
+
+        A body that is not JSON, such as a multipart form, is text.
+        """
         return list(self._ask("GET", "/__calls")["calls"])
 
     def counts(self) -> dict[str, int]:
@@ -190,6 +212,10 @@ class Upstream:
         reached = self._ask("GET", f"/__calls?bare=1&{query}")
         for name, count in counts.items():
             assert reached[name] >= count, f"{name}: {reached[name]}, not {count}"
+
+    def release(self) -> None:
+        """Let the predictions go on that a step holds."""
+        self._ask("POST", "/__release")
 
     def reset(self) -> None:
         self._ask("POST", "/__reset")
@@ -250,6 +276,12 @@ class _Answer:
             self._for_gemini = _Answer(self.step | {"json": GEMINI_COMPLETION})
         return self._for_gemini
 
+    def takes(self, request: dict[str, Any]) -> bool:
+        """Tell whether the step is for this request."""
+        if "prediction" in self.step and not is_create(request):
+            return False
+        return self.match in request["path"]
+
     def _body(self) -> bytes:
         step = self.step
         if "body_base64" in step:
@@ -305,10 +337,12 @@ class _Server:
         self.answer_by_default()
         self.calls: deque[dict[str, Any]] = deque(maxlen=KEPT_CALLS)
         self.counts = {"received": 0, "running": 0, "aborted": 0, "connections": 0}
+        self.images = Images()
 
     def answer_by_default(self, **more: Any) -> None:
         """Answer as if nothing had been scripted, `more` being what all these steps have."""
         self.default: _Answer | None = None
+        self.more = more
         steps = (GEMINI_COMPLETES, GEMINI_STREAMS)
         self.gemini = [_Answer(step | more) for step in steps]
         self.completes, self.streams = _Answer(COMPLETES | more), _Answer(STREAMS | more)
@@ -351,16 +385,28 @@ class _Server:
             self.changed.set()
 
     def _answer_to(self, request: dict[str, Any]) -> _Answer:
-        path = request["path"]
+        path, default = request["path"], self.default
         for answer in self.next:
-            if answer.match in path:
+            if answer.takes(request):
                 self.next.remove(answer)
-                return answer.said_at(path)
-        if self.default is not None:
-            return self.default.said_at(path) if self.default.match in path else _NOT_FOUND
+                return self._said(answer, request)
+        if default is not None and default.takes(request):
+            return self._said(default, request)
+        if default is not None and "prediction" not in default.step:
+            return _NOT_FOUND
         if COMPLETES["match"] in path:
             return self.streams if _wants_stream(request["body"]) else self.completes
+        if (drawn := self.images.answer(request, {})) is not None:
+            return _Answer(drawn | self.more)
         return next((each.said_at(path) for each in self.gemini if each.match in path), _NOT_FOUND)
+
+    def _said(self, answer: _Answer, request: dict[str, Any]) -> _Answer:
+        """Return the answer as it is given to `request`, which may be for images."""
+        if BODIES.isdisjoint(answer.step) and COMPLETES["match"] not in request["path"]:
+            drawn = self.images.answer(request, answer.step)
+            if drawn is not None:
+                return _Answer(drawn | answer.step)
+        return answer.said_at(request["path"])
 
     def _steered(self, sock: Any, request: dict[str, Any]) -> bool:
         path, _, query = request["path"].partition("?")
@@ -373,6 +419,9 @@ class _Server:
                 said: Any = {}
             case "/__calls":
                 said = self._report({name: found[0] for name, found in parse_qs(query).items()})
+            case "/__release":
+                self.images.release()
+                said = {}
             case _:
                 self.forget()
                 said = {}
