@@ -522,7 +522,7 @@ def post(call: Call, url: str, headers: Mapping[str, str], payload: Mapping[str,
     where the connection fails, the answer is cut short, redirects, or is over 64 MiB, and
     `InvalidRequest` where JSON cannot say the payload.
     """
-    with _opened(call, "POST", url, headers, _encoded(payload)) as answer:
+    with _opened(call, "POST", url, headers, encoded(payload)) as answer:
         return answer.whole()
 
 
@@ -565,7 +565,7 @@ def stream(
     is closed at once.
     """
     headers = {"Accept": "text/event-stream", **headers}
-    with _opened(call, "POST", url, headers, _encoded(payload)) as answer:
+    with _opened(call, "POST", url, headers, encoded(payload)) as answer:
         yield answer
 
 
@@ -589,7 +589,8 @@ def _opened(
             yield answer
 
 
-def _encoded(payload: Mapping[str, Any]) -> bytes:
+def encoded(payload: Mapping[str, Any]) -> bytes:
+    """Return `payload` as JSON; raise `InvalidRequest` where that cannot say it."""
     try:
         return orjson.dumps(payload)
     except orjson.JSONEncodeError as error:

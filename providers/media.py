@@ -6,11 +6,14 @@ a proxy looks names up by itself, after the check. No cookie and no key is ever 
 callers are told is the same for a host that is inside and for one that does not exist.
 """
 
+import base64
 import re
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from pathlib import Path
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from config.settings import MIB
@@ -112,6 +115,37 @@ def fetch(call: Call, url: str, param: str) -> Media:
     with _explained(call, param), http.part(call, FETCH_SECONDS) as part:
         data = _follow(part, url)
         return Media(_media_type(data), data)
+
+
+def download(call: Call, url: str, folder: Path, trusted_base_url: str) -> Path:
+    """Fetch a provider's result at `url`, http, https or `data:`, into a new file in `folder`.
+
+    Of private addresses only the host of `trusted_base_url` is asked. Raises `ProviderFailed` where
+    there is no such image, what `call` was aborted with, and `ProviderTimeout` past its deadline.
+    """
+    path = folder / secrets.token_hex(16)
+    try:
+        path.write_bytes(_result(call, url, trusted_base_url))
+    except InvalidRequest as error:
+        raise ProviderFailed(
+            f"The provider's image could not be fetched. {error.message}"
+        ) from error
+    return path
+
+
+def _result(call: Call, url: str, trusted_base_url: str) -> bytes:
+    if url.lower().startswith("data:"):
+        try:
+            return base64.b64decode(url.partition(",")[2], validate=True)
+        except ValueError:
+            raise InvalidRequest("It is not base64.") from None
+    parts = _checked(url)
+    if parts.hostname == urlsplit(trusted_base_url).hostname:
+        addresses = http.resolve(call, parts.hostname or "", parts.port or PORTS[parts.scheme])
+    else:
+        addresses = _addresses(call, parts)
+    with http.get(call, parts.geturl(), addresses, HEADERS, MAX_BYTES) as answer:
+        return _body(answer)
 
 
 def is_allowed(address: IPv4Address | IPv6Address) -> bool:
