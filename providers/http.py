@@ -590,7 +590,7 @@ def _opened(
 
 
 def encoded(payload: Mapping[str, Any]) -> bytes:
-    """Return `payload` as JSON; raise `InvalidRequest` where that cannot say it."""
+    """Return `payload` as JSON; raise `InvalidRequest` where JSON cannot say it."""
     try:
         return orjson.dumps(payload)
     except orjson.JSONEncodeError as error:

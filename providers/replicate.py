@@ -206,13 +206,13 @@ def _last(
 def _drawn(prediction: Mapping[str, Any], wanted: Wanted, call: Call, folder: Path) -> Drawn:
     """Return the images of a prediction that is over."""
     urls = image_urls(prediction.get("output"))[: wanted.count]
-    found = image_answers.side_by_side(call, [partial(_fetched, call, url, folder) for url in urls])
-    return image_answers.drawn(found, wanted.count, failure(prediction))
-
-
-def _fetched(call: Call, url: str, folder: Path) -> Picture:
+    if not urls:
+        raise failure(prediction)
     base_url = settings.base_url_of(Replicate.name)
-    return Picture(media.download(call, url, folder, base_url))
+    ways = [partial(media.download, call, url, folder, base_url) for url in urls]
+    files = media.side_by_side(ways)
+    found = [Picture(file) if isinstance(file, Path) else file for file in files]
+    return image_answers.drawn(found, wanted.count, failure(prediction))
 
 
 def failure(prediction: Mapping[str, Any]) -> LikeDoError:

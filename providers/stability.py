@@ -4,6 +4,7 @@ https://platform.stability.ai/docs/api-reference
 """
 
 import base64
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,7 @@ def _has_name(content: bytes) -> bool:
     return bool(answers.as_text(said.get("name")))
 
 
-def _drawn(found: list[image_answers.Outcome], wanted: Wanted) -> Drawn:
+def _drawn(found: list[Picture | LikeDoError], wanted: Wanted) -> Drawn:
     missing = ProviderFailed("stability made fewer images than it was asked for.")
     return image_answers.drawn(found, wanted.count, missing)
 
@@ -123,7 +124,7 @@ def _picture(answer: Answer, folder: Path) -> Picture:
 
 
 def _written_down(answer: Answer, folder: Path) -> Path:
-    path = image_answers.new_file(folder)
+    path = _new_file(folder)
     with path.open("wb") as file:
         for piece in answer.pieces():
             file.write(piece)
@@ -132,14 +133,13 @@ def _written_down(answer: Answer, folder: Path) -> Path:
     return path
 
 
-def _artifact(artifact: Any, folder: Path) -> image_answers.Outcome:
+def _artifact(artifact: Any, folder: Path) -> Picture | LikeDoError:
     found = answers.as_object(artifact)
-
-    def picture() -> Picture:
+    try:
         _raise_if_withheld(found.get("finishReason"))
         return _decoded(found.get("base64"), folder)
-
-    return image_answers.outcome(picture)
+    except LikeDoError as error:
+        return error
 
 
 def _decoded(text: Any, folder: Path) -> Picture:
@@ -150,9 +150,14 @@ def _decoded(text: Any, folder: Path) -> Picture:
         raise ProviderFailed("stability sent an image that is not base64.") from error
     if not data:
         raise answers.nothing(Stability.name)
-    path = image_answers.new_file(folder)
+    path = _new_file(folder)
     path.write_bytes(data)
     return Picture(path)
+
+
+def _new_file(folder: Path) -> Path:
+    """Return a path in `folder` where nothing is."""
+    return folder / secrets.token_hex(16)
 
 
 def _raise_if_withheld(finish_reason: Any) -> None:

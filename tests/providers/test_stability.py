@@ -1,4 +1,4 @@
-"""Stability AI: forms for its Stable Image models, JSON for its engines, filtered images for none."""
+"""Stability AI: forms for its Stable Image models, JSON for engines; filtered images are none."""
 
 import base64
 import socket
