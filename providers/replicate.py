@@ -12,7 +12,13 @@ from typing import Any
 
 from config.catalog import ImageRoute
 from config.settings import settings
-from models.errors import ContentPolicyViolation, LikeDoError, ProviderFailed, ProviderTimeout
+from models.errors import (
+    ContentPolicyViolation,
+    InvalidRequest,
+    LikeDoError,
+    ProviderFailed,
+    ProviderTimeout,
+)
 from providers import answers, errors, http, image_answers, media
 from providers.http import Call, Response
 from providers.image import Drawn, ImageProvider, Picture, Wanted
@@ -27,6 +33,8 @@ LOOK_SECONDS = 30.0
 UNKNOWN_AT_FIRST = 2
 
 ENDED = {"succeeded", "failed", "canceled", "aborted"}
+#: Of a prediction that is not there, or no longer.
+GONE = {404, 410}
 #: Refusals of a look that say nothing of the prediction.
 PASSING = {408, 425, 429}
 
@@ -63,13 +71,13 @@ class Replicate(ImageProvider):
     def resume(
         self, started: str, wanted: Wanted, route: ImageRoute, key: str, call: Call, folder: Path
     ) -> Drawn:
-        looks = self._looks(_checked_id(started), key, call, 0, at_once=True)
+        looks = self._looks(_checked_id(started), key, call, 0)
         return _drawn(_last([], looks, wanted.count), wanted, call, folder)
 
     def cancel(self, started: str, key: str, call: Call) -> None:
         url = f"{_url_of(_checked_id(started))}/cancel"
         response = http.ask(call, "POST", url, _headers(key))
-        if response.status == 404:
+        if response.status in GONE:
             raise _unknown(started)
         if response.status >= 400:
             raise self._refusal_later(response)
@@ -85,15 +93,14 @@ class Replicate(ImageProvider):
         return answers.as_object(answers.decoded(self.name, response.content))
 
     def _looks(
-        self, id: str, key: str, call: Call, unknown_at_first: int, at_once: bool = False
+        self, id: str, key: str, call: Call, unknown_at_first: int
     ) -> Iterator[dict[str, Any]]:
         """Yield the prediction as it is seen from time to time, until `call` is over.
 
         A look that fails says nothing of the prediction, and is not yielded.
         """
         delay = 0.0
-        first = [0.0] if at_once else []
-        for pause in itertools.chain(first, pauses()):
+        for pause in pauses():
             call.wait(max(pause, delay))
             response = self._look(id, key, call)
             delay = 0.0
@@ -125,7 +132,7 @@ class Replicate(ImageProvider):
 
     def _delay(self, id: str, response: Response) -> float:
         """Return the seconds that a refusal asks to wait; raise it where it is for good."""
-        if response.status == 404:
+        if response.status in GONE:
             raise _unknown(id)
         error = self._refusal_later(response)
         if response.status < 500 and response.status not in PASSING:
@@ -135,6 +142,9 @@ class Replicate(ImageProvider):
     def _refusal_later(self, response: Response) -> LikeDoError:
         """Return the error for a refusal of what comes after the beginning."""
         error = self.refusal(response)
+        if isinstance(error, InvalidRequest):
+            # The caller has had no say in it.
+            return ProviderFailed(f"{self.name} failed (HTTP {response.status}).")
         error.nothing_ran = False
         return error
 

@@ -219,6 +219,8 @@ def test_more_images_than_were_asked_for_are_left(upstream: Upstream, tmp_path: 
     upstream.script({"prediction": SOON | {"output": output}})
 
     assert contents(draw(tmp_path)) == [png(8, 8)]
+    assert [call["path"] for call in upstream.calls()][-1] == "/files/0-8x8.png"
+    assert upstream.counts()["received"] == 3
 
 
 def test_one_image_that_is_not_there_does_not_cost_the_others(
@@ -470,15 +472,25 @@ def test_what_stays_unknown_is_lost(upstream: Upstream, tmp_path: Path) -> None:
     assert len(looks(upstream)) == replicate.UNKNOWN_AT_FIRST + 1
 
 
-def test_a_key_that_is_refused_later_has_begun_something(
-    upstream: Upstream, tmp_path: Path
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, ProviderFailed),
+        (401, errors.ProviderRefusedUs),
+        (410, ProviderFailed),
+        (422, ProviderFailed),
+    ],
+)
+def test_a_refusal_that_comes_later_is_no_callers_and_no_free_try(
+    upstream: Upstream, tmp_path: Path, status: int, kind: type[LikeDoError]
 ) -> None:
-    upstream.script(LOOK | {"status": 401, "json": {"detail": "No."}})
+    upstream.script(LOOK | {"status": status, "json": {"detail": "No."}})
 
     error = failure(tmp_path)
 
-    assert type(error) is errors.ProviderRefusedUs
+    assert type(error) is kind
     assert not error.nothing_ran
+    assert len(looks(upstream)) == 1
 
 
 def test_the_deadline_ends_it(upstream: Upstream, tmp_path: Path) -> None:
@@ -544,7 +556,7 @@ def test_who_comes_back_finds_what_was_begun(
     assert {call["path"] for call in looks(upstream)} == {f"/replicate/predictions/{told[0]}"}
 
 
-def test_what_is_over_is_there_at_the_first_look(upstream: Upstream, tmp_path: Path) -> None:
+def test_what_is_over_is_looked_at_once(upstream: Upstream, tmp_path: Path) -> None:
     done = {"status": "succeeded", "output": f"{upstream.url}/files/0-8x8.png"}
     upstream.script(LOOK | {"json": done})
 
@@ -552,14 +564,14 @@ def test_what_is_over_is_there_at_the_first_look(upstream: Upstream, tmp_path: P
     assert upstream.counts()["received"] == 2
 
 
-@pytest.mark.parametrize("id", ["forgotten", "../elsewhere"])
-def test_what_is_forgotten_is_lost(upstream: Upstream, tmp_path: Path, id: str) -> None:
+@pytest.mark.parametrize(("id", "asked"), [("forgotten", 1), ("../elsewhere", 0)])
+def test_what_is_forgotten_is_lost(upstream: Upstream, tmp_path: Path, id: str, asked: int) -> None:
     with pytest.raises(ProviderFailed) as caught:
         resume(id, tmp_path)
 
     assert type(caught.value) is ProviderFailed
     assert not caught.value.nothing_ran
-    assert creates(upstream) == []
+    assert upstream.counts()["received"] == len(looks(upstream)) == asked
 
 
 # ---- It is ended
@@ -597,6 +609,7 @@ def test_what_nobody_wants_is_ended(
         ("forgotten", {"status": 404, "json": {}}, ProviderFailed),
         ("abc", {"status": 500, "json": {}}, ProviderFailed),
         ("abc", {"status": 401, "json": {}}, errors.ProviderRefusedUs),
+        ("abc", {"status": 422, "json": {}}, ProviderFailed),
         ("abc", {"cut": -1}, ProviderFailed),
         ("../models", {}, ProviderFailed),
     ],
@@ -680,7 +693,7 @@ def needs(*cases: str) -> list[recordings.Recording]:
 
 def is_create(exchange: dict[str, Any]) -> bool:
     request = exchange["request"]
-    return request["method"] == "POST" and request["url"].endswith("/predictions")
+    return (request["method"], request["url"].endswith("/predictions")) == ("POST", True)
 
 
 def as_steps(upstream: Upstream, exchanges: list[dict[str, Any]]) -> list[Step]:
@@ -707,7 +720,7 @@ def drawn_as_recorded(exchange: dict[str, Any], folder: Path) -> Drawn:
 
 
 def model_of(exchange: dict[str, Any]) -> str:
-    url, body = exchange["request"]["url"], exchange["request"]["body"]
+    url, body = str(exchange["request"]["url"]), exchange["request"]["body"]
     if "/models/" in url:
         return url.partition("/models/")[2].removesuffix("/predictions")
     return f"{json.loads(exchange['response']['body'])['model']}:{body['version']}"
