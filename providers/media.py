@@ -6,9 +6,7 @@ a proxy looks names up by itself, after the check. No cookie and no key is ever 
 callers are told is the same for a host that is inside and for one that does not exist.
 """
 
-import base64
 import re
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,7 +17,7 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from config.settings import MIB
 from models.errors import InvalidRequest, LikeDoError, ProviderFailed, ProviderTimeout
-from providers import http
+from providers import http, spool
 from providers.http import Call
 
 MAX_BYTES = 20 * MIB
@@ -124,14 +122,15 @@ def download(call: Call, url: str, folder: Path, trusted_base_url: str) -> Path:
     Of private addresses only the host of `trusted_base_url` is asked. Raises `ProviderFailed` where
     there is no such image, what `call` was aborted with, and `ProviderTimeout` past its deadline.
     """
-    path = folder / secrets.token_hex(16)
+    if url[:5].lower() == "data:":
+        return spool.saved(url, folder)
     try:
-        path.write_bytes(_result(call, url, trusted_base_url))
+        data = _result(call, url, trusted_base_url)
     except InvalidRequest as error:
-        raise ProviderFailed(
-            f"The provider's image could not be fetched. {error.message}"
-        ) from error
-    return path
+        raise ProviderFailed("The image that the provider made could not be fetched.") from error
+    with spool.new_file(folder) as file:
+        file.write(data)
+    return file.path
 
 
 def side_by_side(ways: Sequence[Callable[[], Path]]) -> list[Path | LikeDoError]:
@@ -148,11 +147,6 @@ def _tried(way: Callable[[], Path]) -> Path | LikeDoError:
 
 
 def _result(call: Call, url: str, trusted_base_url: str) -> bytes:
-    if url.lower().startswith("data:"):
-        try:
-            return base64.b64decode(url.partition(",")[2], validate=True)
-        except ValueError:
-            raise InvalidRequest("It is not base64.") from None
     parts = _checked(url)
     if parts.hostname == urlsplit(trusted_base_url).hostname:
         addresses = http.resolve(call, parts.hostname or "", parts.port or PORTS[parts.scheme])

@@ -3,8 +3,6 @@
 https://platform.stability.ai/docs/api-reference
 """
 
-import base64
-import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from urllib3 import encode_multipart_formdata
 from config.catalog import ImageRoute
 from config.settings import settings
 from models.errors import ContentPolicyViolation, InvalidRequest, LikeDoError, ProviderFailed
-from providers import answers, http, image_answers
+from providers import answers, http, image_answers, spool
 from providers.http import Answer, Call, Response
 from providers.image import Drawn, ImageProvider, Picture, Wanted
 
@@ -70,10 +68,9 @@ class Stability(ImageProvider):
         prompts = {"text_prompts": [{"text": wanted.prompt, "weight": 1}]}
         body = http.encoded({**wanted.sent, **prompts, "samples": wanted.count})
         with http.create(call, url, _headers(key), body, "application/json") as answer:
-            response = answer.whole()
-        if response.status != 200:
-            raise self.refusal(response)
-        said = answers.decoded(self.name, response.content)
+            if answer.status != 200:
+                raise self.refusal(answer.whole())
+            said = spool.read(self.name, answer, folder)
         artifacts = said if isinstance(said, list) else answers.as_object(said).get("artifacts")
         found = [_artifact(artifact, folder) for artifact in answers.as_list(artifacts)]
         return _drawn(found, wanted)
@@ -118,46 +115,29 @@ def _picture(answer: Answer, folder: Path) -> Picture:
     if answer.headers.get("content-type", "").startswith("image/"):
         _raise_if_withheld(answer.headers.get("finish-reason"))
         return Picture(_written_down(answer, folder))
-    said = answers.as_object(answers.decoded(Stability.name, answer.whole().content))
+    said = answers.as_object(spool.read(Stability.name, answer, folder))
     _raise_if_withheld(said.get("finish_reason"))
-    return _decoded(said.get("image"), folder)
+    return Picture(spool.saved(said.get("image"), folder))
 
 
 def _written_down(answer: Answer, folder: Path) -> Path:
-    path = _new_file(folder)
-    with path.open("wb") as file:
+    with spool.new_file(folder) as file:
+        size = 0
         for piece in answer.pieces():
+            size += len(piece)
             file.write(piece)
-    if not path.stat().st_size:
-        raise answers.nothing(Stability.name)
-    return path
+        if not size:
+            raise answers.nothing(Stability.name)
+        return file.path
 
 
 def _artifact(artifact: Any, folder: Path) -> Picture | LikeDoError:
     found = answers.as_object(artifact)
     try:
         _raise_if_withheld(found.get("finishReason"))
-        return _decoded(found.get("base64"), folder)
-    except LikeDoError as error:
+        return Picture(spool.saved(found.get("base64"), folder))
+    except (ContentPolicyViolation, ProviderFailed) as error:
         return error
-
-
-def _decoded(text: Any, folder: Path) -> Picture:
-    """Return the image that `text` is in base64."""
-    try:
-        data = base64.b64decode(answers.as_text(text), validate=True)
-    except ValueError as error:
-        raise ProviderFailed("stability sent an image that is not base64.") from error
-    if not data:
-        raise answers.nothing(Stability.name)
-    path = _new_file(folder)
-    path.write_bytes(data)
-    return Picture(path)
-
-
-def _new_file(folder: Path) -> Path:
-    """Return a path in `folder` where nothing is."""
-    return folder / secrets.token_hex(16)
 
 
 def _raise_if_withheld(finish_reason: Any) -> None:

@@ -1,6 +1,7 @@
 """Stability AI: forms for its Stable Image models, JSON for engines; filtered images are none."""
 
 import base64
+import random
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from email import message_from_bytes, policy
@@ -162,6 +163,16 @@ def test_an_image_may_come_in_json(upstream: Upstream, tmp_path: Path) -> None:
     assert contents(draw(tmp_path)) == [png(8, 8)]
 
 
+def test_images_of_any_size_come_out_of_json(upstream: Upstream, tmp_path: Path) -> None:
+    noise = random.Random(5).randbytes(300_000)
+    image = base64.b64encode(noise).decode()
+    artifacts = [{"base64": image, "finishReason": "SUCCESS"}] * 2
+    upstream.script({"json": {"image": image}}, {"json": {"artifacts": artifacts}})
+
+    assert contents(draw(tmp_path)) == [noise]
+    assert contents(draw(tmp_path, wanted(2), XL)) == [noise, noise]
+
+
 def test_artifacts_may_be_a_bare_list(upstream: Upstream, tmp_path: Path) -> None:
     upstream.script({"json": [{"base64": base64_png(8, 8), "finishReason": "SUCCESS"}]})
 
@@ -215,7 +226,9 @@ def test_each_artifact_is_looked_at(upstream: Upstream, tmp_path: Path) -> None:
         ({"json": {"artifacts": [None, {}, {"base64": 5}]}}, XL),
         ({"json": {"artifacts": [{"base64": "!!!", "finishReason": "SUCCESS"}]}}, XL),
         ({"json": {"artifacts": [{"base64": "é", "finishReason": "SUCCESS"}]}}, XL),
+        ({"json": {"artifacts": [{"base64": "", "finishReason": "SUCCESS"}]}}, XL),
         ({"json": {"image": "!!!"}}, CORE),
+        ({"json": {"image": ""}}, CORE),
         ({"json": {}}, CORE),
         ({"json": []}, CORE),
         ({"body": "<html>", "headers": {"content-type": "text/html"}}, CORE),
