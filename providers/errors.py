@@ -136,6 +136,7 @@ _WRONG_KEY = {"invalid_api_key", "account_deactivated", "api_key_invalid", "fail
 _MODERATED = {
     "content_policy_violation",
     "moderation_blocked",
+    "image_generation_user_error",
     "content_filter",
     "content_moderation",
     # Stability AI's, of a prompt with words that it does not take.

@@ -9,6 +9,7 @@ Providers are trusted to mean well. A server that a caller named is not: `part`,
 are for those.
 """
 
+import copy
 import errno
 import functools
 import http.client
@@ -551,8 +552,12 @@ def create(
         with _opened(call, "POST", url, headers, body, exchange) as answer:
             yield answer
     except LikeDoError as error:
-        error.nothing_ran = error.nothing_ran or not exchange.sent
-        raise
+        if exchange.sent:
+            raise
+        # All requests of a call raise the one reason that it was aborted for, sent or not.
+        unsent = copy.copy(error)
+        unsent.nothing_ran = True
+        raise unsent from error
 
 
 @contextmanager

@@ -1,9 +1,13 @@
-"""Images that a caller named by URL, fetched for providers that do not fetch for themselves.
+"""Images by URL: those that a caller named, for providers that do not fetch for themselves, and
+those that a provider made.
 
-Whoever can write a chat message chooses where this goes, and it goes from inside the operator's
-network. So it goes to public addresses only, straight: no proxy of the environment is used, because
-a proxy looks names up by itself, after the check. No cookie and no key is ever sent, and what
-callers are told is the same for a host that is inside and for one that does not exist.
+Whoever can write a chat message chooses where the first goes, and it goes from inside the
+operator's network. So it goes to public addresses only, straight: no proxy of the environment is
+used, because a proxy looks names up by itself, after the check. No cookie and no key is ever sent,
+and what callers are told is the same for a host that is inside and for one that does not exist.
+
+A provider is hardly trusted any more: its answer, too, may name a host inside. What an operator has
+there as the provider's own base URL is the one exception.
 """
 
 import re
@@ -19,10 +23,15 @@ from config.settings import MIB
 from models.errors import InvalidRequest, LikeDoError, ProviderFailed, ProviderTimeout
 from providers import http, spool
 from providers.http import Call
+from providers.spool import Spooled
 
 MAX_BYTES = 20 * MIB
 #: For all of it: names, redirects and bytes.
 FETCH_SECONDS = 20.0
+#: The same of an image that a provider made, all attempts together, and the pauses between them.
+MAX_RESULT_BYTES = 64 * MIB
+DOWNLOAD_SECONDS = 60.0
+RETRY_PAUSES = (0.25, 1.0)
 MAX_REDIRECTS = 3
 REDIRECTS = {301, 302, 303, 307, 308}
 PORTS = {"http": 80, "https": 443}
@@ -81,6 +90,8 @@ SIGNATURES = [
     (re.compile(rb"RIFF....WEBP", re.DOTALL), "image/webp"),
     (re.compile(rb"GIF8[79]a"), "image/gif"),
 ]
+#: Of what is read to know a format by.
+SIGNATURE_BYTES = 12
 #: The brands of ISO/IEC 23008-12; `mif1` is what they share, and AVIF with them.
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis"}
 MAX_BRANDS_BYTES = 256
@@ -116,46 +127,6 @@ def fetch(call: Call, url: str, param: str) -> Media:
         return Media(_media_type(data), data)
 
 
-def download(call: Call, url: str, folder: Path, trusted_base_url: str) -> Path:
-    """Fetch a provider's result at `url`, http, https or `data:`, into a new file in `folder`.
-
-    Of private addresses only the host of `trusted_base_url` is asked. Raises `ProviderFailed` where
-    there is no such image, what `call` was aborted with, and `ProviderTimeout` past its deadline.
-    """
-    if url[:5].lower() == "data:":
-        return spool.saved(url, folder)
-    try:
-        data = _result(call, url, trusted_base_url)
-    except InvalidRequest as error:
-        raise ProviderFailed("The image that the provider made could not be fetched.") from error
-    with spool.new_file(folder) as file:
-        file.write(data)
-    return file.path
-
-
-def side_by_side(ways: Sequence[Callable[[], Path]]) -> list[Path | LikeDoError]:
-    """Get a file in each of `ways`, all at once; in the place of one that does not come, why."""
-    with ThreadPoolExecutor(max_workers=len(ways)) as pool:
-        return list(pool.map(_tried, ways))
-
-
-def _tried(way: Callable[[], Path]) -> Path | LikeDoError:
-    try:
-        return way()
-    except (ProviderFailed, ProviderTimeout) as error:
-        return error
-
-
-def _result(call: Call, url: str, trusted_base_url: str) -> bytes:
-    parts = _checked(url)
-    if parts.hostname == urlsplit(trusted_base_url).hostname:
-        addresses = http.resolve(call, parts.hostname or "", parts.port or PORTS[parts.scheme])
-    else:
-        addresses = _addresses(call, parts)
-    with http.get(call, parts.geturl(), addresses, HEADERS, MAX_BYTES) as answer:
-        return _body(answer)
-
-
 def is_allowed(address: IPv4Address | IPv6Address) -> bool:
     """Tell whether `address` can be a public host's. Tests, whose servers are not, replace this."""
     if isinstance(address, IPv4Address):
@@ -181,13 +152,139 @@ def _explanation(error: InvalidRequest | ProviderFailed | ProviderTimeout) -> st
     return LATE if isinstance(error, ProviderTimeout) else UNREACHABLE
 
 
+# ---- What a provider made ------------------------------------------------------------------------
+
+
+def download(call: Call, url: str | Spooled, folder: Path, trusted_base_url: str) -> Path:
+    """Fetch the image at `url`, which a provider answered with, into a new file in `folder`.
+
+    PNG, JPEG, WebP or GIF of up to 64 MiB, within 60 seconds and 3 redirects, from a public
+    address or one of the host of `trusted_base_url`. A data URL is taken apart, `Spooled` or not.
+    Fetching costs nothing: where the connection or the server fails, it is tried twice more.
+    Raises what `call` was aborted with, `ProviderFailed` where there is no such image, and
+    `ProviderTimeout` where it does not come in time.
+    """
+    if isinstance(url, Spooled) or url[:5].lower() == "data:":
+        return spool.saved(url, folder)
+    with _blamed(call), http.part(call, DOWNLOAD_SECONDS) as part:
+        for pause in RETRY_PAUSES:
+            try:
+                return _into_file(part, url, folder, trusted_base_url)
+            except ProviderFailed:
+                part.wait(pause)
+        return _into_file(part, url, folder, trusted_base_url)
+
+
+def side_by_side(ways: Sequence[Callable[[], Path]]) -> list[Path | LikeDoError]:
+    """Get a file in each of `ways`, all at once; in the place of one that does not come, why.
+
+    What a call was aborted with, and what is wrong with us, is raised.
+    """
+    if len(ways) == 1:
+        return [_tried(ways[0])]
+    with ThreadPoolExecutor(max_workers=len(ways)) as pool:
+        return list(pool.map(_tried, ways))
+
+
+def _tried(way: Callable[[], Path]) -> Path | LikeDoError:
+    try:
+        return way()
+    except (ProviderFailed, ProviderTimeout) as error:
+        return error
+
+
+@contextmanager
+def _blamed(call: Call) -> Iterator[None]:
+    """Turn what went wrong with the image's server into the provider's failure."""
+    try:
+        yield
+    except (InvalidRequest, ProviderFailed) as error:
+        call.check()
+        raise ProviderFailed("The image that the provider made could not be fetched.") from error
+    except ProviderTimeout as error:
+        call.check()
+        raise ProviderTimeout("The image that the provider made did not come in time.") from error
+
+
+def _into_file(call: Call, url: str, folder: Path, trusted_base_url: str) -> Path:
+    def reach(parts: SplitResult) -> Sequence[http.Address]:
+        return _addresses_of_result(call, parts, trusted_base_url)
+
+    with _found(call, url, reach, MAX_RESULT_BYTES) as answer:
+        if answer.status >= 500 or answer.status == 429:
+            raise ProviderFailed(f"The image's server failed (HTTP {answer.status}).")
+        _check_head(answer)
+        with spool.new_file(folder) as file:
+            for piece in _image(_bounded(answer, MAX_RESULT_BYTES)):
+                file.write(piece)
+        return file.path
+
+
+def _addresses_of_result(call: Call, parts: SplitResult, trusted: str) -> Sequence[http.Address]:
+    """Look up the host of a result; raise `ProviderFailed` where asking again may help."""
+    found = _look_up(call, parts)
+    if not found:
+        raise ProviderFailed("The image's host has no address.")
+    inside = {address[4][0] for address in found if not _is_public(address[4][0])}
+    if inside and not _is_at(call, parts, inside, urlsplit(trusted)):
+        raise InvalidRequest("The image's host is not a public one.")
+    return found
+
+
+def _is_at(call: Call, parts: SplitResult, addresses: set[str], trusted: SplitResult) -> bool:
+    """Tell whether this is the `trusted` host, on whatever port, by its name or its addresses."""
+    if parts.hostname == trusted.hostname:
+        return True
+    return addresses <= {address[4][0] for address in _look_up(call, trusted)}
+
+
+def _bounded(answer: http.Answer, max_bytes: int) -> Iterator[bytes]:
+    """Yield the body as it comes, unless there is too much of it."""
+    if _is_announced_larger(answer, max_bytes):
+        raise InvalidRequest("The image is too large.")
+    # One piece more than is taken, so that too much of it is told from a connection that fails.
+    answer.limit = max_bytes + http.READ_BYTES
+    size = 0
+    for piece in answer.pieces():
+        size += len(piece)
+        if size > max_bytes:
+            raise InvalidRequest("The image is too large.")
+        yield piece
+
+
+def _image(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the same bytes, if the first of them are those of a format that is taken."""
+    head = b""
+    for piece in pieces:
+        head += piece
+        if len(head) >= SIGNATURE_BYTES:
+            break
+    if not any(signature.match(head) for signature, _ in SIGNATURES):
+        raise InvalidRequest("What was fetched is not a PNG, JPEG, WebP or GIF image.")
+    yield head
+    yield from pieces
+
+
+# ---- The way there -------------------------------------------------------------------------------
+
+
 def _follow(call: Call, url: str) -> bytes:
     """Return what is at `url`, or where that leads."""
+    with _found(call, url, lambda parts: _addresses(call, parts), MAX_BYTES) as answer:
+        return _body(answer)
+
+
+@contextmanager
+def _found(
+    call: Call, url: str, reach: Callable[[SplitResult], Sequence[http.Address]], max_bytes: int
+) -> Iterator[http.Answer]:
+    """Give the answer at `url`, or where that leads; each host is asked at what `reach` returns."""
     for _ in range(1 + MAX_REDIRECTS):
         parts = _checked(url)
-        with http.get(call, parts.geturl(), _addresses(call, parts), HEADERS, MAX_BYTES) as answer:
+        with http.get(call, parts.geturl(), reach(parts), HEADERS, max_bytes) as answer:
             if answer.status not in REDIRECTS:
-                return _body(answer)
+                yield answer
+                return
             url = _target(parts, answer)
     raise InvalidRequest(f"The image's URL redirects more than {MAX_REDIRECTS} times.")
 
@@ -233,12 +330,16 @@ def _is_host(host: str) -> bool:
 
 def _addresses(call: Call, parts: SplitResult) -> Sequence[http.Address]:
     """Look up the host, once: the connection goes to what was checked."""
-    port = PORTS[parts.scheme] if parts.port is None else parts.port
-    found = http.resolve(call, parts.hostname or "", port)
+    found = _look_up(call, parts)
     if not found or not all(_is_public(address[4][0]) for address in found):
         # Whether there is such a host inside is nobody's business outside.
         raise InvalidRequest("The image's host has no public address. Send it as a data URL.")
     return found
+
+
+def _look_up(call: Call, parts: SplitResult) -> Sequence[http.Address]:
+    port = PORTS[parts.scheme] if parts.port is None else parts.port
+    return http.resolve(call, parts.hostname or "", port)
 
 
 def _is_public(address: str) -> bool:
@@ -263,22 +364,26 @@ def _target(parts: SplitResult, answer: http.Answer) -> str:
 
 def _body(answer: http.Answer) -> bytes:
     """Read the image, unless the headers say that it is none we can use."""
-    if answer.status != 200:
-        raise InvalidRequest(f"The image's server answered with HTTP status {answer.status}.")
-    if answer.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-        # A few kilobytes may unpack to gigabytes, and images gain nothing by it.
-        raise InvalidRequest("The image's server compresses it, though asked not to.")
-    if _is_too_large(answer.headers.get("content-length", "")):
+    _check_head(answer)
+    if _is_announced_larger(answer, MAX_BYTES):
         raise InvalidRequest(TOO_LARGE)
-
     data = answer.at_most(MAX_BYTES)
     if len(data) > MAX_BYTES:
         raise InvalidRequest(TOO_LARGE)
     return data
 
 
-def _is_too_large(announced: str) -> bool:
-    return announced.isdecimal() and int(announced[:20]) > MAX_BYTES
+def _check_head(answer: http.Answer) -> None:
+    if answer.status != 200:
+        raise InvalidRequest(f"The image's server answered with HTTP status {answer.status}.")
+    if answer.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        # A few kilobytes may unpack to gigabytes, and images gain nothing by it.
+        raise InvalidRequest("The image's server compresses it, though asked not to.")
+
+
+def _is_announced_larger(answer: http.Answer, max_bytes: int) -> bool:
+    announced = answer.headers.get("content-length", "")
+    return announced.isdecimal() and int(announced[:20]) > max_bytes
 
 
 def _media_type(data: bytes) -> str:

@@ -1,4 +1,7 @@
-"""Images by URL: what is fetched, and all that is not, from servers nobody should trust."""
+"""Images by URL: what is fetched, and all that is not, from servers nobody should trust.
+
+Those that callers named come first, then those that providers made.
+"""
 
 import base64
 import gzip
@@ -8,17 +11,27 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
-from models.errors import InvalidRequest, JobCancelled, LikeDoError, ProviderTimeout
+from models.errors import (
+    InvalidRequest,
+    JobCancelled,
+    LikeDoError,
+    ProviderFailed,
+    ProviderTimeout,
+    Unavailable,
+)
 from providers import http, media
 from providers.http import Call
+from providers.spool import Spooled
 from tests.upstream import ROOT, Step, Upstream
 
 PARAM = "messages[0].content[1].image_url.url"
@@ -89,7 +102,7 @@ class Names:
         self._answers[name] = list(answers)
 
     def look_up(self, host: str, port: int, *args: Any, **kwargs: Any) -> list[Any]:
-        if host[0].isdecimal():
+        if host[0].isdecimal() or ":" in host:
             return self._real(host, port, *args, **kwargs)
         self.asked.append(host)
         if host == "silent.example":
@@ -910,3 +923,367 @@ if sys.argv[2] == "abort":
     call.abort(JobCancelled("Cancelled."))
 print(type(greenlet.get()).__name__)
 """
+
+
+# ---- What a provider made
+
+PUBLIC_BASE = "https://api.provider.example/v1"
+
+
+def download(
+    upstream: Upstream, folder: Path, url: str | Spooled = "", call: Call | None = None
+) -> bytes:
+    """Download from the provider's own host, and return what is in the file."""
+    path = media.download(call or Call(60), url or f"{upstream.url}/a.png", folder, upstream.url)
+    assert path.parent == folder
+    return path.read_bytes()
+
+
+def failure(
+    url: str, folder: Path, base: str = PUBLIC_BASE, call: Call | None = None
+) -> LikeDoError:
+    """Return the error of a download, which is the provider's and leaves no file."""
+    with pytest.raises((ProviderFailed, ProviderTimeout)) as raised:
+        media.download(call or Call(60), url, folder, base)
+    assert list(folder.iterdir()) == []
+    assert urls_in(raised.value.message) == []
+    return raised.value
+
+
+def urls_in(message: str) -> list[str]:
+    return [word for word in message.split() if "://" in word or "127.0.0.1" in word]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the pauses between attempts be none."""
+    monkeypatch.setattr(media, "RETRY_PAUSES", (0.0, 0.0))
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the 60 seconds be less than one."""
+    monkeypatch.setattr(media, "DOWNLOAD_SECONDS", 0.4)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        PNG,
+        b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01",
+        b"RIFF\n\x00\x00\x00WEBPVP8 ",
+        b"GIF89a" + bytes(9),
+    ],
+)
+@pytest.mark.parametrize("framing", [{}, {"split": 1}, {"chunked": True, "split": 5}])
+def test_a_result_is_a_file(upstream: Upstream, tmp_path: Path, data: bytes, framing: Step) -> None:
+    upstream.script(image(data, headers={"content-type": "text/html"}, **framing))
+
+    assert download(upstream, tmp_path) == data
+
+
+def test_a_result_is_asked_for_without_a_key(upstream: Upstream, tmp_path: Path) -> None:
+    upstream.script(image())
+
+    download(upstream, tmp_path)
+
+    (call,) = upstream.calls()
+    assert call["headers"] == {
+        "host": f"127.0.0.1:{upstream.port}",
+        "accept": "image/*",
+        "accept-encoding": "identity",
+        "user-agent": "likedo/1",
+    }
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\x89PNG", b"<html>" * 9, b"<svg xmlns='http://www.w3.org/2000/svg'/>", box(b"heic")],
+)
+def test_a_result_that_is_no_image_is_a_failure(
+    upstream: Upstream, tmp_path: Path, data: bytes
+) -> None:
+    upstream.script(image(data, headers={"content-type": "image/png"}))
+
+    failure(upstream.url, tmp_path, upstream.url)
+    assert upstream.counts()["received"] == 1
+
+
+def test_a_page_is_left_at_its_first_bytes(tmp_path: Path) -> None:
+    with Host(head() + b"<html>" * 10, b"." * 10**6, then_wait=True) as host:
+        failure(host.url(), tmp_path, host.url())
+
+
+@pytest.mark.parametrize("framing", [{}, {"chunked": True}])
+def test_a_result_may_be_so_large_and_not_a_byte_larger(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, framing: Step
+) -> None:
+    monkeypatch.setattr(media, "MAX_RESULT_BYTES", 100_000)
+    largest = PNG.ljust(100_000, b".")
+    upstream.script(image(largest, **framing), image(largest + b".", **framing))
+
+    assert download(upstream, tmp_path / ".") == largest
+    (tmp_path / "other").mkdir()
+    failure(upstream.url, tmp_path / "other", upstream.url)
+    assert upstream.counts()["received"] == 2
+
+
+def test_a_result_is_not_kept_in_memory(tmp_path: Path) -> None:
+    largest = PNG.ljust(media.MAX_RESULT_BYTES, b".")
+
+    with Host(plain(largest)) as host:
+        tracemalloc.start()
+        path = media.download(Call(60), host.url(), tmp_path, host.url())
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+    assert path.stat().st_size == media.MAX_RESULT_BYTES
+    assert peak < 2**20
+
+
+def test_a_result_in_the_answer_needs_no_server(upstream: Upstream, tmp_path: Path) -> None:
+    url = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+    (tmp_path / "spooled").write_bytes(PNG)
+
+    assert download(upstream, tmp_path, url) == PNG
+    assert download(upstream, tmp_path, Spooled(tmp_path / "spooled")) == PNG
+    for broken in ("data:image/png,a", Spooled(None)):
+        with pytest.raises(ProviderFailed):
+            download(upstream, tmp_path, broken)
+    assert upstream.counts()["received"] == 0
+
+
+# ---- Where a result may be
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "0.0.0.0", "[::1]", "[::ffff:127.0.0.1]", "inside.example"]
+)
+@pytest.mark.parametrize("base", [PUBLIC_BASE, "http://10.0.0.1/v1", "http://127.0.0.2:{port}"])
+def test_no_provider_leads_to_a_host_inside(
+    upstream: Upstream, tmp_path: Path, names: Names, host: str, base: str
+) -> None:
+    names.say("localhost", ["127.0.0.1"])
+    names.say("inside.example", ["127.0.0.1"])
+    names.say("api.provider.example", ["93.184.216.34"])
+    upstream.script(default=image())
+
+    failure(f"http://{host}:{upstream.port}/", tmp_path, base.format(port=upstream.port))
+    assert upstream.counts()["received"] == 0
+
+
+@pytest.mark.parametrize(
+    ("base", "host"),
+    [
+        ("http://127.0.0.1:{port}/v1", "127.0.0.1"),
+        ("http://127.0.0.1:9/v1", "127.0.0.1"),
+        ("http://gateway.internal/v1", "gateway.internal"),
+        ("http://GATEWAY.internal/v1", "gateway.internal"),
+        ("http://gateway.internal/v1", "files.internal"),
+        ("http://gateway.internal/v1", "127.0.0.1"),
+    ],
+)
+def test_an_operators_own_gateway_may_be_inside(
+    upstream: Upstream, tmp_path: Path, names: Names, base: str, host: str
+) -> None:
+    """By its name, or by another name of the same address, on whatever port."""
+    names.say("gateway.internal", ["127.0.0.1"])
+    names.say("files.internal", ["127.0.0.1"])
+    upstream.script(image())
+
+    url, trusted = f"http://{host}:{upstream.port}/", base.format(port=upstream.port)
+    assert media.download(Call(60), url, tmp_path, trusted).read_bytes() == PNG
+
+
+def test_an_address_beside_the_gateways_is_not_the_gateways(
+    upstream: Upstream, tmp_path: Path, names: Names
+) -> None:
+    names.say("gateway.internal", ["127.0.0.1"])
+    names.say("files.internal", ["127.0.0.1", "127.0.0.2"])
+    upstream.script(default=image())
+
+    failure(f"http://files.internal:{upstream.port}/", tmp_path, "http://gateway.internal/v1")
+    assert upstream.counts()["received"] == 0
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://127.0.0.2:{port}/",
+        "//169.254.169.254/latest/meta-data",
+        "http://10.0.0.1/",
+        "file:///a",
+    ],
+)
+def test_where_a_result_redirects_to_is_checked_anew(
+    upstream: Upstream, tmp_path: Path, location: str
+) -> None:
+    upstream.script(redirect(location.format(port=upstream.port)), default=image())
+
+    failure(upstream.url, tmp_path, upstream.url)
+    assert upstream.counts()["received"] == 1
+
+
+def test_a_third_redirect_of_a_result_is_followed_and_no_fourth(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    upstream.script(*[redirect("/next")] * 3, image())
+    assert download(upstream, tmp_path) == PNG
+
+    (tmp_path / "other").mkdir()
+    upstream.script(*[redirect("/next")] * 4, image())
+    failure(upstream.url, tmp_path / "other", upstream.url)
+    assert upstream.counts()["received"] == 8
+
+
+@pytest.mark.parametrize(
+    "url", ["", "a.png", "ftp://a.example/", "http://a b/", "http://[", "http://u:p@a.example/"]
+)
+def test_a_result_without_a_place_is_a_failure(tmp_path: Path, url: str) -> None:
+    assert type(failure(url, tmp_path)) is ProviderFailed
+
+
+# ---- A result that does not come at once
+
+SLOW_RESULTS = [*SLOW[:2], pytest.param({"dribble": "GIF89a", "gap": 0.01}, id="while-reading")]
+BROKEN = [
+    pytest.param({"cut": -1}, id="no-answer"),
+    pytest.param(image(cut=15), id="cut-short"),
+    pytest.param({"raw": "SSH-2.0-OpenSSH\r\n"}, id="no-http"),
+    pytest.param({"status": 429, "body": ""}, id="busy"),
+    pytest.param({"status": 500, "body": ""}, id="failed"),
+    pytest.param({"status": 503, "body": ""}, id="unavailable"),
+]
+
+
+@pytest.mark.parametrize("step", BROKEN)
+def test_a_result_is_asked_for_three_times(
+    upstream: Upstream, tmp_path: Path, impatient: None, step: Step
+) -> None:
+    upstream.script(step, step, image())
+    assert download(upstream, tmp_path) == PNG
+    assert len(list(tmp_path.iterdir())) == 1
+
+    (tmp_path / "other").mkdir()
+    upstream.script(step, step, step, image())
+    assert type(failure(upstream.url, tmp_path / "other", upstream.url)) is ProviderFailed
+    assert upstream.counts()["received"] == 6
+
+
+@pytest.mark.parametrize("status", [204, 206, 304, 400, 403, 404, 410])
+def test_what_will_not_change_is_not_asked_for_again(
+    upstream: Upstream, tmp_path: Path, status: int
+) -> None:
+    upstream.script(default=image(status=status))
+
+    assert type(failure(upstream.url, tmp_path, upstream.url)) is ProviderFailed
+    assert upstream.counts()["received"] == 1
+
+
+def test_a_server_of_results_that_is_not_there_is_a_failure(
+    tmp_path: Path, impatient: None
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+
+    assert type(failure(url, tmp_path, url)) is ProviderFailed
+
+
+def test_a_name_that_is_not_found_is_looked_up_again(
+    upstream: Upstream, tmp_path: Path, names: Names, impatient: None, local: None
+) -> None:
+    names.say("files.example", [], ["127.0.0.1"])
+    upstream.script(image())
+
+    url = f"http://files.example:{upstream.port}/"
+    assert media.download(Call(60), url, tmp_path, PUBLIC_BASE).read_bytes() == PNG
+    assert names.asked == ["files.example"] * 2
+
+
+@pytest.mark.parametrize("step", SLOW_RESULTS)
+def test_a_result_comes_in_time_or_not_at_all(
+    upstream: Upstream, tmp_path: Path, short: None, step: Step
+) -> None:
+    upstream.script(step)
+
+    assert type(failure(upstream.url, tmp_path, upstream.url)) is ProviderTimeout
+    upstream.wait(aborted=1)
+    assert upstream.counts()["received"] == 1
+
+
+def test_all_attempts_at_a_result_are_part_of_the_time(
+    upstream: Upstream, tmp_path: Path, short: None, impatient: None
+) -> None:
+    upstream.script(default={"status": 500, "body": "", "delay": 0.3})
+
+    assert type(failure(upstream.url, tmp_path, upstream.url)) is ProviderTimeout
+    assert upstream.counts()["received"] == 2
+
+
+@pytest.mark.parametrize("step", SLOW_RESULTS)
+def test_an_abort_ends_a_download_with_its_reason(
+    upstream: Upstream, tmp_path: Path, step: Step
+) -> None:
+    upstream.script(step)
+    call = Call(60)
+    threading.Thread(target=lambda: (upstream.wait(received=1), call.abort(CANCELLED))).start()
+
+    with pytest.raises(JobCancelled) as raised:
+        download(upstream, tmp_path, call=call)
+
+    assert raised.value is CANCELLED
+    upstream.wait(aborted=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_abort_ends_the_pause_between_attempts(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(media, "RETRY_PAUSES", (60.0,))
+    upstream.script({"status": 500, "body": ""})
+    call = Call(60)
+    threading.Thread(target=lambda: (upstream.wait(received=1), call.abort(CANCELLED))).start()
+
+    with pytest.raises(JobCancelled):
+        download(upstream, tmp_path, call=call)
+
+    assert upstream.counts()["received"] == 1
+
+
+def test_a_disk_that_takes_no_result_is_not_the_providers_fault(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    upstream.script(image())
+
+    with pytest.raises(Unavailable):
+        media.download(Call(60), upstream.url, tmp_path / "missing", upstream.url)
+
+    assert upstream.counts()["received"] == 1
+
+
+# ---- Results side by side
+
+
+def test_results_come_side_by_side_and_in_their_order(upstream: Upstream, tmp_path: Path) -> None:
+    """No server answers before all have asked."""
+    together = threading.Barrier(3)
+
+    def way(place: int) -> Path:
+        together.wait(20)
+        if place == 1:
+            raise ProviderFailed("No.")
+        return tmp_path / str(place)
+
+    found = media.side_by_side([partial(way, place) for place in range(3)])
+
+    assert [found[0], found[2]] == [tmp_path / "0", tmp_path / "2"]
+    assert isinstance(found[1], ProviderFailed)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_is_not_the_providers_fault_is_raised(count: int) -> None:
+    def way() -> Path:
+        raise CANCELLED
+
+    with pytest.raises(JobCancelled):
+        media.side_by_side([way] * count)
