@@ -534,6 +534,20 @@ def test_a_look_that_is_on_its_way_is_ended_too(
     upstream.wait(aborted=1)
 
 
+@pytest.mark.parametrize("step", [{"delay": 60}, {"body_delay": 60}])
+def test_an_image_that_is_on_its_way_is_let_go(
+    upstream: Upstream, tmp_path: Path, pool: ThreadPoolExecutor, step: Step
+) -> None:
+    upstream.script({"match": "/files/", **step}, {"prediction": SOON})
+    call, reason = Call(20), JobCancelled("Enough.")
+    drawing = pool.submit(draw, tmp_path, wanted(count=2), SDXL, call=call)
+    upstream.wait(received=4)
+
+    call.abort(reason)
+
+    assert drawing.exception() is reason
+
+
 # ---- It is found again
 
 
