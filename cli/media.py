@@ -47,12 +47,12 @@ def usage_(account: str | None, as_json: bool) -> None:
 
 @command.command()
 @click.option(
-    "--older-than", metavar="DAYS", type=click.FloatRange(0), help="Those made before, too."
+    "--older-than", metavar="DAYS", type=click.IntRange(0, 36_500), help="Those made before, too."
 )
 @account_option
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
 @json_option
-def prune(older_than: float | None, account: str | None, dry_run: bool, as_json: bool) -> None:
+def prune(older_than: int | None, account: str | None, dry_run: bool, as_json: bool) -> None:
     """Delete the images whose time is up, as workers do, and those older than DAYS.
 
     Their addresses lead nowhere afterwards.

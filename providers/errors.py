@@ -70,7 +70,7 @@ def _most_precise(provider: str, said: Said) -> errors.LikeDoError:
             return _refused_us(provider, said)
         case 404 if _NO_SUCH_ABILITY.search(said.message):
             return _unsupported(provider, said)
-        case 404:
+        case 404 | 410:
             return _gone(provider)
         case 429 if _TOO_LARGE.search(said.message):
             return errors.ContextLengthExceeded(_told(provider, said), param="messages")
@@ -124,7 +124,13 @@ def _any(said: Said, words: set[str]) -> bool:
 #: Of the refusals, those that may come after the work was begun: a time-out, a client that left.
 _UNCLEAR = {408, 499}
 
-_OUT_OF_FUNDS = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
+_OUT_OF_FUNDS = {
+    "insufficient_quota",
+    "billing_hard_limit_reached",
+    "billing_not_active",
+    "insufficient_balance",
+    "payment_required",
+}
 #: `failed_precondition` is Google's word for a region, or a project's billing, that it refuses.
 _WRONG_KEY = {"invalid_api_key", "account_deactivated", "api_key_invalid", "failed_precondition"}
 _MODERATED = {
@@ -133,6 +139,8 @@ _MODERATED = {
     "image_generation_user_error",
     "content_filter",
     "content_moderation",
+    # Stability AI's, of a prompt with words that it does not take.
+    "invalid_prompts",
     "responsibleaipolicyviolation",
 }
 _UNSUPPORTED = {"unsupported_parameter", "unsupported_value", "unknown_parameter"}
@@ -172,7 +180,7 @@ def _said(status: int, headers: Mapping[str, str], body: Any) -> Said:
     inner = _inner(metadata)
 
     words = tuple(_words(metadata, inner, error))
-    message = scrub(_text(inner.get("message")) or _text(error.get("message")))
+    message = scrub(_text(inner.get("message")) or _message(error))
     params = (inner.get("param"), error.get("param"), *_violated(error))
     param = scrub(next(filter(None, map(_text, params)), "")) or None
     status = status or _status(error, words)
@@ -201,6 +209,14 @@ def _error_object(body: Any) -> dict[str, Any]:
     return {"message": error} if isinstance(error, str) else _object(error)
 
 
+def _message(error: Mapping[str, Any]) -> str:
+    """Return what is said in `message`; else in `errors`, a list, or as RFC 9457 has it."""
+    several = error.get("errors")
+    listed = "; ".join(filter(None, map(_text, several))) if isinstance(several, list) else ""
+    said = (_text(error.get("message")), listed, _text(error.get("detail")).strip())
+    return next(filter(None, said), _text(error.get("title")))
+
+
 def _inner(metadata: dict[str, Any]) -> dict[str, Any]:
     """Return the error of the provider behind OpenRouter, which passes its body on as text."""
     raw = _text(metadata.get("raw"))
@@ -212,7 +228,7 @@ def _inner(metadata: dict[str, Any]) -> dict[str, Any]:
 def _words(*objects: dict[str, Any]) -> Iterator[str]:
     for found in objects:
         reasons = (detail.get("reason") for detail in _details(found))
-        fields = ("error_type", "provider_code", "code", "type", "status")
+        fields = ("error_type", "provider_code", "code", "type", "status", "name")
         for word in (*reasons, *map(found.get, fields)):
             if isinstance(word, str):
                 yield word.lower()
@@ -225,7 +241,10 @@ def _details(error: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _violated(error: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield the fields that Google finds at fault, in its own names."""
+    """Yield the fields that Google, or Replicate, finds at fault, in its own names."""
+    invalid = error.get("invalid_fields")
+    for field in invalid if isinstance(invalid, list) else ():
+        yield _text(_object(field).get("field")).removeprefix("input.")
     for detail in _details(error):
         violations = detail.get("fieldViolations")
         for violation in violations if isinstance(violations, list) else ():

@@ -1,11 +1,53 @@
-"""Images by Replicate."""
+"""Images by Replicate, which begins a prediction and is asked how it goes until it is over.
 
-from collections.abc import Callable
+https://replicate.com/docs/reference/http
+"""
+
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from config.catalog import ImageRoute
-from providers.http import Call
-from providers.image import Drawn, ImageProvider, Wanted
+from config.settings import settings
+from models.errors import (
+    ContentPolicyViolation,
+    InvalidRequest,
+    LikeDoError,
+    ProviderFailed,
+    ProviderTimeout,
+)
+from providers import answers, errors, http, image_answers, media
+from providers.http import Call, Response
+from providers.image import Drawn, ImageProvider, Picture, Wanted
+
+#: Between two looks at a prediction: at first, and at most.
+FIRST_PAUSE_SECONDS = 0.3
+MAX_PAUSE_SECONDS = 2.0
+PAUSE_GROWTH = 1.3
+#: One look at it; another follows.
+LOOK_SECONDS = 30.0
+#: So often in a row a prediction that was just begun may be unknown to the server that is asked.
+UNKNOWN_AT_FIRST = 2
+
+ENDED = {"succeeded", "failed", "canceled", "aborted"}
+#: Of a prediction that is not there, or no longer.
+GONE = {404, 410}
+#: Refusals of a look that say nothing of the prediction.
+PASSING = {408, 425, 429}
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_URL = re.compile(r"https?://|data:", re.IGNORECASE)
+#: Where a model answers with an object, its images are in the first of these that it has.
+_FIELDS = ("images", "image", "output", "urls", "url")
+#: How models say that a prompt, or what came of it, is not to be shown.
+_CONTENT = re.compile(
+    r"nsfw|flagged|\bE005\b|sensitive content|content policy|moderation"
+    r"|safety (system|checker|filter)",
+    re.IGNORECASE,
+)
 
 
 class Replicate(ImageProvider):
@@ -20,7 +62,186 @@ class Replicate(ImageProvider):
         folder: Path,
         started: Callable[[str], None],
     ) -> Drawn:
-        raise NotImplementedError
+        prediction = self._begin(wanted, route, key, call)
+        id = _checked_id(prediction.get("id"))
+        started(id)
+        looks = self._looks(id, key, call, UNKNOWN_AT_FIRST)
+        return _drawn(_last([prediction], looks, wanted.count), wanted, call, folder)
+
+    def resume(
+        self, started: str, wanted: Wanted, route: ImageRoute, key: str, call: Call, folder: Path
+    ) -> Drawn:
+        looks = self._looks(_checked_id(started), key, call, 0)
+        return _drawn(_last([], looks, wanted.count), wanted, call, folder)
+
+    def cancel(self, started: str, key: str, call: Call) -> None:
+        url = f"{_url_of(_checked_id(started))}/cancel"
+        response = http.ask(call, "POST", url, _headers(key))
+        if response.status in GONE:
+            raise _unknown(started)
+        if response.status >= 400:
+            raise self._refusal_later(response)
+
+    def _begin(self, wanted: Wanted, route: ImageRoute, key: str, call: Call) -> dict[str, Any]:
+        """Have a prediction begun, and return it as it is then."""
+        url, payload = _request(wanted, route)
+        body = http.encoded(payload)
+        with http.create(call, url, _headers(key), body, "application/json") as answer:
+            response = answer.whole()
+        if response.status >= 400:
+            raise self.refusal(response)
+        return answers.as_object(answers.decoded(self.name, response.content))
+
+    def _looks(
+        self, id: str, key: str, call: Call, unknown_at_first: int
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the prediction as it is seen from time to time, until `call` is over.
+
+        A look that fails says nothing of the prediction, and is not yielded.
+        """
+        delay = 0.0
+        for pause in pauses():
+            call.wait(max(pause, delay))
+            response = self._look(id, key, call)
+            delay = 0.0
+            if response is None:
+                continue
+            if response.status == 404 and unknown_at_first > 0:
+                unknown_at_first -= 1
+            elif response.status < 400:
+                unknown_at_first = 0
+                yield self._read(response)
+            else:
+                delay = self._delay(id, response)
+
+    def _look(self, id: str, key: str, call: Call) -> Response | None:
+        """Ask how it goes; None where no answer comes."""
+        try:
+            with http.part(call, LOOK_SECONDS) as part:
+                return http.ask(part, "GET", _url_of(id), _headers(key))
+        except (ProviderFailed, ProviderTimeout):
+            call.check()
+            return None
+
+    def _read(self, response: Response) -> dict[str, Any]:
+        """Return the prediction; nothing of it where something else came, as a page does."""
+        try:
+            return answers.as_object(answers.decoded(self.name, response.content))
+        except ProviderFailed:
+            return {}
+
+    def _delay(self, id: str, response: Response) -> float:
+        """Return the seconds that a refusal asks to wait; raise it where it is for good."""
+        if response.status in GONE:
+            raise _unknown(id)
+        error = self._refusal_later(response)
+        if response.status < 500 and response.status not in PASSING:
+            raise error
+        return error.stated_delay or 0.0
+
+    def _refusal_later(self, response: Response) -> LikeDoError:
+        """Return the error for a refusal of what comes after the beginning."""
+        error = self.refusal(response)
+        if isinstance(error, InvalidRequest):
+            # The caller has had no say in it.
+            return ProviderFailed(f"{self.name} failed (HTTP {response.status}).")
+        error.nothing_ran = False
+        return error
+
+
+def pauses() -> Iterator[float]:
+    """Yield the seconds before each look at a prediction, without end."""
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        yield pause
+        pause = min(pause * PAUSE_GROWTH, MAX_PAUSE_SECONDS)
+
+
+def image_urls(output: Any) -> list[str]:
+    """Return the addresses of the images in a prediction's `output`, whatever its form.
+
+    A string, a list of them, an object that has them, or nothing; text is no address.
+    """
+    if isinstance(output, str):
+        return [output] if _URL.match(output) else []
+    if isinstance(output, list):
+        return [url for item in output for url in image_urls(item)]
+    if isinstance(output, dict):
+        return next(filter(None, (image_urls(output.get(name)) for name in _FIELDS)), [])
+    return []
+
+
+def _headers(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def _request(wanted: Wanted, route: ImageRoute) -> tuple[str, dict[str, Any]]:
+    """Return where to begin a prediction, and what to send there."""
+    base_url = settings.base_url_of(Replicate.name)
+    count = {"num_outputs": wanted.count} if wanted.count > 1 else {}
+    given = {"input": {**wanted.sent, "prompt": wanted.prompt, **count}}
+    model, _, version = route.upstream.id.partition(":")
+    if version:
+        return f"{base_url}/predictions", {"version": version, **given}
+    return f"{base_url}/models/{model}/predictions", given
+
+
+def _url_of(id: str) -> str:
+    return f"{settings.base_url_of(Replicate.name)}/predictions/{id}"
+
+
+def _checked_id(id: Any) -> str:
+    """Return `id`, if it can be put into a URL as it is."""
+    if isinstance(id, str) and _ID.fullmatch(id):
+        return id
+    raise ProviderFailed("replicate began something and gave it no usable id.")
+
+
+def _unknown(id: str) -> ProviderFailed:
+    return ProviderFailed(f"replicate does not know, or no longer, what it began as {id}.")
+
+
+def _last(
+    seen: list[Mapping[str, Any]], looks: Iterator[dict[str, Any]], count: int
+) -> Mapping[str, Any]:
+    """Return the prediction when it is over, or when as many images as are wanted are there."""
+    for prediction in itertools.chain(seen, looks):
+        if prediction.get("status") in ENDED:
+            return prediction
+        if len(image_urls(prediction.get("output"))) >= count:
+            return prediction
+    raise AssertionError("looks have no end")
+
+
+def _drawn(prediction: Mapping[str, Any], wanted: Wanted, call: Call, folder: Path) -> Drawn:
+    """Return the images of a prediction that is over."""
+    urls = image_urls(prediction.get("output"))[: wanted.count]
+    if not urls:
+        raise failure(prediction)
+    base_url = settings.base_url_of(Replicate.name)
+    ways = [partial(media.download, call, url, folder, base_url) for url in urls]
+    files = media.side_by_side(ways)
+    found = [Picture(file) if isinstance(file, Path) else file for file in files]
+    return image_answers.drawn(found, wanted.count, failure(prediction))
+
+
+def failure(prediction: Mapping[str, Any]) -> LikeDoError:
+    """Return why a prediction that is over has no image, or too few."""
+    status, said = prediction.get("status"), answers.as_text(prediction.get("error"))
+    if status == "failed":
+        return _failed(errors.scrub(said))
+    if status in ("canceled", "aborted"):
+        return ProviderFailed(f"replicate's work was {status} before the image was there.")
+    if prediction.get("data_removed"):
+        return ProviderFailed("replicate removed the images before they were fetched.")
+    return ProviderFailed("replicate made fewer images than it was asked for.")
+
+
+def _failed(said: str) -> LikeDoError:
+    # It ran, and may be paid for.
+    if _CONTENT.search(said):
+        return ContentPolicyViolation(said)
+    return ProviderFailed(f"replicate failed: {said}" if said else "replicate failed.")
 
 
 images = Replicate()

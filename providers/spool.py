@@ -27,8 +27,8 @@ MAX_ANSWER_BYTES = 256 * MIB
 LONG_BYTES = 64 * 1024
 #: Of all that is in no long string.
 MAX_REST_BYTES = 2 * MIB
-#: Read, which takes some milliseconds, before others have their turn.
-TURN_BYTES = MIB
+#: Read, which takes half a millisecond, before others have their turn.
+TURN_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,34 @@
-"""Images by Stability AI."""
+"""Images by Stability AI: its Stable Image models, one image a call, and the engines before them.
 
-from collections.abc import Callable
+https://platform.stability.ai/docs/api-reference
+"""
+
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
+
+from urllib3 import encode_multipart_formdata
 
 from config.catalog import ImageRoute
-from providers.http import Call
-from providers.image import Drawn, ImageProvider, Wanted
+from config.settings import settings
+from models.errors import ContentPolicyViolation, InvalidRequest, LikeDoError, ProviderFailed
+from providers import answers, http, image_answers, spool
+from providers.http import Answer, Call, Response
+from providers.image import Drawn, ImageProvider, Picture, Wanted
+
+#: Where each of the Stable Image models is asked, and what tells those of one place apart.
+STABLE_IMAGE: dict[str, tuple[str, dict[str, str]]] = {
+    "stable-image-core": ("core", {}),
+    "stable-image-ultra": ("ultra", {}),
+    "sd3.5-large": ("sd3", {"model": "sd3.5-large"}),
+    "sd3.5-large-turbo": ("sd3", {"model": "sd3.5-large-turbo"}),
+    "sd3.5-medium": ("sd3", {"model": "sd3.5-medium"}),
+}
 
 
 class Stability(ImageProvider):
     name = "stability"
+    fails_surely = frozenset({500, 503})
 
     def draw(
         self,
@@ -20,7 +39,116 @@ class Stability(ImageProvider):
         folder: Path,
         started: Callable[[str], None],
     ) -> Drawn:
-        raise NotImplementedError
+        if route.upstream.id in STABLE_IMAGE:
+            return self._stable_image(wanted, route, key, call, folder)
+        return self._engine(wanted, route, key, call, folder)
+
+    def refusal(self, response: Response) -> LikeDoError:
+        error = super().refusal(response)
+        # Gateways on the way answer in JSON, too, and know nothing of what runs behind them.
+        error.nothing_ran &= response.status < 500 or _has_name(response.content)
+        return error
+
+    def _stable_image(
+        self, wanted: Wanted, route: ImageRoute, key: str, call: Call, folder: Path
+    ) -> Drawn:
+        place, told = STABLE_IMAGE[route.upstream.id]
+        url = f"{_base_url()}/v2beta/stable-image/generate/{place}"
+        body, content_type = form({**wanted.sent, **told, "prompt": wanted.prompt})
+        headers = _headers(key) | {"Accept": "image/*"}
+        with http.create(call, url, headers, body, content_type) as answer:
+            if answer.status != 200:
+                raise self.refusal(answer.whole())
+            return _drawn([_picture(answer, folder)], wanted)
+
+    def _engine(
+        self, wanted: Wanted, route: ImageRoute, key: str, call: Call, folder: Path
+    ) -> Drawn:
+        url = f"{_base_url()}/v1/generation/{route.upstream.id}/text-to-image"
+        prompts = {"text_prompts": [{"text": wanted.prompt, "weight": 1}]}
+        body = http.encoded({**wanted.sent, **prompts, "samples": wanted.count})
+        with http.create(call, url, _headers(key), body, "application/json") as answer:
+            if answer.status != 200:
+                raise self.refusal(answer.whole())
+            said = spool.read(self.name, answer, folder)
+        artifacts = said if isinstance(said, list) else answers.as_object(said).get("artifacts")
+        found = [_artifact(artifact, folder) for artifact in answers.as_list(artifacts)]
+        return _drawn(found, wanted)
+
+
+def form(fields: Mapping[str, Any]) -> tuple[bytes, str]:
+    """Return a multipart form with `fields`, and its content type."""
+    try:
+        return encode_multipart_formdata({name: _written(fields[name]) for name in fields})
+    except UnicodeEncodeError as error:
+        raise InvalidRequest("The prompt is not valid Unicode text.", param="prompt") from error
+
+
+def _written(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _base_url() -> str:
+    return settings.base_url_of(Stability.name)
+
+
+def _headers(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def _has_name(content: bytes) -> bool:
+    """Tell whether an error names itself, as all of Stability AI's own do."""
+    try:
+        said = answers.as_object(answers.decoded(Stability.name, content))
+    except ProviderFailed:
+        return False
+    return bool(answers.as_text(said.get("name")))
+
+
+def _drawn(found: list[Picture | LikeDoError], wanted: Wanted) -> Drawn:
+    missing = ProviderFailed("stability made fewer images than it was asked for.")
+    return image_answers.drawn(found, wanted.count, missing)
+
+
+def _picture(answer: Answer, folder: Path) -> Picture:
+    """Return the image that is the body of an answer, or is in it."""
+    if answer.headers.get("content-type", "").startswith("image/"):
+        _raise_if_withheld(answer.headers.get("finish-reason"))
+        return Picture(_written_down(answer, folder))
+    said = answers.as_object(spool.read(Stability.name, answer, folder))
+    _raise_if_withheld(said.get("finish_reason"))
+    return Picture(spool.saved(said.get("image"), folder))
+
+
+def _written_down(answer: Answer, folder: Path) -> Path:
+    with spool.new_file(folder) as file:
+        size = 0
+        for piece in answer.pieces():
+            size += len(piece)
+            file.write(piece)
+        if not size:
+            raise answers.nothing(Stability.name)
+        return file.path
+
+
+def _artifact(artifact: Any, folder: Path) -> Picture | LikeDoError:
+    found = answers.as_object(artifact)
+    try:
+        _raise_if_withheld(found.get("finishReason"))
+        return Picture(spool.saved(found.get("base64"), folder))
+    except (ContentPolicyViolation, ProviderFailed) as error:
+        return error
+
+
+def _raise_if_withheld(finish_reason: Any) -> None:
+    """Raise the error for an image that is none: what is filtered comes blurred."""
+    match answers.as_text(finish_reason).upper():
+        case "CONTENT_FILTERED":
+            raise ContentPolicyViolation(
+                "The image was withheld by the provider's content filter. Change the prompt."
+            )
+        case "ERROR":
+            raise ProviderFailed("stability failed at this image.")
 
 
 images = Stability()

@@ -34,6 +34,8 @@ or else the default. All its fields may be left out:
                             "hold": false}. `polls` is how often it is `processing`; `ends` may be
                             any status; held, it is `processing` until it is released. The step is
                             for nothing else
+    noise                   OpenAI's images are squares of so many pixels a side that cannot be
+                            compressed
     delay                   seconds before the first byte of the answer
     body_delay              seconds between the headers and the body
     dribble, gap, times     before the body, this text `times` times (for ever where there is no

@@ -7,6 +7,7 @@ import base64
 import itertools
 import json
 import math
+import os
 import re
 import struct
 import zlib
@@ -52,7 +53,7 @@ _numbers = itertools.count(1)
 _CREATE = re.compile(r"(?:/models/(?P<model>[^/]+/[^/]+))?/predictions$")
 _POLL = re.compile(r"/predictions/(?P<id>[^/]+)$")
 _CANCEL = re.compile(r"/predictions/(?P<id>[^/]+)/cancel$")
-_FILE = re.compile(r"/files/(?P<name>[^/]+)\.(?P<kind>png|jpg|webp)$")
+_FILE = re.compile(r"/files/(?P<name>.+)\.(?P<kind>png|jpg|webp)$")
 _NAMED = re.compile(r"(?P<place>\d+)-(?P<width>\d+)x(?P<height>\d+)$")
 _STABLE_IMAGE = re.compile(r"/v2beta/stable-image/generate/(core|ultra|sd3)$")
 _STABLE_ENGINE = re.compile(r"/v1/generation/[^/]+/text-to-image$")
@@ -65,10 +66,22 @@ def png(width: int = 1024, height: int = 1024, place: int = 0) -> bytes:
     row = b"\0" + bytes(COLOURS[place % len(COLOURS)]) * width
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(row * height, 1)), (b"IEND", b"")]
+    return _assembled(chunks)
+
+
+def _assembled(chunks: list[tuple[bytes, bytes]]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
         for name, data in chunks
     )
+
+
+@lru_cache(maxsize=2)
+def noise(side: int) -> bytes:
+    """Return a square PNG that nothing can be saved on: every pixel is another colour."""
+    rows = b"".join(b"\0" + os.urandom(3 * side) for _ in range(side))
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return _assembled([(b"IHDR", header), (b"IDAT", zlib.compress(rows, 0)), (b"IEND", b"")])
 
 
 def base64_png(width: int = 1024, height: int = 1024, place: int = 0) -> str:
@@ -154,7 +167,7 @@ class Images:
         if request["method"] == "GET":
             return self._polled(path) or _file(path)
         if path.endswith("/images/generations"):
-            return _openai(_json(request))
+            return _openai(_json(request), told.get("noise"))
         if is_create(request):
             return self._created(path, request, told.get("prediction", {}))
         if found := _CANCEL.search(path):
@@ -231,12 +244,16 @@ def _png_named(name: str) -> bytes:
     return png(int(named["width"]), int(named["height"]), int(named["place"]))
 
 
-def _openai(body: dict[str, Any]) -> Step:
+def _openai(body: dict[str, Any], noise_side: int | None) -> Step:
     width, height = _pixels(body.get("size"))
     count = int(body.get("n") or 1)
     usage = {"input_tokens": 10, "output_tokens": 100 * count, "total_tokens": 10 + 100 * count}
     details = {"input_tokens_details": {"text_tokens": 10, "image_tokens": 0}}
-    data = [{"b64_json": base64_png(width, height, place)} for place in range(count)]
+    if noise_side:
+        images = [base64.b64encode(noise(noise_side)).decode()] * count
+    else:
+        images = [base64_png(width, height, place) for place in range(count)]
+    data = [{"b64_json": image} for image in images]
     return {"json": {"created": CREATED, "data": data, "usage": usage | details}}
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.callers import HELLO
 from tests.conftest import Server
 from tests.s3 import aws_settings
 from tests.stack import Stack, fetch, wait_until
@@ -272,3 +273,26 @@ def test_readiness_says_what_is_wrong_with_the_storage(fresh_stack: Stack) -> No
         "missing": ["storage"],
         "reasons": {"storage": "S3 cannot be reached: check S3_ENDPOINT_URL and the network."},
     }
+
+
+def test_a_worker_deletes_what_has_expired(fresh_stack: Stack) -> None:
+    account, web = fresh_stack.account(), fresh_stack.web()
+    worker = fresh_stack.worker()
+    status, _, _ = fetch(f"{web}/v1/chat/completions", HELLO, key=account.key)
+    assert status == 200
+    worker.stop()
+    inside = fresh_stack.folder / "var" / "files" / "media"
+    inside.mkdir(parents=True)
+    for name, expires in (("old.png", 1), ("new.png", 9e9)):
+        (inside / name).write_bytes(CONTENT)
+        fresh_stack.change(
+            "INSERT INTO media (name, account_id, job_id, place, is_stored, media_type, bytes, "
+            f"width, height, created, expires) SELECT '{name}', account_id, id, 0, true, "
+            f"'image/png', 2048, 1, 1, 1, {expires} FROM jobs"
+        )
+
+    fresh_stack.worker()
+
+    wait_until(lambda: fetch(f"{web}/media/old.png")[0] == 404, "the old one is gone")
+    wait_until(lambda: len(fresh_stack.query("SELECT name FROM media")) == 1, "its row is gone")
+    assert fetch(f"{web}/media/new.png")[2] == CONTENT

@@ -61,6 +61,17 @@ def said(message: str = "No.", **fields: Any) -> dict[str, Any]:
          ours.ContextLengthExceeded),
         (429, said("You exceeded your current quota.", status="RESOURCE_EXHAUSTED"),
          ours.ProviderBusy),
+        (400, {"id": "1", "name": "invalid_prompts", "message": "No."},
+         ours.ContentPolicyViolation),
+        (403, {"id": "1", "name": "content_moderation", "errors": ["No."]},
+         ours.ContentPolicyViolation),
+        (403, {"id": "1", "name": "permission_denied", "message": "No."}, ours.ProviderRefusedUs),
+        (429, {"id": "1", "name": "insufficient_balance", "message": "No."},
+         ours.ProviderRefusedUs),
+        (402, {"id": "1", "name": "payment_required", "errors": ["No."]}, ours.ProviderRefusedUs),
+        (410, {"id": "1", "name": "gone", "message": "No."}, ours.ModelGone),
+        (422, {"title": "Input validation failed", "detail": "No."}, ours.InvalidRequest),
+        (429, {"detail": "Request was throttled."}, ours.ProviderBusy),
     ],
 )  # fmt: skip
 def test_a_refusal_is_of_the_most_precise_class(
@@ -127,6 +138,34 @@ def test_an_error_may_be_wrapped_otherwise(body: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"name": "bad_request", "errors": ["Too high.", None, "Too long."]},
+         "Too high.; Too long."),
+        ({"title": "Input validation failed", "detail": "- input.seed: no.\n"},
+         "- input.seed: no."),
+        ({"title": "Input validation failed", "detail": [5]}, "Input validation failed"),
+        ({"message": "First.", "errors": ["Then."], "detail": "Last."}, "First."),
+    ],
+)  # fmt: skip
+def test_an_error_may_say_it_in_other_fields(body: Any, message: str) -> None:
+    assert refusal(422, body).message == message
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ([{"type": "required", "field": "input.prompt"}], "prompt"),
+        ([None, {}, {"field": 5}, {"field": "input"}], "input"),
+        ({}, None),
+        ([], None),
+    ],
+)
+def test_the_input_that_replicate_finds_at_fault_is_named(fields: Any, param: str | None) -> None:
+    assert refusal(422, {"detail": "No.", "invalid_fields": fields}).param == param
+
+
+@pytest.mark.parametrize(
     ("error", "kind"),
     [
         ({"code": 429, "message": "Slow down."}, ours.ProviderBusy),
@@ -179,7 +218,10 @@ ANYTHING = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["error", "message", "code", "metadata", "raw", "param", "details"])
+            st.sampled_from(
+                ["error", "message", "code", "metadata", "raw", "param", "details", "detail"]
+                + ["errors", "title", "name", "invalid_fields", "field"]
+            )
             | st.text(),
             inner,
             max_size=4,

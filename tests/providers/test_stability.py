@@ -1,0 +1,394 @@
+"""Stability AI: forms for its Stable Image models, JSON for engines; filtered images are none."""
+
+import base64
+import random
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from email import message_from_bytes, policy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config.catalog import ImageRoute, catalog
+from config.settings import settings
+from models import errors
+from models.errors import ContentPolicyViolation, JobCancelled, LikeDoError, ProviderFailed
+from providers import stability
+from providers.http import Call
+from providers.image import Drawn, Picture, Wanted
+from providers.stability import Stability
+from tests import recordings
+from tests.providers.image_routes import image_route, wanted
+from tests.upstream import Step, Upstream
+from tests.upstream_images import base64_png, png
+
+CORE = image_route("stability", "stable-image-core", images_per_call=1)
+XL = image_route("stability", "stable-diffusion-xl-1024-v1-0", images_per_call=10)
+
+
+def draw(
+    folder: Path,
+    request: Wanted | None = None,
+    route: ImageRoute = CORE,
+    call: Call | None = None,
+) -> Drawn:
+    def started(id: str) -> None:
+        raise AssertionError("nothing here is worked on after the answer")
+
+    request = request or wanted()
+    return Stability().draw(request, route, "sk-test", call or Call(20), folder, started)
+
+
+def failure(folder: Path, **more: Any) -> LikeDoError:
+    """Return the error that a `draw` ends with."""
+    with pytest.raises(LikeDoError) as caught:
+        draw(folder, **more)
+    return caught.value
+
+
+def contents(drawn: Drawn) -> list[bytes]:
+    return [outcome.path.read_bytes() for outcome in drawn.pictures if isinstance(outcome, Picture)]
+
+
+def fields(body: bytes, content_type: str) -> dict[str, str]:
+    """Return the fields of a multipart form, as somebody else reads it."""
+    head = f"Content-Type: {content_type}\r\n\r\n".encode()
+    message = message_from_bytes(head + body, policy=policy.HTTP)
+    assert message.get_content_type() == "multipart/form-data"
+    parts: list[Any] = list(message.iter_parts())
+    assert not any(part.get_filename() for part in parts)
+    return {
+        part.get_param("name", header="content-disposition"): part.get_payload(decode=True).decode()
+        for part in parts
+    }
+
+
+# ---- What is asked
+
+
+@pytest.mark.parametrize(
+    ("model", "place", "told"),
+    [
+        ("stable-image-core", "core", {}),
+        ("stable-image-ultra", "ultra", {}),
+        ("sd3.5-large", "sd3", {"model": "sd3.5-large"}),
+        ("sd3.5-large-turbo", "sd3", {"model": "sd3.5-large-turbo"}),
+        ("sd3.5-medium", "sd3", {"model": "sd3.5-medium"}),
+    ],
+)
+def test_a_stable_image_model_is_asked_with_a_form(
+    upstream: Upstream, tmp_path: Path, model: str, place: str, told: dict[str, str]
+) -> None:
+    request = wanted(prompt="Übermut\n--", aspect_ratio="16:9", output_format="png")
+
+    drawn = draw(tmp_path, request, image_route("stability", model, 1))
+
+    [call] = upstream.calls()
+    assert call["path"] == f"/stability/v2beta/stable-image/generate/{place}"
+    assert call["headers"]["authorization"] == "Bearer sk-test"
+    assert call["headers"]["accept"] == "image/*"
+    assert fields(call["body"].encode(), call["headers"]["content-type"]) == {
+        "prompt": "Übermut\n--",
+        "aspect_ratio": "16:9",
+        "output_format": "png",
+        **told,
+    }
+    assert contents(drawn) == [png(1344, 768)]
+
+
+def test_an_engine_is_asked_in_json(upstream: Upstream, tmp_path: Path) -> None:
+    drawn = draw(tmp_path, wanted(3, "A cat", width=64, height=32, steps=30), XL)
+
+    [call] = upstream.calls()
+    engine = "stable-diffusion-xl-1024-v1-0"
+    assert call["path"] == f"/stability/v1/generation/{engine}/text-to-image"
+    assert call["headers"]["accept"] == call["headers"]["content-type"] == "application/json"
+    assert call["body"] == {
+        "text_prompts": [{"text": "A cat", "weight": 1}],
+        "samples": 3,
+        "width": 64,
+        "height": 32,
+        "steps": 30,
+    }
+    assert contents(drawn) == [png(64, 32, place) for place in range(3)]
+
+
+def test_every_model_of_the_catalogue_has_its_place() -> None:
+    routes = [route for model in catalog.images.values() for route in model.routes]
+    models = {route.upstream.id for route in routes if route.provider == "stability"}
+
+    assert models - stability.STABLE_IMAGE.keys() == {"stable-diffusion-xl-1024-v1-0"}
+
+
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), min_size=1)
+
+
+@given(prompt=WORDS, steps=st.integers(), fast=st.booleans())
+def test_a_form_says_what_it_was_given(prompt: str, steps: int, fast: bool) -> None:
+    body, content_type = stability.form({"prompt": prompt, "steps": steps, "fast": fast})
+
+    assert fields(body, content_type) == {
+        "prompt": prompt,
+        "steps": str(steps),
+        "fast": "true" if fast else "false",
+    }
+
+
+def test_what_no_form_can_say_is_the_callers(upstream: Upstream, tmp_path: Path) -> None:
+    error = failure(tmp_path, request=wanted(prompt="half \ud83d"))
+
+    assert isinstance(error, errors.InvalidRequest)
+    assert error.param == "prompt"
+    assert upstream.counts()["received"] == 0
+
+
+# ---- What comes of it
+
+
+def image_step(data: bytes, **headers: str) -> Step:
+    told = {name.replace("_", "-"): value for name, value in headers.items()}
+    return {
+        "headers": {"content-type": "image/png"} | told,
+        "body_base64": base64.b64encode(data).decode(),
+    }
+
+
+def test_an_image_may_come_in_json(upstream: Upstream, tmp_path: Path) -> None:
+    said = {"image": base64_png(8, 8), "finish_reason": "SUCCESS", "seed": 1}
+    upstream.script({"json": said})
+
+    assert contents(draw(tmp_path)) == [png(8, 8)]
+
+
+def test_images_of_any_size_come_out_of_json(upstream: Upstream, tmp_path: Path) -> None:
+    noise = random.Random(5).randbytes(300_000)
+    image = base64.b64encode(noise).decode()
+    artifacts = [{"base64": image, "finishReason": "SUCCESS"}] * 2
+    upstream.script({"json": {"image": image}}, {"json": {"artifacts": artifacts}})
+
+    assert contents(draw(tmp_path)) == [noise]
+    assert contents(draw(tmp_path, wanted(2), XL)) == [noise, noise]
+
+
+def test_artifacts_may_be_a_bare_list(upstream: Upstream, tmp_path: Path) -> None:
+    upstream.script({"json": [{"base64": base64_png(8, 8), "finishReason": "SUCCESS"}]})
+
+    assert contents(draw(tmp_path, route=XL)) == [png(8, 8)]
+
+
+@pytest.mark.parametrize(
+    ("step", "route"),
+    [
+        (image_step(png(8, 8), finish_reason="CONTENT_FILTERED"), CORE),
+        ({"json": {"image": base64_png(8, 8), "finish_reason": "CONTENT_FILTERED"}}, CORE),
+        ({"json": {"artifacts": [
+            {"base64": base64_png(8, 8), "finishReason": "CONTENT_FILTERED"}]}}, XL),
+    ],
+)  # fmt: skip
+def test_a_filtered_image_is_none(
+    upstream: Upstream, tmp_path: Path, step: Step, route: ImageRoute
+) -> None:
+    upstream.script(step)
+
+    error = failure(tmp_path, route=route)
+
+    assert type(error) is ContentPolicyViolation
+    assert not error.nothing_ran
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_each_artifact_is_looked_at(upstream: Upstream, tmp_path: Path) -> None:
+    artifacts = [
+        {"base64": base64_png(8, 8, place), "finishReason": reason}
+        for place, reason in enumerate(["SUCCESS", "CONTENT_FILTERED", "ERROR", "SUCCESS"])
+    ]
+    upstream.script({"json": {"artifacts": artifacts}})
+
+    drawn = draw(tmp_path, wanted(5), XL)
+
+    assert [type(outcome) for outcome in drawn.pictures] == [
+        Picture, ContentPolicyViolation, ProviderFailed, Picture, ProviderFailed,
+    ]  # fmt: skip
+    assert contents(drawn) == [png(8, 8, 0), png(8, 8, 3)]
+
+
+@pytest.mark.parametrize(
+    ("step", "route"),
+    [
+        ({"json": {"artifacts": []}}, XL),
+        ({"json": {"artifacts": None}}, XL),
+        ({"json": []}, XL),
+        ({"json": "x"}, XL),
+        ({"body": "<html>"}, XL),
+        ({"json": {"artifacts": [None, {}, {"base64": 5}]}}, XL),
+        ({"json": {"artifacts": [{"base64": "!!!", "finishReason": "SUCCESS"}]}}, XL),
+        ({"json": {"artifacts": [{"base64": "é", "finishReason": "SUCCESS"}]}}, XL),
+        ({"json": {"artifacts": [{"base64": "", "finishReason": "SUCCESS"}]}}, XL),
+        ({"json": {"image": "!!!"}}, CORE),
+        ({"json": {"image": ""}}, CORE),
+        ({"json": {}}, CORE),
+        ({"json": []}, CORE),
+        ({"body": "<html>", "headers": {"content-type": "text/html"}}, CORE),
+        (image_step(b""), CORE),
+        (image_step(png(8, 8), finish_reason="ERROR"), CORE),
+    ],
+)
+def test_an_answer_without_an_image_is_a_failure(
+    upstream: Upstream, tmp_path: Path, step: Step, route: ImageRoute
+) -> None:
+    upstream.script(step)
+
+    error = failure(tmp_path, route=route)
+
+    assert type(error) is ProviderFailed
+    assert not error.nothing_ran
+
+
+# ---- It is asked once
+
+
+@pytest.mark.parametrize("route", [CORE, XL])
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"cut": -1},
+        {"cut": 20},
+        {"status": 502, "body": "<html>Bad gateway</html>"},
+        {"status": 500, "body": "<html>Sorry</html>"},
+        {"status": 500, "json": {"message": "Internal server error"}},
+        {"status": 504, "json": {"id": "1", "name": "late", "errors": ["Late."]}},
+    ],
+)
+def test_what_may_have_run_is_not_asked_again(
+    upstream: Upstream, tmp_path: Path, step: Step, route: ImageRoute
+) -> None:
+    upstream.script(step)
+
+    error = failure(tmp_path, route=route)
+
+    assert isinstance(error, ProviderFailed | errors.ProviderTimeout)
+    assert not error.nothing_ran
+    assert upstream.counts()["received"] == 1
+
+
+def test_an_answer_that_does_not_come_is_not_asked_for_again(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    upstream.script({"delay": 60})
+
+    error = failure(tmp_path, call=Call(0.5))
+
+    assert isinstance(error, errors.ProviderTimeout)
+    assert not error.nothing_ran
+    assert upstream.counts()["received"] == 1
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_failure_it_names_has_made_nothing(
+    upstream: Upstream, tmp_path: Path, status: int
+) -> None:
+    said = {"id": "1", "name": "internal_error", "errors": ["An unexpected error occurred."]}
+    upstream.script({"status": status, "json": said})
+
+    error = failure(tmp_path)
+
+    assert type(error) is ProviderFailed
+    assert error.nothing_ran
+    assert upstream.counts()["received"] == 1
+
+
+def test_what_nobody_heard_has_begun_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    monkeypatch.setattr(settings, "stability_base_url", f"http://127.0.0.1:{port}")
+
+    assert failure(tmp_path).nothing_ran
+
+
+@pytest.mark.parametrize("route", [CORE, XL])
+@pytest.mark.parametrize("step", [{"delay": 60}, {"body_delay": 60}])
+def test_a_call_that_is_ended_ends_at_once(
+    upstream: Upstream, tmp_path: Path, step: Step, route: ImageRoute
+) -> None:
+    upstream.script(step)
+    call, reason = Call(20), JobCancelled("Enough.")
+    with ThreadPoolExecutor(1) as pool:
+        drawing = pool.submit(draw, tmp_path, route=route, call=call)
+        upstream.wait(received=1)
+
+        call.abort(reason)
+
+        assert drawing.exception() is reason
+    upstream.wait(aborted=1)
+
+
+# ---- Refusals
+
+
+@pytest.mark.parametrize(
+    ("status", "name", "kind"),
+    [
+        (400, "bad_request", errors.InvalidRequest),
+        (400, "invalid_samples", errors.InvalidRequest),
+        (400, "invalid_sdxl_v1_dimensions", errors.InvalidRequest),
+        (400, "invalid_prompts", ContentPolicyViolation),
+        (401, "unauthorized", errors.ProviderRefusedUs),
+        (402, "payment_required", errors.ProviderRefusedUs),
+        (429, "insufficient_balance", errors.ProviderRefusedUs),
+        (403, "permission_denied", errors.ProviderRefusedUs),
+        (403, "content_moderation", ContentPolicyViolation),
+        (404, "not_found", errors.ModelGone),
+        (410, "gone", errors.ModelGone),
+        (413, "payload_too_large", errors.InvalidRequest),
+        (422, "unprocessable", errors.InvalidRequest),
+        (429, "rate_limit_exceeded", errors.ProviderBusy),
+    ],
+)
+@pytest.mark.parametrize("route", [CORE, XL])
+def test_a_refusal_goes_by_its_name(
+    upstream: Upstream,
+    tmp_path: Path,
+    status: int,
+    name: str,
+    kind: type[LikeDoError],
+    route: ImageRoute,
+) -> None:
+    said = {"errors": ["No.", "Never."]} if route is CORE else {"message": "No.; Never."}
+    upstream.script({"status": status, "json": {"id": "1", "name": name} | said})
+
+    error = failure(tmp_path, route=route)
+
+    assert type(error) is kind
+    assert error.nothing_ran
+    assert upstream.counts()["received"] == 1
+    if isinstance(error, errors.InvalidRequest):
+        assert error.message == "No.; Never."
+
+
+# ---- Recordings
+
+FOUND = recordings.load("stability")
+
+
+@pytest.mark.parametrize("found", recordings.parameters(list(FOUND), [str(each) for each in FOUND]))
+def test_every_recording_comes_out(
+    found: recordings.Recording, upstream: Upstream, tmp_path: Path
+) -> None:
+    [exchange] = found.exchanges
+    upstream.play(exchange)
+    route = image_route("stability", found.model)
+
+    if "empty-artifacts" in found.kinds:
+        assert type(failure(tmp_path, route=route)) is ProviderFailed
+    else:
+        [image] = contents(draw(tmp_path, route=route))
+        assert image.startswith(b"\x89PNG")
+    [call] = upstream.calls()
+    if "text-to-image" in found.kinds:
+        assert call["path"] == "/stability" + exchange["request"]["url"].partition(".ai")[2]
+        assert call["body"].keys() <= exchange["request"]["body"].keys() | {"samples"}
