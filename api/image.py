@@ -46,4 +46,4 @@ def terms_of(image: ImageRequest) -> ImageTerms:
     """Return what the images may cost over every route and fallback that they may take."""
     ways = image_routes.find(image)
     price = image_routes.get_one(image.model).price.each(image.quality)
-    return ImageTerms(tuple(dict.fromkeys([price, *(way.credits for way in ways)])), image.count)
+    return ImageTerms(tuple(dict.fromkeys([price, *(way.credits for way in ways)])), image.total)

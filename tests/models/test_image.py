@@ -61,11 +61,11 @@ def test_model_and_prompt_are_required(name: str) -> None:
 @pytest.mark.parametrize(
     "more",
     [
-        {"n": 5},
+        {"n": 101},
         {"n": 1.5},
         {"n": "1"},
         {"n": True},
-        {"prompt": ["A cat."]},
+        {"prompt": ["A cat."] * 101},
         {"prompt": "x" * 32_001},
         {"style": "gaudy"},
         {"output_format": "gif"},
@@ -108,3 +108,14 @@ def test_a_fallback_is_asked_for_the_same_whoever_serves_it() -> None:
     other = request.for_fallback("flux-pro")
 
     assert (other.model, other.count, other.provider) == ("flux-pro", 3, None)
+
+
+@pytest.mark.parametrize("more", [{"n": 5}, {"prompt": ["A cat."]}])
+def test_more_than_is_waited_for_is_for_who_does_not_wait(more: dict[str, Any]) -> None:
+    request = ImageRequest.read(ASKED | more)
+
+    request.check_size(asynchronous=True)
+    with pytest.raises(InvalidRequest) as caught:
+        request.check_size(asynchronous=False)
+
+    assert caught.value.param in more
