@@ -12,7 +12,7 @@ from sqlalchemy import Row
 
 from api import answers, guards, pictures, prefer, streams
 from billing import ledger, pricing
-from jobs import cancelling, media, rows
+from jobs import cancelling, media, pace, rows
 from jobs.media import datum
 from models import errors
 from models.job import FINAL, Status
@@ -219,6 +219,7 @@ def _number(name: str, text: str | None) -> int:
 
 def as_json(row: Row[Any]) -> dict[str, Any]:
     """Return a job as callers see it, without its result; times are Unix seconds."""
+    position = rows.position(row)
     return {
         "id": row.id,
         "object": "job",
@@ -230,7 +231,8 @@ def as_json(row: Row[Any]) -> dict[str, Any]:
         "model": row.model,
         "provider": row.provider,
         "attempts": rows.attempts(row),
-        "queue_position": rows.position(row),
+        "queue_position": position,
+        "estimated_wait_seconds": pace.wait_seconds(row.kind, position),
         "progress": {"completed": _completed(row), "total": row.total},
         "credits_held": row.held,
         "credits_consumed": row.charged,

@@ -23,7 +23,7 @@ from rq.utils import as_text
 from rq.worker import BaseWorker, WorkerStatus
 
 from config.settings import settings
-from jobs import cancelling, channel, leases, messages, queues, rows, streams, upkeep
+from jobs import cancelling, channel, leases, messages, pace, queues, rows, streams, upkeep
 from jobs.messages import Ended
 from jobs.running import HandedBack, LeaseLost, work
 from models import errors
@@ -244,6 +244,7 @@ class GreenletWorker(BaseWorker):
             return False
         with self.connection.pipeline(transaction=False) as pipeline:
             if isinstance(outcome, Ended):
+                pace.done(queue.name)
                 queues.announce(pipeline, job.id, outcome)
             self.cleanup_execution(job, pipeline=pipeline, execution=execution)
             if isinstance(outcome, Retry):
@@ -269,6 +270,7 @@ class GreenletWorker(BaseWorker):
         self._keep_lease()
         work.abort_overdue(time.monotonic())
         self._look_for_listeners()
+        self._tell_pace()
         if self.registered and time.monotonic() - self.beaten_at > HEARTBEAT_SECONDS:
             self.beaten_at = time.monotonic()
             self._beat()
@@ -332,6 +334,12 @@ class GreenletWorker(BaseWorker):
             return
         heard = {job_id: count > 0 for job_id, (_, count) in zip(job_ids, counts, strict=True)}
         work.abort_unheard(heard, time.monotonic())
+
+    def _tell_pace(self) -> None:
+        try:
+            pace.tell()
+        except redis.RedisError as error:
+            log.warning("worker.redis_lost", reason=str(error))
 
     def _beat(self) -> None:
         """Renew what RQ shows of this worker; write it anew where Redis was emptied."""

@@ -93,6 +93,12 @@ def sdk(request: pytest.FixtureRequest, running: dict[str, Sdk]) -> Sdk:
 
 
 @pytest.fixture(scope="module")
+def relaying_api(server: Server) -> str:
+    """The product where a plain call is relayed after two seconds."""
+    return f"{server.stack.web(sync_wait_seconds=2)}/api/v1/ai"
+
+
+@pytest.fixture(scope="module")
 def hasty_api(server: Server) -> str:
     """The product where it sends a stream's headers at once, with a comment."""
     return f"{server.stack.web(stream_commit_seconds=0)}/api/v1/ai"
@@ -159,6 +165,18 @@ def test_a_comment_before_the_first_chunk_disturbs_no_client(
     assert found["provider"] is None
     assert found["text"] == "w0 w1 w2 "
     assert found["chunks"][-1]["credits_consumed"] == 1
+
+
+def test_a_long_answer_comes_through_short_waits_and_is_paid_once(
+    sdk: Sdk, relaying_api: str, account: Account, upstream: Upstream
+) -> None:
+    upstream.script({"delay": 5})
+
+    found = sdk.does("plain", relaying_api, account.key)
+
+    assert found["completion"]["choices"][0]["message"]["content"] == "Hello from upstream."
+    assert len(upstream.calls()) == len(account.jobs()) == 1
+    assert account.standing() == (9999, 0)
 
 
 def test_images_are_links_or_base64_of_the_size_that_was_asked_for(

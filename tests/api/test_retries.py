@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import threading
 from typing import Any
 
 import openai
@@ -11,7 +12,8 @@ from openai import OpenAI
 from tests.callers import HELLO, Callers
 from tests.conftest import Server, provider_settings
 from tests.events import STREAMED
-from tests.stack import Account, Stack, fetch, wait_until
+from tests.proxy import cutting
+from tests.stack import Account, Stack, fetch, stack, wait_until
 from tests.upstream import Upstream
 
 #: As long as an upstream takes that is slower than the wait.
@@ -309,6 +311,34 @@ def test_a_key_that_is_too_long_is_refused(server: Server, account: Account) -> 
 
 
 @pytest.mark.slow
+def test_a_proxy_that_cuts_is_no_hindrance_and_neither_is_a_workers_death(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script({"delay": 60})
+    fresh_stack.web(sync_wait_seconds=0)
+    doomed, account = fresh_stack.worker(), fresh_stack.account()
+    fresh_stack.worker()
+
+    def kill() -> None:
+        upstream.wait(received=1)
+        running = fresh_stack.query("SELECT worker FROM jobs")[0][0]
+        next(w for w in fresh_stack.workers if f"-{w.pid}-" in running).kill()
+
+    threading.Thread(target=kill).start()
+    # The first two connections are cut; the third lasts until the lease of the dead is over.
+    with (
+        cutting(fresh_stack.ports[0], seconds=10) as port,
+        OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=account.key) as sdk,
+    ):
+        answer = sdk.chat.completions.create(**HELLO)  # type: ignore[call-overload]  # a dict of arguments
+
+    assert answer.choices[0].message.content == "Hello from upstream."
+    assert doomed.child.poll() is not None or fresh_stack.workers[1].child.poll() is not None
+    assert len(account.jobs()) == 1
+    assert account.standing() == (999, 0)
+
+
+@pytest.mark.slow
 def test_a_workers_death_between_a_call_and_its_retry_costs_nothing(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
@@ -344,8 +374,6 @@ def test_what_nobody_comes_back_for_is_cancelled_while_it_waits(
 
 
 def test_sync_relay_can_be_switched_off(upstream: Upstream) -> None:
-    from tests.stack import stack
-
     with stack(**provider_settings(upstream), sync_wait_seconds=1, sync_relay=0) as own:
         url, account = own.web(), own.account()
         own.worker()
