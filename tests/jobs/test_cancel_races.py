@@ -1,0 +1,79 @@
+"""Cancelling in every state, racing with the end: the table of charges holds each time."""
+
+import json
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.callers import HELLO
+from tests.events import STREAMED
+from tests.stack import Account, Stack, fetch, wait_until
+from tests.upstream import Upstream
+
+RACES = 500
+AT_ONCE = 20
+#: Seconds: a cancel comes at some moment of these, and the upstream takes half as long.
+LONGEST = 0.1
+
+CHAT = HELLO | {"background": True}
+STREAM = STREAMED | {"background": True}
+IMAGE = {"model": "dall-e-2", "prompt": "A cat.", "size": "256x256", "background": True}
+
+pytestmark = pytest.mark.slow
+
+
+def race(web: str, account: Account, path: str, body: Any) -> str:
+    """Begin a job, cancel it at some moment, and return its id."""
+    _, _, content = fetch(f"{web}/v1/{path}", body, key=account.key)
+    job_id = str(json.loads(content)["id"])
+    # The moment is what is tried out here: nothing is waited for.
+    time.sleep(random.uniform(0, LONGEST))
+    status, _, content = fetch(
+        f"{web}/v1/jobs/{job_id}/cancel", b"", key=account.key, method="POST"
+    )
+    told = json.loads(content)
+    assert (status, told.get("status")) == (200, "cancelled") or (
+        told["error"]["code"] == "job_already_finished"
+    )
+    return job_id
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "costs"),
+    [
+        ("chat/completions", CHAT, {"completed": {1}, "cancelled": {0, 1}}),
+        ("chat/completions", STREAM, {"completed": {1}, "cancelled": {0, 1}}),
+        ("images/generations", IMAGE, {"completed": {10}, "cancelled": {0, 10}}),
+    ],
+    ids=["chat", "stream", "image"],
+)
+def test_the_charge_is_right_whoever_is_first(
+    fresh_stack: Stack, upstream: Upstream, path: str, body: Any, costs: dict[str, set[int]]
+) -> None:
+    upstream.script(default={"delay": LONGEST / 2})
+    web = fresh_stack.web()
+    fresh_stack.worker(image_concurrency=AT_ONCE)
+    account = fresh_stack.account(credits=100_000)
+
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        ids = list(threads.map(lambda _: race(web, account, path, body), range(RACES)))
+    wait_until(lambda: fresh_stack.unfinished() == 0, "every job has ended")
+
+    jobs = {job["id"]: job for job in account.jobs()}
+    assert jobs.keys() == set(ids)
+    assert {job["status"] for job in jobs.values()} <= costs.keys()
+    for job in jobs.values():
+        assert job["charged"] in costs[job["status"]], job
+    charged = sum(job["charged"] for job in jobs.values())
+    assert account.standing() == (100_000 - charged, 0)
+    entries = [credits for kind, credits in account.entries() if kind == "charge"]
+    assert -sum(entries) == charged
+    assert len(entries) == sum(bool(job["charged"]) for job in jobs.values())
+    # What was cancelled before anybody was asked is free; what was asked for is not.
+    asked = {row[0] for row in fresh_stack.query("SELECT id FROM jobs WHERE provider IS NOT NULL")}
+    for job_id, job in jobs.items():
+        if path == "chat/completions":
+            assert bool(job["charged"]) == (job_id in asked), job
