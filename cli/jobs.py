@@ -1,5 +1,6 @@
 """`likedo jobs`: the work there is and was."""
 
+import time
 from typing import Any
 
 import click
@@ -7,21 +8,26 @@ import orjson
 from sqlalchemy import Row
 
 from access import accounts
+from api import chat, image
 from api.jobs import as_json as job_as_json
 from api.jobs import whole
+from billing import ledger
+from billing.pricing import Terms
 from cli import instance
 from cli.output import json_option, show, show_all
 from config.settings import settings
-from jobs import cancelling, rows
+from jobs import cancelling, queues, rows
 from models import errors
-from models.job import FINAL, Status
+from models.chat import ChatRequest
+from models.image import ImageRequest
+from models.job import FINAL, BodyAt, Status, make_id
 
 CANCELLED = errors.JobCancelled("The job was cancelled.")
 
 
 @click.group()
 def command() -> None:
-    """List, show and cancel jobs."""
+    """List, show, cancel and retry jobs."""
 
 
 @command.command("list")
@@ -78,6 +84,70 @@ def _cancel(row: Row[Any]) -> str:
             return f"Job {row.id} is running; its worker ends it within seconds."
         case status:
             raise errors.JobAlreadyFinished(f"Job {row.id} has ended already: it is {status}.")
+
+
+@command.command()
+@click.argument("job_id", metavar="ID")
+@json_option
+def retry(job_id: str, as_json: bool) -> None:
+    """Put a failed asynchronous job's request in the queue again, as a new job.
+
+    Its request is kept for 24 hours. The account is charged for the new job alone.
+    """
+    row = _get_one(job_id)
+    instance.use_its_redis()
+    new = _retry(row)
+    shown = {"id": new, "retries": row.id}
+    if as_json:
+        show(shown, as_json)
+    else:
+        click.echo(f"Job {new} is in the queue, in place of {row.id}.")
+
+
+def _retry(row: Row[Any]) -> str:
+    if row.status not in FINAL:
+        raise errors.InvalidRequest(f"Job {row.id} has not ended yet: it is {row.status}.")
+    body = queues.body(row.id, row.body_at) if row.status == Status.FAILED else None
+    if body is None:
+        raise errors.InvalidRequest(
+            f"The request of job {row.id} is not kept: that of a failed asynchronous job is, of up "
+            "to 64 KiB, for 24 hours."
+        )
+    new = make_id()
+    columns = dict(row._mapping) | _begun_anew(new)
+    held = ledger.hold({name: columns[name] for name in _KEPT}, _terms(row.kind, body))
+    assert isinstance(held, ledger.Hold)  # It has no name that another could have.
+    queues.enqueue(new, row.kind, body, BodyAt(row.body_at))
+    return new
+
+
+#: What a new job has from the one whose request it repeats, or anew.
+_KEPT = (
+    *("id", "account_id", "key_id", "kind", "model", "fingerprint", "body_bytes", "body_at"),
+    *("attempts", "cancel_requested", "stream", "include_usage", "cancel_on_disconnect"),
+    *("asynchronous", "webhook_url", "is_idempotent", "total", "created", "enqueued_at", "price"),
+)
+
+
+def _begun_anew(job_id: str) -> dict[str, Any]:
+    now = time.time()
+    return {
+        "id": job_id,
+        "attempts": 0,
+        "cancel_requested": False,
+        "is_idempotent": False,
+        "created": now,
+        "enqueued_at": now,
+    }
+
+
+def _terms(kind: str, body: bytes) -> Terms:
+    asked = orjson.loads(body)
+    return (
+        chat.terms_of(ChatRequest.read(asked))
+        if kind == "chat"
+        else image.terms_of(ImageRequest.read(asked))
+    )
 
 
 def _get_one(job_id: str) -> Row[Any]:

@@ -13,7 +13,7 @@ COMMANDS = {
     "accounts": "Make, list and change accounts.",
     "keys": "Make, list and revoke API keys.",
     "credits": "Grant and show credits.",
-    "jobs": "List, show and cancel jobs.",
+    "jobs": "List, show, cancel and retry jobs.",
     "media": "List and delete the images that are kept.",
     "workers": "List the workers that are alive.",
     "providers": "Show how the providers are doing.",

@@ -22,7 +22,7 @@ from jobs.channel import Listener
 from jobs.streams import BROKEN_OFF
 from models import database, errors
 from models.database import now
-from models.job import Idempotency, Job, Result, Status
+from models.job import Body, Idempotency, Job, Result, Status
 from models.worker import LEASE_SECONDS, Lease
 
 log = structlog.get_logger()
@@ -36,6 +36,8 @@ MOST_ATTEMPTS_OF_BATCH = 100
 LOST_AFTER_SECONDS = 5
 #: A queued job that nobody waits for any more is cancelled after this.
 LEFT_SECONDS = 60
+#: The request of a job that failed is kept for so long, for it to be tried again.
+KEPT_BODY_SECONDS = 24 * 3600
 #: Rows that one pass takes on.
 BATCH = 500
 
@@ -215,6 +217,11 @@ def forget_old_results() -> None:
     def drop(connection: Connection) -> None:
         old = select(col(Result.job_id)).where(col(Result.expires_at) < time.time()).limit(BATCH)
         connection.execute(delete(Result).where(col(Result.job_id).in_(old)))
+        ended = select(col(Job.id)).where(
+            col(Job.id).in_(select(col(Body.job_id))),
+            col(Job.finished_at) < time.time() - KEPT_BODY_SECONDS,
+        )
+        connection.execute(delete(Body).where(col(Body.job_id).in_(ended.limit(BATCH))))
         before = time.time() - ledger.NAME_SECONDS
         connection.execute(delete(Idempotency).where(col(Idempotency.created) < before))
 

@@ -1,3 +1,4 @@
+import orjson
 import pytest
 import redis
 from sqlalchemy import text
@@ -5,8 +6,9 @@ from sqlalchemy import text
 from billing import ledger, pricing
 from billing.pricing import ChatTerms
 from config.catalog import catalog
+from config.settings import settings
 from jobs import leases, messages, queues, rows
-from models import database, job
+from models import database, errors, job
 from models.chat import Usage
 from models.job import BodyAt, Status
 from tests.cli.conftest import Likedo, Listen
@@ -148,7 +150,7 @@ def test_the_models_are_listed(likedo: Likedo) -> None:
     assert "gpt-4-turbo" in likedo("models", "list")
 
 
-def queue(created: float = 1.0) -> str:
+def queue(created: float = 1.0, body_at: BodyAt = BodyAt.REDIS) -> str:
     """Hold and queue a chat of the account's, and return its id."""
     job_id = job.make_id()
     price = catalog.chat.price
@@ -160,7 +162,7 @@ def queue(created: float = 1.0) -> str:
         "model": "gpt-4",
         "fingerprint": "0" * 64,
         "body_bytes": 2,
-        "body_at": BodyAt.REDIS,
+        "body_at": body_at,
         "created": created,
         "enqueued_at": created,
         "attempts": 0,
@@ -179,3 +181,45 @@ def complete(job_id: str) -> None:
     usage = Usage(prompt_tokens=10, completion_tokens=1)
     answer = ledger.Answer({"choices": []}, usage, ledger.Asked("openai", "gpt-4.1"))
     assert ledger.settle(claim.job, answer) is not None
+
+
+# ---- Trying again
+
+
+def fail(job_id: str) -> None:
+    claim = rows.claim(job_id, "worker-1")
+    assert claim is not None
+    assert ledger.fail(claim.job, errors.ProviderFailed("It broke.")) is not None
+
+
+def test_a_failed_request_that_is_kept_is_tried_again_as_a_new_job(
+    likedo: Likedo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "openai_api_key", "sk-openai")
+    body = orjson.dumps({"model": "gpt-4", "messages": [{"role": "user", "content": "Hello"}]})
+    job_id = queue(body_at=BodyAt.SQL)
+    queues.enqueue(job_id, "chat", body, BodyAt.SQL)
+    fail(job_id)
+
+    told = likedo("jobs", "retry", job_id, "--json")
+
+    assert told["retries"] == job_id
+    assert told["id"] in queues.queue("chat").get_job_ids()
+    new = likedo("jobs", "show", told["id"], "--json")
+    assert (new["status"], new["model"]) == ("queued", "gpt-4")
+    assert new["credits_held"] > 0
+    assert queues.body(told["id"], BodyAt.SQL) == body
+
+
+@pytest.mark.parametrize("state", ["queued", "failed", "completed"])
+def test_what_cannot_be_tried_again_is_said(likedo: Likedo, state: str) -> None:
+    job_id = queue()
+    if state == "failed":
+        fail(job_id)
+    if state == "completed":
+        complete(job_id)
+
+    said = likedo.refuses("jobs", "retry", job_id)
+
+    assert job_id in said
+    assert ("not kept" in said) == (state != "queued")
