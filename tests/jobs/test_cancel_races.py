@@ -22,7 +22,7 @@ CHAT = HELLO | {"background": True}
 STREAM = STREAMED | {"background": True}
 IMAGE = {"model": "dall-e-2", "prompt": "A cat.", "size": "256x256", "background": True}
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 def race(web: str, account: Account, path: str, body: Any) -> str:

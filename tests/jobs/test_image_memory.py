@@ -21,6 +21,7 @@ def peak_mib(process: Process) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_sixteen_jobs_of_four_large_images_take_less_than_400_mib(upstream: Upstream) -> None:
     upstream.script(default={"noise": SIDE})
     body = {"model": "gpt-image-2", "prompt": "A cat.", "size": f"{SIDE}x{SIDE}", "n": EACH}
