@@ -356,6 +356,7 @@ def test_a_slow_reader_is_cut_when_it_falls_out_of_the_log_and_slows_nobody(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_five_hundred_streams_side_by_side_arrive_whole(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
