@@ -214,7 +214,8 @@ def position(row: Row[Any]) -> int | None:
             col(Job.kind) == row.kind,
             col(Job.created) <= row.created,
         )
-        return int(connection.execute(ahead).scalar_one())
+        # It may have been taken on since its row was read; then it was the first.
+        return max(1, int(connection.execute(ahead).scalar_one()))
 
     return database.run(work)
 

@@ -61,8 +61,10 @@ def test_who_asks_for_a_job_gets_one_and_comes_back_for_its_answer(
     assert headers["x-job-id"] == job["id"]
     assert int(headers["retry-after"]) >= 1
     assert headers.get("preference-applied") == ("respond-async" if how == "prefer" else None)
-    assert (job["object"], job["kind"], job["status"]) == ("job", "chat", "queued")
-    assert job["credits_held"] > 0 and job["credits_consumed"] is None
+    assert (job["object"], job["kind"]) == ("job", "chat")
+    # A worker may be that quick.
+    assert job["status"] in ("queued", "in_progress", "completed")
+    assert job["credits_held"] > 0
     job = ended(server, account, job["id"])
     assert job["result"]["choices"][0]["message"]["content"] == "Hello from upstream."
     assert job["credits_consumed"] == job["result"]["credits_consumed"] == 1
