@@ -13,6 +13,7 @@ from sqlalchemy import Row
 from api import answers, guards, pictures, prefer, streams
 from billing import ledger, pricing
 from jobs import cancelling, media, rows
+from jobs.pictures import rendered
 from models import errors
 from models.job import FINAL, Status
 
@@ -173,7 +174,7 @@ def whole(row: Row[Any], address: str) -> Iterator[bytes]:
     if body is None:
         result = iter([b"null"])
     elif row.kind == "image":
-        _, result = pictures.rendered(body, address)
+        _, result = rendered(body, address)
     else:
         result = iter([body])
     return chain([job[:-1], b',"result":'], result, [b"}"])
