@@ -7,7 +7,7 @@ monkey.patch_all()
 
 from config import connections, limits, start
 from config.settings import settings
-from jobs import chat, image  # noqa: F401  # RQ finds its functions by name; they are loaded up front
+from jobs import chat, image, queues  # noqa: F401  # RQ finds its functions by name; they are loaded up front
 from jobs.worker_class import GreenletWorker
 from ops import logs
 
@@ -17,8 +17,14 @@ def main() -> None:
     start.check()
     logs.configure()
     limits.raise_open_files()
+    GreenletWorker(_queues(), settings.worker_concurrency, connections.connection()).work()
+
+
+def _queues() -> dict[str, int]:
+    """Return the queues, each with the most jobs of it that may run at once."""
     kinds = {"chat": settings.worker_concurrency, "image": settings.image_concurrency}
-    GreenletWorker(kinds, settings.worker_concurrency, connections.connection()).work()
+    lines = {queues.name_of_lines(kind): max(1, most // 4) for kind, most in kinds.items()}
+    return kinds | lines
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ it: what a worker does that was taken for dead changes nothing.
 """
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from gevent.event import Event
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -28,7 +29,7 @@ from sqlmodel import col
 
 from billing.ledger import NAME_SECONDS
 from config.settings import settings
-from jobs import files, retries
+from jobs import files, retries, running
 from models import database, errors
 from models.account import Account
 from models.batch import Batch, BatchLine, BatchStatus
@@ -52,6 +53,29 @@ BEFORE_THE_END = (BatchStatus.VALIDATING.value, BatchStatus.IN_PROGRESS.value)
 
 class NotOurs(Exception):
     """The batch is another worker's by now, or its status is another."""
+
+
+class Held:
+    """A batch that this worker advances."""
+
+    def __init__(self, batch_id: str, is_stopping: Callable[[], bool]) -> None:
+        self.id = batch_id
+        #: Whether the worker is about to end.
+        self.is_stopping = is_stopping
+        #: Set when there may be something to do.
+        self.woken = Event()
+
+    @property
+    def may_begin_more(self) -> bool:
+        return running.work.may_claim and not self.is_stopping()
+
+    def in_status(self, *statuses: str) -> ColumnElement[bool]:
+        """Return the condition under which this worker may change the batch."""
+        return and_(
+            col(Batch.id) == self.id,
+            col(Batch.worker) == running.work.lease,
+            col(Batch.status).in_([*map(str, statuses)]),
+        )
 
 
 @dataclass(frozen=True)
@@ -243,15 +267,6 @@ def _take_on(connection: Connection, worker: str, known: Collection[str], most: 
         if len(taken) == most:
             break
     return taken
-
-
-def owned(batch_id: str, worker: str, *statuses: BatchStatus) -> ColumnElement[bool]:
-    """Return the condition of a batch in one of these statuses that is still this worker's."""
-    return and_(
-        col(Batch.id) == batch_id,
-        col(Batch.worker) == worker,
-        col(Batch.status).in_([status.value for status in statuses]),
-    )
 
 
 def still(connection: Connection, condition: ColumnElement[bool]) -> Row[Any] | None:

@@ -71,6 +71,18 @@ def show(connection: Connection, file_ids: Collection[str]) -> None:
     connection.execute(update(File).where(col(File.id).in_(file_ids)).values(is_stored=True))
 
 
+def show_one(file_id: str) -> Row[Any]:
+    """Let a file be seen that was saved, and return its row."""
+
+    def work(connection: Connection) -> Row[Any]:
+        show(connection, [file_id])
+        query = select(File.__table__).where(col(File.id) == file_id)  # type: ignore[attr-defined]
+        row: Row[Any] = connection.execute(query).one()
+        return row
+
+    return database.run(work)
+
+
 def find(file_id: str, account_id: int) -> Row[Any] | None:
     """Return the file's row; None where there is none, or it is another account's."""
     if not file_id.isprintable():

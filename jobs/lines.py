@@ -38,7 +38,7 @@ class Line:
 
 
 class Wrong(errors.InvalidRequest):
-    """What is wrong with a line, in the words of OpenAI's batches; and which, if it was not read."""
+    """What is wrong with a line, as OpenAI calls it; and which line, where that was not read."""
 
     def __init__(
         self, its_code: str, message: str, param: str | None = None, line: int | None = None

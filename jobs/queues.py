@@ -39,7 +39,11 @@ def queue(name: str) -> Queue:
 
 def name_of(kind: str, batch_id: str | None) -> str:
     """Return the name of the queue of jobs of a `kind`, or of those of them that are lines."""
-    return kind if batch_id is None else f"{kind}{LINES}"
+    return kind if batch_id is None else name_of_lines(kind)
+
+
+def name_of_lines(kind: str) -> str:
+    return f"{kind}{LINES}"
 
 
 def kind_of(name: str) -> str:
