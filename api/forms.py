@@ -18,7 +18,8 @@ from models.file import MIB, MOST_BYTES
 
 #: What a form may have beside its file.
 MOST_FORM_BYTES = MOST_BYTES + MIB
-MOST_FIELD_BYTES = 64 * 1024
+#: Also what the parser takes in before it has to have made sense of it.
+MOST_FIELD_BYTES = 512 * 1024
 MOST_PARTS = 20
 #: After so many bytes others have their turn: what comes quickly never waits for the network.
 TURN_BYTES = MIB
