@@ -1,12 +1,15 @@
 """Batches, driven by the official SDK: what goes in, what comes out, and what it costs."""
 
+import inspect
 import json
+from base64 import b64decode
 from collections.abc import Iterator
 from typing import Any
 
 import openai
 import pytest
 
+from providers import sandbox_images
 from tests.batches import (
     ENDPOINT,
     IMAGES,
@@ -356,6 +359,31 @@ def test_a_batch_counts_once_towards_the_hour_and_so_does_its_file(
 
     assert headers["x-ratelimit-remaining-requests"] == "198"
     batches.close()
+
+
+@pytest.mark.skipif(
+    "NotImplementedError" in inspect.getsource(sandbox_images), reason="The sandbox draws nothing."
+)
+def test_a_batch_of_images_answers_with_links_or_base64(
+    server: Server, batches: Batches, account: Account, upstream: Upstream
+) -> None:
+    cat = {"model": "sandbox/image", "prompt": "A cat.", "size": "256x256"}
+    lines = [
+        line("link", cat | {"n": 2}, url=IMAGES),
+        line("base64", cat | {"response_format": "b64_json"}, url=IMAGES),
+    ]
+
+    batch = batches.run(lines, IMAGES)
+
+    assert (batch.status, counts(batch)) == ("completed", (2, 2, 0))
+    link, base64 = (each["response"]["body"] for each in batches.output(batch))
+    assert (link["credits_consumed"], base64["credits_consumed"]) == (20, 10)
+    for datum in link["data"]:
+        assert datum["url"].startswith(f"{server.url}/media/")
+        assert fetch(datum["url"])[0] == 200
+    assert b64decode(base64["data"][0]["b64_json"]).startswith(b"\x89PNG")
+    assert account.standing() == (9_970, 0)
+    the_books_are_right(account, 10_000)
 
 
 def test_lines_are_in_nobodys_way(
