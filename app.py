@@ -2,7 +2,20 @@
 
 from flask import Blueprint, Flask
 
-from api import chat, credits, errors, estimate, guards, headers, image, jobs, media, models
+from api import (
+    batches,
+    chat,
+    credits,
+    errors,
+    estimate,
+    files,
+    guards,
+    headers,
+    image,
+    jobs,
+    media,
+    models,
+)
 from ops import health, logs
 
 #: The documented address of the API, and the one that some tools insist on.
@@ -28,6 +41,6 @@ def _api(number: int) -> Blueprint:
     api = Blueprint(f"api{number}", __name__)
     api.before_request(guards.enter)
     api.after_request(guards.drain)
-    for noun in (chat, image, models, credits, jobs, estimate):
+    for noun in (chat, image, models, credits, jobs, estimate, files, batches):
         api.register_blueprint(noun.bp)
     return api

@@ -7,7 +7,7 @@ monkey.patch_all()
 
 from config import connections, limits, start
 from config.settings import settings
-from jobs import chat, image  # noqa: F401  # RQ finds its functions by name; they are loaded up front
+from jobs import chat, image, queues  # noqa: F401  # RQ finds its functions by name; they are loaded up front
 from jobs.worker_class import GreenletWorker
 from ops import logs
 
@@ -17,13 +17,15 @@ def main() -> None:
     start.check()
     logs.configure()
     limits.raise_open_files()
-    kinds = {
-        "chat": settings.worker_concurrency,
-        "image": settings.image_concurrency,
-        # Nobody waits for these.
-        "batch": max(1, settings.image_concurrency // 2),
-    }
-    GreenletWorker(kinds, settings.worker_concurrency, connections.connection()).work()
+    GreenletWorker(_queues(), settings.worker_concurrency, connections.connection()).work()
+
+
+def _queues() -> dict[str, int]:
+    """Return the queues, each with the most jobs of it that may run at once."""
+    kinds = {"chat": settings.worker_concurrency, "image": settings.image_concurrency}
+    lines = {queues.name_of_lines(kind): max(1, most // 4) for kind, most in kinds.items()}
+    # Nobody waits for these.
+    return kinds | lines | {"batch": max(1, settings.image_concurrency // 2)}
 
 
 if __name__ == "__main__":

@@ -3,13 +3,9 @@
 from flask import Blueprint, Response, g
 
 from api import accept, answers, guards, retries, streams
-from billing import ledger, pricing
-from billing.pricing import ChatTerms
-from config.catalog import Model, catalog
-from models import tokens
+from billing import ledger
+from jobs import terms
 from models.chat import ChatRequest
-from routing import routes
-from routing.routes import Way
 
 bp = Blueprint("chat", __name__)
 
@@ -24,12 +20,12 @@ def create_completion() -> Response:
         guards.count()
         chat = ChatRequest.read(guards.parse(body))
         asynchronous = accept.is_asynchronous(chat.body)
-        terms = terms_of(chat)
+        its_terms = terms.of_chat(chat)
         accepted = accept.accept(
             "chat",
             body,
-            terms,
-            terms.prices[0],
+            its_terms,
+            its_terms.prices[0],
             asynchronous,
             model=chat.model,
             stream=chat.stream,
@@ -45,36 +41,6 @@ def create_completion() -> Response:
     if chat.stream:
         return streams.stream(accepted.waiter, chat.cancels_on_disconnect)
     return answers.wait(accepted.waiter, chat.cancels_on_disconnect)
-
-
-def terms_of(chat: ChatRequest) -> ChatTerms:
-    """Return what the call may cost over every route and fallback it may take."""
-    return _terms(chat, routes.find(chat))
-
-
-def _terms(chat: ChatRequest, ways: list[Way]) -> ChatTerms:
-    asked = chat.max_tokens
-    most = max(_most_output(way, asked) for way in ways)
-    return ChatTerms(
-        # The first is the price of the model that was asked for.
-        prices=tuple(dict.fromkeys([_model(chat).price, *(way.model.price for way in ways)])),
-        prompt_tokens=tokens.prompt_ceiling(chat.body),
-        choices=chat.choices,
-        most_output=most,
-        least_output=most if asked else min(most, pricing.LEAST_OUTPUT_TOKENS),
-    )
-
-
-def _most_output(way: Way, asked: int | None) -> int:
-    """Return the most output tokens of one choice on this way."""
-    wanted = asked or way.model.default_output_tokens
-    return min(wanted, way.route.upstream.max_output_tokens or wanted)
-
-
-def _model(chat: ChatRequest) -> Model:
-    model = catalog.find(chat.model)
-    assert model is not None  # The routes were found by it.
-    return model
 
 
 def _say_what_was_applied(chat: ChatRequest, held: ledger.Hold) -> None:

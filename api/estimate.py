@@ -5,9 +5,10 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response
 
-from api import chat, guards, image
+from api import guards
 from billing import ledger
 from billing.pricing import Terms
+from jobs import terms
 from models import errors
 from models.chat import ChatRequest
 from models.image import ImageRequest
@@ -19,23 +20,23 @@ bp = Blueprint("estimate", __name__)
 def create_estimate() -> Response:
     """Answer the least and the most credits that a chat or image request can cost."""
     guards.look()
-    terms = _terms(guards.parse(guards.read_body()))
+    its_terms = _terms(guards.parse(guards.read_body()))
     available = ledger.standing(guards.caller().account_id).available
     content = {
         "object": "estimate",
-        "min_credits": terms.fewest,
-        "max_credits": terms.most,
+        "min_credits": its_terms.fewest,
+        "max_credits": its_terms.most,
         "available": available,
-        "affordable": terms.least <= available,
+        "affordable": its_terms.least <= available,
     }
     return Response(orjson.dumps(content), content_type="application/json")
 
 
 def _terms(body: Any) -> Terms:
     if isinstance(body, dict) and "messages" in body:
-        return chat.terms_of(ChatRequest.read(body))
+        return terms.of_chat(ChatRequest.read(body))
     if isinstance(body, dict) and "prompt" in body:
-        return image.terms_of(ImageRequest.read(body))
+        return terms.of_images(ImageRequest.read(body))
     raise errors.InvalidRequest(
         "The body must be that of a chat request, with 'messages', or of an image request, with "
         "'prompt'."

@@ -11,6 +11,7 @@ from gunicorn.http.errors import ParseException
 
 from access import keys, rate_limit
 from access.keys import Caller
+from api import forms
 from config.catalog import Plan, catalog
 from config.settings import settings
 from models import errors
@@ -54,7 +55,10 @@ def plan() -> Plan:
 
 
 def check_declared_size() -> None:
-    if (request.content_length or 0) > settings.max_body_bytes:
+    """Raise `RequestTooLarge` for a body that says it is: a file may be larger than others."""
+    if request.path.endswith("/files"):
+        forms.check_declared_size()
+    elif (request.content_length or 0) > settings.max_body_bytes:
         raise _too_large()
 
 

@@ -3,9 +3,9 @@
 from flask import Blueprint, Response
 
 from api import accept, answers, guards, pictures, retries
-from billing.pricing import EachPrice, ImageTerms
+from billing.pricing import EachPrice
+from jobs import terms
 from models.image import ImageRequest
-from routing import image_routes
 
 bp = Blueprint("image", __name__)
 
@@ -21,12 +21,12 @@ def create_images() -> Response:
         image = ImageRequest.read(guards.parse(body))
         asynchronous = accept.is_asynchronous(image.body)
         image.check_size(asynchronous)
-        terms = terms_of(image)
+        its_terms = terms.of_images(image)
         accepted = accept.accept(
             "batch" if image.is_batch else "image",
             body,
-            terms,
-            EachPrice(terms.prices[0]),
+            its_terms,
+            EachPrice(its_terms.prices[0]),
             asynchronous,
             model=image.model,
             total=image.total,
@@ -40,10 +40,3 @@ def create_images() -> Response:
     if accepted.waiter is None:
         return accepted.job()
     return answers.wait(accepted.waiter, image.cancels_on_disconnect, pictures.renderer())
-
-
-def terms_of(image: ImageRequest) -> ImageTerms:
-    """Return what the images may cost over every route and fallback that they may take."""
-    ways = image_routes.find(image)
-    price = image_routes.get_one(image.model).price.each(image.quality)
-    return ImageTerms(tuple(dict.fromkeys([price, *(way.credits for way in ways)])), image.total)

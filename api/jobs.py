@@ -1,7 +1,7 @@
 """The caller's own jobs."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from itertools import chain
 from typing import Any
@@ -10,10 +10,11 @@ import orjson
 from flask import Blueprint, Response, g, request
 from sqlalchemy import Row
 
-from api import answers, guards, pictures, prefer, streams
+from api import answers, guards, lists, pictures, prefer, streams
 from billing import ledger, pricing
 from jobs import cancelling, media, pace, rows
 from jobs.media import datum
+from jobs.pictures import rendered
 from models import errors
 from models.job import FINAL, Status
 
@@ -36,45 +37,15 @@ CANCELLED = errors.JobCancelled("The job was cancelled.")
 def list_jobs() -> Response:
     """List the caller's jobs, the newest first, without their results."""
     account_id = guards.caller().account_id
-    limit = _limit(request.args.get("limit"))
+    limit = lists.limit(LISTED, MOST_LISTED)
     found = rows.listing(
         limit + 1,
         account_id,
-        _one_of("status", Status),
-        _one_of("kind", KINDS),
+        lists.one_of("status", Status),
+        lists.one_of("kind", KINDS),
         _after(request.args.get("after"), account_id),
     )
-    data = [as_json(row) for row in found[:limit]]
-    content = {
-        "object": "list",
-        "data": data,
-        "first_id": data[0]["id"] if data else None,
-        "last_id": data[-1]["id"] if data else None,
-        "has_more": len(found) > limit,
-    }
-    return Response(orjson.dumps(content), content_type="application/json")
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return LISTED
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= MOST_LISTED):
-        raise errors.InvalidRequest(
-            f"Invalid value for 'limit': it must be a whole number from 1 to {MOST_LISTED}.",
-            param="limit",
-        )
-    return int(text)
-
-
-def _one_of(name: str, allowed: Iterable[str]) -> str | None:
-    value = request.args.get(name)
-    known = [str(each) for each in allowed]
-    if value is not None and value not in known:
-        raise errors.InvalidRequest(
-            f"Invalid value for '{name}': it must be one of {', '.join(map(repr, known))}.",
-            param=name,
-        )
-    return value
+    return lists.page(found, limit, as_json)
 
 
 def _after(job_id: str | None, account_id: int) -> Row[Any] | None:
@@ -184,7 +155,7 @@ def whole(row: Row[Any], address: str) -> Iterator[bytes]:
     if body is None:
         result = iter([b"null"])
     elif row.kind in IMAGES:
-        _, result = pictures.rendered(body, address)
+        _, result = rendered(body, address)
     else:
         result = iter([body])
     return chain([job[:-1], b',"result":'], result, [b"}"])

@@ -42,12 +42,17 @@ def _named(body: bytes) -> Row[Any] | None:
     if row is None:
         return None
     if row.fingerprint != fingerprint(body):
-        raise errors.IdempotencyKeyReused(
-            f"This {HEADER} was sent with another request within 24 hours. Send the same body, or "
-            "another key."
-        )
+        raise reused()
     retries.rejoin(row.id)
     return row
+
+
+def reused() -> errors.IdempotencyKeyReused:
+    """Return what is told to who sends another request with the same key of their own."""
+    return errors.IdempotencyKeyReused(
+        f"This {HEADER} was sent with another request within 24 hours. Send the same body, or "
+        "another key."
+    )
 
 
 def _counted(body: bytes) -> Row[Any] | None:

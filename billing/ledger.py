@@ -27,6 +27,8 @@ from models.job import Idempotency, Job, Result, Status
 NAME_SECONDS = 24 * 3600
 #: An answer is kept this long unless it is handed over sooner.
 RESULT_SECONDS = 24 * 3600
+#: That of a batch's line is forgotten when the batch is over; so long at the most.
+LINE_RESULT_SECONDS = 30 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,8 @@ class Claimed:
     attempt: int
     held: int
     price: str
+    #: The batch that it is a line of.
+    batch_id: str | None = None
 
 
 def hold(
@@ -197,11 +201,36 @@ def _hold(
         max_tokens, credits = less
     # The account's row is locked by now, so nobody takes the same place.
     has_place = _running(connection, job["account_id"]) < most_running
-    row = job | {"held": credits, "max_tokens": max_tokens, "status": Status.QUEUED.value}
-    connection.execute(_INSERT_JOB, row if has_place else row | {"enqueued_at": None})
+    _insert(connection, job if has_place else job | {"enqueued_at": None}, credits, max_tokens)
     if name:
         _name(connection, job, name)
     return Hold(credits, max_tokens, has_place)
+
+
+def _insert(connection: Connection, job: dict[str, Any], credits: int, max_tokens: int) -> None:
+    held = {"held": credits, "max_tokens": max_tokens, "status": Status.QUEUED.value}
+    connection.execute(_INSERT_JOB, job | held)
+
+
+def hold_line(
+    connection: Connection, job: dict[str, Any], terms: Terms
+) -> Hold | errors.CreditsHeld | errors.InsufficientCredits:
+    """Insert a batch's line as a job and hold for it, within the transaction of who feeds it.
+
+    It needs no place, and the queue is never too full for it. It is held for less output only
+    where the whole balance would not afford the most: what others hold is waited for.
+    """
+    account = _lock(connection, job["account_id"])
+    available = account.balance - account.held
+    if available >= terms.most:
+        max_tokens, credits = terms.most_output, terms.most
+    elif account.balance < terms.most and (less := terms.within(available)):
+        max_tokens, credits = less
+    else:
+        return _refusal(terms, account.balance, account.held)
+    _take(connection, job["account_id"], credits)
+    _insert(connection, job, credits, max_tokens)
+    return Hold(credits, max_tokens)
 
 
 def _there(connection: Connection, job: dict[str, Any], name: str) -> There | None:
@@ -238,8 +267,10 @@ _LOCK = (
     .where(col(Account.id) == bindparam("account"))
     .with_for_update()
 )
+#: Lines of batches are fed as there is room: they stand in nobody's way.
+_IS_NO_LINE = col(Job.batch_id).is_(None)
 _WAITING = select(func.count(), func.coalesce(func.sum(col(Job.body_bytes)), 0)).where(
-    col(Job.status) == Status.QUEUED.value
+    col(Job.status) == Status.QUEUED.value, _IS_NO_LINE
 )
 _MOVE = (
     update(Account)
@@ -251,6 +282,7 @@ _MOVE = (
 _UNFINISHED = (
     col(Job.account_id) == bindparam("account"),
     col(Job.status).in_([Status.QUEUED.value, Status.IN_PROGRESS.value]),
+    _IS_NO_LINE,
 )
 _RUNNING = select(func.count()).where(*_UNFINISHED, col(Job.enqueued_at).is_not(None))
 _WAITS = select(col(Job.id)).where(*_UNFINISHED, col(Job.enqueued_at).is_(None)).limit(1)
@@ -311,7 +343,9 @@ _WAY_OUT = {
 }
 
 
-def _refusal(terms: Terms, balance: int, held: int) -> errors.LikeDoError:
+def _refusal(
+    terms: Terms, balance: int, held: int
+) -> errors.CreditsHeld | errors.InsufficientCredits:
     need = f"This call may cost {terms.least} credits"
     if balance >= terms.least:
         return errors.CreditsHeld(
@@ -373,7 +407,8 @@ def _columns(job: Claimed, answer: Delivery) -> dict[str, Any]:
 
 
 def _keep(connection: Connection, job: Claimed, body: bytes) -> None:
-    result = {"job_id": job.id, "body": body, "expires_at": time.time() + RESULT_SECONDS}
+    seconds = RESULT_SECONDS if job.batch_id is None else LINE_RESULT_SECONDS
+    result = {"job_id": job.id, "body": body, "expires_at": time.time() + seconds}
     connection.execute(_INSERT_RESULT, result)
 
 

@@ -8,7 +8,6 @@ import orjson
 from sqlalchemy import Row
 
 from access import accounts
-from api import chat, image
 from api.jobs import as_json as job_as_json
 from api.jobs import whole
 from billing import ledger
@@ -16,7 +15,7 @@ from billing.pricing import Terms
 from cli import instance
 from cli.output import json_option, show, show_all
 from config.settings import settings
-from jobs import cancelling, queues, rows
+from jobs import cancelling, queues, rows, terms
 from models import errors
 from models.chat import ChatRequest
 from models.image import ImageRequest
@@ -143,11 +142,9 @@ def _begun_anew(job_id: str) -> dict[str, Any]:
 
 def _terms(kind: str, body: bytes) -> Terms:
     asked = orjson.loads(body)
-    return (
-        chat.terms_of(ChatRequest.read(asked))
-        if kind == "chat"
-        else image.terms_of(ImageRequest.read(asked))
-    )
+    if kind == "chat":
+        return terms.of_chat(ChatRequest.read(asked))
+    return terms.of_images(ImageRequest.read(asked))
 
 
 def _get_one(job_id: str) -> Row[Any]:

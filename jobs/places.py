@@ -76,5 +76,7 @@ def _free_places(connection: Connection, account_id: int) -> int:
         col(Job.account_id) == account_id,
         col(Job.status).in_(UNFINISHED),
         col(Job.enqueued_at).is_not(None),
+        # Lines of batches take no places.
+        col(Job.batch_id).is_(None),
     )
     return (plan.max_running if plan else 1) - int(connection.execute(running).scalar_one())

@@ -14,7 +14,7 @@ import storage
 from billing import ledger
 from config.connections import connection
 from config.settings import settings
-from jobs import messages, stream_log
+from jobs import lines, messages, stream_log
 from jobs.messages import Ended
 from models import database, errors
 from models.job import Body, BodyAt, Status
@@ -25,14 +25,30 @@ log = structlog.get_logger()
 REDIS_BODY_BYTES = 64 * 1024
 #: A body that nobody fetched is of no use after this.
 BODY_SECONDS = 24 * 3600
+#: What the name of a queue of batches' lines ends with.
+LINES = "-lines"
 #: RQ's own idea of when a job is overdue is only a net below ours.
 RQ_GRACE_SECONDS = 60
 
 
 @cache
-def queue(kind: str) -> Queue:
-    """Return the RQ queue of one kind of job. A seam: tests put another in its place."""
-    return Queue(kind, connection=connection(), serializer=JSONSerializer)
+def queue(name: str) -> Queue:
+    """Return the RQ queue of that name. A seam: tests put another in its place."""
+    return Queue(name, connection=connection(), serializer=JSONSerializer)
+
+
+def name_of(kind: str, batch_id: str | None) -> str:
+    """Return the name of the queue of jobs of a `kind`, or of those of them that are lines."""
+    return kind if batch_id is None else name_of_lines(kind)
+
+
+def name_of_lines(kind: str) -> str:
+    return f"{kind}{LINES}"
+
+
+def kind_of(name: str) -> str:
+    """Return the kind of the jobs in the queue of that name."""
+    return name.removesuffix(LINES)
 
 
 def body_place(body: bytes, outlives_redis: bool = False) -> BodyAt:
@@ -80,10 +96,27 @@ def _save_body(job_id: str, body: bytes) -> None:
     )
 
 
-def enqueue_again(job_id: str, kind: str, at_front: bool = True) -> None:
+def enqueue_line(job_id: str, kind: str, batch_id: str, body: bytes) -> None:
+    """Put a held line of a batch in its queue; raise `Unavailable` as `enqueue` does.
+
+    Its body is in the batch's file: a copy in Redis only spares the worker the way there.
+    """
+    try:
+        with connection().pipeline(transaction=False) as pipeline:
+            if len(body) <= REDIS_BODY_BYTES:
+                pipeline.set(_body_key(job_id), body, ex=BODY_SECONDS)
+            _push(pipeline, job_id, kind, batch_id)
+            pipeline.execute()
+    except redis.RedisError as error:
+        raise errors.Unavailable("The queue does not answer just now. Try again.") from error
+
+
+def enqueue_again(
+    job_id: str, kind: str, at_front: bool = True, batch_id: str | None = None
+) -> None:
     """Put a job that waits for a worker in the queue once more; its body is still there."""
     with connection().pipeline(transaction=False) as pipeline:
-        _push(pipeline, job_id, kind, at_front)
+        _push(pipeline, job_id, kind, batch_id, at_front)
         pipeline.execute()
 
 
@@ -92,7 +125,11 @@ _RUN_BY = {"batch": "image"}
 
 
 def _push(
-    pipeline: "redis.client.Pipeline", job_id: str, kind: str, at_front: bool = False
+    pipeline: "redis.client.Pipeline",
+    job_id: str,
+    kind: str,
+    batch_id: str | None = None,
+    at_front: bool = False,
 ) -> None:
     data = Queue.prepare_data(
         f"jobs.{_RUN_BY.get(kind, kind)}.run",
@@ -104,13 +141,15 @@ def _push(
         at_front=at_front,
     )
     # Of RQ's ways to enqueue, the one that adds to a pipeline that others have begun.
-    queue(kind).enqueue_many([data], pipeline=pipeline)
+    queue(name_of(kind, batch_id)).enqueue_many([data], pipeline=pipeline)
 
 
 def body(job_id: str, body_at: str) -> bytes | None:
     """Return a job's request body; None where it is gone."""
     if body_at == BodyAt.STORAGE:
         return storage.backend().load(_body_file(job_id))
+    if body_at == BodyAt.FILE:
+        return lines.body_of(job_id)
     if body_at == BodyAt.SQL:
         query = select(col(Body.body)).where(col(Body.job_id) == job_id)
         return database.run(lambda connection: connection.execute(query).scalar_one_or_none())

@@ -63,6 +63,7 @@ _CLAIM = (
         col(Job.body_at),
         col(Job.max_tokens),
         col(Job.trail),
+        col(Job.batch_id),
     )
 )
 
@@ -71,7 +72,7 @@ def _claim(connection: Connection, job_id: str, worker: str) -> Claim | None:
     row = connection.execute(_CLAIM, {"job": job_id, "by": worker, "at": time.time()}).one_or_none()
     if row is None:
         return None
-    job = Claimed(job_id, row.account_id, row.attempts, row.held, row.price)
+    job = Claimed(job_id, row.account_id, row.attempts, row.held, row.price, row.batch_id)
     trail = _of_earlier_claims(row.attempts - 1, orjson.loads(row.trail or "[]"))
     return Claim(job, row.model, row.kind, row.body_at, row.max_tokens, trail)
 
@@ -212,6 +213,8 @@ def position(row: Row[Any]) -> int | None:
         ahead = select(func.count()).where(
             col(Job.status) == Status.QUEUED,
             col(Job.kind) == row.kind,
+            # Lines of batches have queues of their own.
+            col(Job.batch_id).is_(None) if row.batch_id is None else col(Job.batch_id).is_not(None),
             col(Job.created) <= row.created,
         )
         # It may have been taken on since its row was read; then it was the first.
@@ -227,10 +230,14 @@ def listing(
     kind: str | None = None,
     after: Row[Any] | None = None,
 ) -> list[Row[Any]]:
-    """Return the newest `limit` jobs that fit, the newest first; those older than `after`."""
+    """Return the newest `limit` jobs that fit, the newest first; those older than `after`.
+
+    Lines of batches are not among them: there may be thousands, and their batch tells of them.
+    """
     wanted = {Job.account_id: account_id, Job.status: status, Job.kind: kind}
     query = select(Job.__table__).where(  # type: ignore[attr-defined]
-        *(col(column) == value for column, value in wanted.items() if value is not None)
+        col(Job.batch_id).is_(None),
+        *(col(column) == value for column, value in wanted.items() if value is not None),
     )
     if after is not None:
         older = and_(col(Job.created) == after.created, col(Job.id) < after.id)

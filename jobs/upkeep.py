@@ -17,7 +17,7 @@ from sqlmodel import col
 
 from billing import ledger
 from config.connections import connection
-from jobs import leases, media, places, queues, stream_log
+from jobs import files, leases, media, places, queues, stream_log
 from jobs.channel import Listener
 from jobs.streams import BROKEN_OFF
 from models import database, errors
@@ -32,6 +32,8 @@ PASS_SECONDS = 2
 MOST_ATTEMPTS = 3
 #: One that goes on where the last worker was, for a day if need be, may have had many.
 MOST_ATTEMPTS_OF_BATCH = 100
+#: A batch has a day for its lines: more workers may die of other reasons meanwhile.
+MOST_LINE_ATTEMPTS = 10
 #: A row queued for longer than this should be known to Redis.
 LOST_AFTER_SECONDS = 5
 #: A queued job that nobody waits for any more is cancelled after this.
@@ -134,8 +136,8 @@ def find_lost_rows() -> None:
     old = database.run(_long_queued)
     if not old:
         return
-    known = {kind: set(queues.queue(kind).get_job_ids()) for kind in {row.kind for row in old}}
-    lost = [row for row in old if row.id not in known[row.kind]]
+    known = {name: set(queues.queue(name).get_job_ids()) for name in {*map(_queue_of, old)}}
+    lost = [row for row in old if row.id not in known[_queue_of(row)]]
     workers = len(leases.live()) if lost else 0
     for row in lost:
         try:
@@ -145,8 +147,12 @@ def find_lost_rows() -> None:
             log.warning("upkeep.row_waits", job=row.id, reason=error.message)
 
 
+def _queue_of(row: Row[Any]) -> str:
+    return queues.name_of(row.kind, row.batch_id)
+
+
 def _find(row: Row[Any], workers: int) -> None:
-    _tidy_rq(row.id, row.kind)
+    _tidy_rq(row.id, _queue_of(row))
     said = stream_log.last_number(row.id) if row.stream else None
     # What the log has is exact; where Redis was emptied, the row knows at least that it had begun.
     events = row.events if said is None else said
@@ -155,22 +161,26 @@ def _find(row: Row[Any], workers: int) -> None:
     elif events is not None:
         broken = errors.Unavailable(BROKEN_OFF)
         queues.end_waiting(row.id, row.body_at, Status.FAILED, broken, events)
+    elif row.batch_id is not None and not workers:
+        return  # Nobody waits at a connection for it: it runs when there is a worker again.
     elif workers and _may_run_again(row):
         log.warning("upkeep.queued_again", job=row.id, attempts=row.attempts)
-        queues.enqueue_again(row.id, row.kind)
+        queues.enqueue_again(row.id, row.kind, batch_id=row.batch_id)
     else:
         queues.end_waiting(row.id, row.body_at, Status.FAILED, errors.Unavailable(LOST))
 
 
 def _may_run_again(row: Row[Any]) -> bool:
-    most = MOST_ATTEMPTS_OF_BATCH if row.kind == "batch" else MOST_ATTEMPTS
+    most = MOST_ATTEMPTS if row.batch_id is None else MOST_LINE_ATTEMPTS
+    if row.kind == "batch":
+        most = MOST_ATTEMPTS_OF_BATCH
     return row.attempts < most and queues.has_body(row.id, row.body_at)
 
 
 def _long_queued(connection: Connection) -> list[Row[Any]]:
     columns: tuple[Any, ...] = (
         *(col(Job.id), col(Job.kind), col(Job.body_at), col(Job.attempts)),
-        *(col(Job.stream), col(Job.events), col(Job.cancel_requested)),
+        *(col(Job.stream), col(Job.events), col(Job.cancel_requested), col(Job.batch_id)),
     )
     query = select(*columns).where(
         col(Job.status) == Status.QUEUED,
@@ -179,16 +189,16 @@ def _long_queued(connection: Connection) -> list[Row[Any]]:
     return list(connection.execute(query.order_by(col(Job.created)).limit(BATCH)))
 
 
-def _tidy_rq(job_id: str, kind: str) -> None:
+def _tidy_rq(job_id: str, queue: str) -> None:
     """Let RQ's registries follow: the executions that were begun of this job are over."""
     begun = ExecutionRegistry(job_id, connection()).get_execution_ids()
     with connection().pipeline(transaction=False) as pipeline:
         for execution_id in begun:
             execution = Execution(execution_id, job_id, connection())
             pipeline.delete(execution.key)
-            pipeline.zrem(queues.queue(kind).started_job_registry.key, execution.composite_key)
+            pipeline.zrem(queues.queue(queue).started_job_registry.key, execution.composite_key)
         pipeline.delete(ExecutionRegistry(job_id, connection()).key)
-        pipeline.lrem(queues.queue(kind).intermediate_queue_key, 0, job_id)
+        pipeline.lrem(queues.queue(queue).intermediate_queue_key, 0, job_id)
         pipeline.execute()
 
 
@@ -229,7 +239,7 @@ def forget_old_results() -> None:
 
 
 def forget_media_now_and_then() -> None:
-    """Begin to delete images whose time is up, beside this pass, which others wait for."""
+    """Begin to delete what is kept and whose time is up, beside this pass: others wait for that."""
     global _media_begun_at, _forgetting_media
     if time.monotonic() - _media_begun_at < MEDIA_SECONDS:
         return
@@ -242,6 +252,8 @@ def _forget_media() -> None:
     try:
         if count := media.forget_expired():
             log.info("upkeep.media_forgotten", images=count)
+        if count := files.forget_expired():
+            log.info("upkeep.files_forgotten", files=count)
     except errors.Unavailable as error:
         log.warning("upkeep.media_waits", reason=error.message)
     except Exception:  # A greenlet's outermost door: the next one may do better.

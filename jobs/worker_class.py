@@ -23,7 +23,18 @@ from rq.utils import as_text
 from rq.worker import BaseWorker, WorkerStatus
 
 from config.settings import settings
-from jobs import cancelling, channel, leases, messages, pace, queues, rows, streams, upkeep
+from jobs import (
+    batch_keeper,
+    cancelling,
+    channel,
+    leases,
+    messages,
+    pace,
+    queues,
+    rows,
+    streams,
+    upkeep,
+)
 from jobs.messages import Ended
 from jobs.running import HandedBack, LeaseLost, work
 from models import errors
@@ -41,6 +52,8 @@ HAND_BACK_SECONDS = 3
 #: RQ's dashboards take a worker without a heartbeat for dead after a minute or more.
 HEARTBEAT_SECONDS = 10
 RECONNECT_SECONDS = 0.5
+#: An empty queue of lines is looked at again after this.
+LINES_SECONDS = 0.25
 #: Without a renewal for this long, another may soon take the jobs over: stop working on them.
 LEASE_MARGIN_SECONDS = 2
 
@@ -49,23 +62,25 @@ class GreenletWorker(BaseWorker):
     """Runs up to `capacity` jobs at once, each in a greenlet, under a lease in SQL.
 
     Each kind of job has a queue, and a greenlet that takes from it; some may run fewer at once.
+    Lines of batches have queues of their own, and run among the jobs of their kind.
     """
 
     log_result_lifespan = False
     log_job_description = False
 
-    def __init__(self, kinds: dict[str, int], capacity: int, connection: redis.Redis) -> None:
-        """Work on `kinds` of jobs, each with the most of it that may run at once."""
-        queues = [Queue(kind, connection=connection, serializer="json") for kind in kinds]
+    def __init__(self, names: dict[str, int], capacity: int, connection: redis.Redis) -> None:
+        """Work on the queues of these `names`, each with the most of it that may run at once."""
         super().__init__(
-            queues,
+            [Queue(name, connection=connection, serializer="json") for name in names],
             name=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
             connection=connection,
             serializer="json",
         )
         self.capacity = capacity
         self.slots = BoundedSemaphore(capacity)
-        self.slots_of = {kind: BoundedSemaphore(most) for kind, most in kinds.items()}
+        self.slots_of = {name: BoundedSemaphore(most) for name, most in names.items()}
+        #: Queues whose jobs may not take all of the slots.
+        self.bounded = {name for name, most in names.items() if most < capacity}
         self.jobs = Group()
         self.renewed_at = 0.0
         self.listened_at = 0.0
@@ -108,11 +123,14 @@ class GreenletWorker(BaseWorker):
         ticker = gevent.spawn(self._tick_for_ever)
         keeper = gevent.spawn(upkeep.keep_up, self)
         breaker_keeper = gevent.spawn(breakers.keep_fresh, NAMES)
+        batches = batch_keeper.keeper()
+        batch_looker = gevent.spawn(batches.keep_up, lambda: self._stop_requested)
         self._begin()
         gevent.joinall([gevent.spawn(self._take_for_ever, queue) for queue in self.queues])
         log.info("worker.stopping", running=len(self.jobs))
         self._drain()
-        gevent.killall([ticker, keeper, breaker_keeper])
+        gevent.killall([ticker, keeper, breaker_keeper, batch_looker])
+        batches.stop()
         self._end()
         return True
 
@@ -156,32 +174,46 @@ class GreenletWorker(BaseWorker):
                 self._give_slot_back(queue)
         if taken is not None:
             self.jobs.start(gevent.Greenlet(self._run, taken, queue))
+        else:
+            # Who waits for the slot is to have it before it is asked for here again.
+            gevent.sleep(LINES_SECONDS if _has_lines(queue) else 0)
+
+    def _slots(self, queue: Queue) -> list[BoundedSemaphore]:
+        """Return what a job of the queue takes a slot of, in this order."""
+        # First its own: who waits for that must not hold what others could run in.
+        own, kind = self.slots_of[queue.name], queues.kind_of(queue.name)
+        if _has_lines(queue) and kind in self.bounded:
+            return [own, self.slots_of[kind], self.slots]
+        return [own, self.slots]
 
     def _get_slot(self, queue: Queue) -> bool:
-        """Wait a second at most until one more job of the queue's kind may run."""
-        # First its own: who waits for that must not hold what others could run in.
-        if not self.slots_of[queue.name].acquire(timeout=self.dequeue_timeout):
-            return False
-        if not self.slots.acquire(timeout=self.dequeue_timeout):
-            self.slots_of[queue.name].release()
-            return False
+        """Wait some seconds at most until one more job of the queue may run."""
+        taken: list[BoundedSemaphore] = []
+        for slots in self._slots(queue):
+            if not slots.acquire(timeout=self.dequeue_timeout):
+                _release(taken)
+                return False
+            taken.append(slots)
         return True
 
     def _give_slot_back(self, queue: Queue) -> None:
-        self.slots.release()
-        self.slots_of[queue.name].release()
+        _release(self._slots(queue))
 
     def _dequeue(self, queue: Queue) -> str | None:
         """Move the next job's id to the list of those that are being taken, and return it."""
         if not work.may_claim:
             gevent.sleep(0.05)
             return None
+        # Nobody waits for a line: it is not worth holding a slot until there is one.
+        timeout = None if _has_lines(queue) else self.dequeue_timeout
         try:
-            _, job_id = self.queue_class.lmove(self.connection, queue.key, self.dequeue_timeout)
+            found = self.queue_class.lmove(self.connection, queue.key, timeout)
         except DequeueTimeout:
+            found = None
+        if found is None:
             self._rest_while_suspended()
             return None
-        return as_text(job_id)
+        return as_text(found[1])
 
     def _rest_while_suspended(self) -> None:
         """`rq suspend` is looked for when there is nothing to do, and then obeyed."""
@@ -252,6 +284,8 @@ class GreenletWorker(BaseWorker):
             else:
                 pipeline.delete(job.key)
             pipeline.execute()
+        if _has_lines(queue):
+            batch_keeper.keeper().wake()
         return True
 
     def _tick_for_ever(self) -> None:
@@ -365,3 +399,13 @@ class GreenletWorker(BaseWorker):
         except (errors.Unavailable, redis.RedisError) as error:
             log.warning("worker.end_unrecorded", reason=str(error))
         log.info("worker.stopped", name=self.name)
+
+
+def _has_lines(queue: Queue) -> bool:
+    """Tell whether a queue is one of batches' lines."""
+    return str(queue.name).endswith(queues.LINES)
+
+
+def _release(taken: list[BoundedSemaphore]) -> None:
+    for slots in reversed(taken):
+        slots.release()

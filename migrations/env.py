@@ -4,7 +4,7 @@ import sqlalchemy
 from alembic import context
 from sqlmodel import SQLModel
 
-from models import account, credit, job, media, shot, worker
+from models import account, batch, credit, file, job, media, shot, worker
 
 #: Any number, the same for every process: it names the lock on PostgreSQL.
 LOCK = 7_203_114
@@ -21,6 +21,7 @@ TABLES = (
         worker.Lease,
     ),
     *(media.Media, shot.Shot),
+    *(file.File, batch.Batch, batch.BatchLine),
 )
 
 

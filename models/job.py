@@ -26,6 +26,8 @@ class BodyAt(StrEnum):
     REDIS = "redis"
     STORAGE = "storage"
     SQL = "sql"
+    #: Of a batch's line: within the file that holds the batch.
+    FILE = "file"
 
 
 class Job(SQLModel, table=True):
@@ -41,6 +43,7 @@ class Job(SQLModel, table=True):
             "jobs_queued",
             "created",
             "body_bytes",
+            "batch_id",
             postgresql_where=text("status = 'queued'"),
             sqlite_where=text("status = 'queued'"),
         ),
@@ -55,6 +58,7 @@ class Job(SQLModel, table=True):
             "jobs_unfinished",
             "account_id",
             "enqueued_at",
+            "batch_id",
             postgresql_where=text("status IN ('queued', 'in_progress')"),
             sqlite_where=text("status IN ('queued', 'in_progress')"),
         ),
@@ -86,6 +90,9 @@ class Job(SQLModel, table=True):
     events: int | None = None
     #: Whether its caller was told to come back for it.
     asynchronous: bool = False
+    #: The batch that it is a line of, and which.
+    batch_id: str | None = Field(default=None, max_length=40)
+    line: int | None = None
     #: Where its end is told of.
     webhook_url: str | None = Field(default=None, sa_column=Column(Text))
     #: The highest number of a retry that joined it.

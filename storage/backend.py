@@ -52,6 +52,13 @@ class Backend(ABC):
         """
 
     @abstractmethod
+    def read(self, name: str, start: int, length: int) -> bytes | None:
+        """Return `length` bytes, at least one, of what is kept under `name`, from byte `start` on.
+
+        Fewer where it ends sooner; None where nothing is kept.
+        """
+
+    @abstractmethod
     def delete(self, name: str) -> None:
         """Forget what is kept under `name`, if anything is."""
 

@@ -49,6 +49,15 @@ class Local(Backend):
                 return None
             return os.fstat(file.fileno()).st_size, Pieces(file, self._asking)
 
+    def read(self, name: str, start: int, length: int) -> bytes | None:
+        with self._asking():
+            file = self._open(name)
+            if file is None:
+                return None
+            with file:
+                file.seek(start)
+                return file.read(length)
+
     def delete(self, name: str) -> None:
         with self._asking():
             for path in (self._path(name), self._draft(name)):

@@ -114,6 +114,17 @@ class S3(Backend):
                 return None
             return int(found["ContentLength"]), Pieces(found["Body"], self._asking)
 
+    def read(self, name: str, start: int, length: int) -> bytes | None:
+        asked = f"bytes={start}-{start + length - 1}"
+        with self._asking():
+            try:
+                found = self._get(name, Range=asked)
+            except exceptions.ClientError as error:
+                if error.response.get("Error", {}).get("Code") == "InvalidRange":
+                    return b""
+                raise
+            return None if found is None else bytes(found["Body"].read())
+
     def delete(self, name: str) -> None:
         with self._asking():
             self._ask("delete_object", name)
@@ -137,9 +148,9 @@ class S3(Backend):
         met = (sentence for kind, sentence in MET if isinstance(cause, kind))
         return next(met, f"S3 cannot be used: {type(cause).__name__}.")
 
-    def _get(self, name: str) -> Any:
+    def _get(self, name: str, **more: Any) -> Any:
         try:
-            return self._ask("get_object", name)
+            return self._ask("get_object", name, **more)
         except exceptions.ClientError as error:
             if error.response.get("Error", {}).get("Code") == "NoSuchKey":
                 return None

@@ -1,0 +1,148 @@
+"""Batches: many requests in a file, answered within a day."""
+
+import time
+from typing import Any
+
+import orjson
+from flask import Blueprint, Response, request
+from sqlalchemy import Row
+
+from api import guards, lists, pictures, retries, sdk
+from jobs import batches, files
+from jobs.batches import Asked
+from models import errors
+from models.batch import KINDS, OVER, WINDOW_SECONDS, Batch, BatchRequest, BatchStatus, make_id
+
+bp = Blueprint("batches", __name__)
+
+#: Batches in a list, unless the caller says how many, and at most.
+LISTED, MOST_LISTED = 20, 100
+#: What is shown of a batch as it is kept.
+AS_KEPT = ("id", "endpoint", "input_file_id", "status", "output_file_id", "error_file_id")
+TIMES = (
+    *("in_progress_at", "expires_at", "finalizing_at", "completed_at"),
+    *("failed_at", "expired_at", "cancelling_at", "cancelled_at"),
+)
+
+
+@bp.post("/batches")
+def create_batch() -> Response:
+    """Take on a batch: it is checked, run and answered by the workers."""
+    body = guards.read_body()
+    asked = _asked(body)
+    if (there := batches.earlier(asked)) is not None:
+        return _again(there, asked)
+    guards.count()
+    wanted = _batch(asked, BatchRequest.read(guards.parse(body)))
+    row = batches.create(wanted)
+    return _answer(row) if row.id == wanted.id else _again(row, asked)
+
+
+def _asked(body: bytes) -> Asked:
+    caller, count = guards.caller(), sdk.retry_count()
+    retry = count if count is not None and 1 <= count <= sdk.MOST_RETRIES else None
+    return Asked(caller.account_id, caller.key_id, retries.fingerprint(body), retries.name(), retry)
+
+
+def _again(row: Row[Any], asked: Asked) -> Response:
+    """Return the batch that an earlier request made; raise where that was another request."""
+    guards.look()
+    if row.fingerprint != asked.fingerprint:
+        raise retries.reused()
+    response = _answer(row)
+    response.headers["Idempotent-Replayed"] = "true"
+    return response
+
+
+def _batch(asked: Asked, wanted: BatchRequest) -> Batch:
+    now, after = time.time(), wanted.output_expires_after
+    return Batch(
+        id=make_id(),
+        account_id=asked.account_id,
+        key_id=asked.key_id,
+        endpoint=wanted.endpoint,
+        kind=KINDS[wanted.endpoint],
+        input_file_id=wanted.input_file_id,
+        output_seconds=after.seconds if after else files.KEPT_SECONDS,
+        caller_metadata=None if wanted.metadata is None else _as_text(wanted.metadata),
+        address=pictures.own_address(),
+        fingerprint=asked.fingerprint,
+        name=asked.name,
+        created=now,
+        expires_at=now + WINDOW_SECONDS,
+    )
+
+
+def _as_text(metadata: dict[str, str]) -> str:
+    return orjson.dumps(metadata).decode()
+
+
+@bp.get("/batches")
+def list_batches() -> Response:
+    """List the caller's batches, the newest first."""
+    account_id = guards.caller().account_id
+    limit = lists.limit(LISTED, MOST_LISTED)
+    after = _after(request.args.get("after"), account_id)
+    return lists.page(batches.listing(limit + 1, account_id, after), limit, as_json)
+
+
+def _after(batch_id: str | None, account_id: int) -> Row[Any] | None:
+    if batch_id is None:
+        return None
+    row = batches.find(batch_id, account_id)
+    if row is None:
+        raise errors.InvalidRequest(
+            f"Invalid value for 'after': there is no batch '{batch_id}'.", param="after"
+        )
+    return row
+
+
+@bp.get("/batches/<batch_id>")
+def get_batch(batch_id: str) -> Response:
+    """Answer how a batch stands."""
+    return _answer(_own(batch_id))
+
+
+@bp.post("/batches/<batch_id>/cancel")
+def cancel_batch(batch_id: str) -> Response:
+    """Let no more of a batch begin and end what runs; one that was cancelled already, as well."""
+    guards.look()
+    row = batches.cancel(_own(batch_id).id)
+    if row.status in {*OVER, BatchStatus.FINALIZING} - {BatchStatus.CANCELLED}:
+        raise errors.JobAlreadyFinished(f"The batch has ended before: it is {row.status}.")
+    return _answer(row)
+
+
+def _own(batch_id: str) -> Row[Any]:
+    """Return a batch of the caller's account; raise `NotFound` for any other."""
+    row = batches.find(batch_id, guards.caller().account_id)
+    if row is None:
+        raise errors.NotFound(f"There is no batch '{batch_id}'.")
+    return row
+
+
+def as_json(row: Row[Any]) -> dict[str, Any]:
+    """Return a batch as callers see it; times are Unix seconds."""
+    problems = {"object": "list", "data": orjson.loads(row.errors)} if row.errors else None
+    return {
+        "object": "batch",
+        **{name: getattr(row, name) for name in AS_KEPT},
+        "errors": problems,
+        "completion_window": "24h",
+        "created_at": int(row.created),
+        **{name: _seconds(getattr(row, name)) for name in TIMES},
+        "request_counts": {
+            "total": row.total,
+            "completed": row.completed,
+            "failed": row.failed,
+        },
+        "metadata": orjson.loads(row.caller_metadata) if row.caller_metadata else None,
+    }
+
+
+def _seconds(at: float | None) -> int | None:
+    return None if at is None else int(at)
+
+
+def _answer(row: Row[Any]) -> Response:
+    return Response(orjson.dumps(as_json(row)), content_type="application/json")

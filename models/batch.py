@@ -1,0 +1,185 @@
+"""A batch: a file of requests, answered as there is room, and the files that hold the answers."""
+
+import uuid
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field as Rule
+from pydantic import field_validator
+from sqlalchemy import BigInteger, Column, Index, Integer, Text, text
+from sqlmodel import Field, SQLModel
+
+from models import checks
+from models.checks import Strict
+
+#: The kinds of jobs that lines become, by the endpoint that a batch is for.
+KINDS = {"/v1/chat/completions": "chat", "/v1/images/generations": "image"}
+MOST_LINES = 50_000
+#: What has not begun by then is not begun any more.
+WINDOW_SECONDS = 24 * 3600
+MAX_CUSTOM_ID_CHARACTERS = 512
+
+
+class BatchStatus(StrEnum):
+    VALIDATING = "validating"
+    FAILED = "failed"
+    IN_PROGRESS = "in_progress"
+    FINALIZING = "finalizing"
+    COMPLETED = "completed"
+    EXPIRED = "expired"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+
+
+#: Statuses a batch never leaves again.
+OVER = frozenset(
+    {BatchStatus.FAILED, BatchStatus.COMPLETED, BatchStatus.EXPIRED, BatchStatus.CANCELLED}
+)
+
+
+class Batch(SQLModel, table=True):
+    """A batch's record, kept for good. Times are Unix seconds.
+
+    `errors`, `rest` and `caller_metadata` are JSON texts.
+    """
+
+    __tablename__ = "batches"
+    __table_args__ = (
+        Index("batches_by_account", "account_id", "created"),
+        Index("batches_by_fingerprint", "key_id", "fingerprint", "created"),
+        Index(
+            "batches_not_done",
+            "created",
+            postgresql_where=text("is_done = false"),
+            sqlite_where=text("is_done = 0"),
+        ),
+    )
+
+    id: str = Field(primary_key=True, max_length=40)
+    account_id: int = Field(foreign_key="accounts.id")
+    key_id: int = Field(foreign_key="keys.id")
+    endpoint: str = Field(max_length=40)
+    #: The kind of jobs that its lines become.
+    kind: str = Field(max_length=10)
+    input_file_id: str = Field(max_length=40, index=True)
+    output_file_id: str | None = Field(default=None, max_length=40)
+    error_file_id: str | None = Field(default=None, max_length=40)
+    #: For how long these two are kept.
+    output_seconds: int
+    status: str = Field(default=BatchStatus.VALIDATING, max_length=12)
+    errors: str | None = Field(default=None, sa_column=Column(Text))
+    caller_metadata: str | None = Field(default=None, sa_column=Column(Text))
+    #: The address that the request for it came to, with which links in its answers begin.
+    address: str = Field(sa_column=Column(Text, nullable=False))
+
+    #: By which a retry finds it: SHA-256 of path and raw body, and of the caller's own key, in hex;
+    #: and the highest number of a retry that joined it.
+    fingerprint: str = Field(max_length=64)
+    name: str | None = Field(default=None, max_length=64)
+    joined: int = 0
+
+    created: float
+    in_progress_at: float | None = None
+    expires_at: float
+    finalizing_at: float | None = None
+    completed_at: float | None = None
+    failed_at: float | None = None
+    expired_at: float | None = None
+    cancelling_at: float | None = None
+    cancelled_at: float | None = None
+
+    #: Lines: all, those that became jobs or failed at it, and those that ended.
+    total: int = 0
+    fed: int = 0
+    completed: int = 0
+    failed: int = 0
+    #: Why the lines after `fed` are not run, where they are not: `{"code", "message"}`.
+    rest: str | None = Field(default=None, sa_column=Column(Text))
+
+    #: The lease of the worker that advances it.
+    worker: str | None = Field(default=None, max_length=64)
+    #: Whether it is over and nothing of it is left to be tidied up.
+    is_done: bool = False
+
+
+class BatchLine(SQLModel, table=True):
+    """One request of a batch that is not over: where it is in the file, and what became of it."""
+
+    __tablename__ = "batch_lines"
+    __table_args__ = (
+        Index(
+            "batch_lines_running",
+            "batch_id",
+            "number",
+            postgresql_where=text("job_id IS NOT NULL AND outcome IS NULL"),
+            sqlite_where=text("job_id IS NOT NULL AND outcome IS NULL"),
+        ),
+    )
+
+    batch_id: str = Field(primary_key=True, foreign_key="batches.id", max_length=40)
+    #: From 1.
+    number: int = Field(
+        sa_column=Column(Integer, primary_key=True, autoincrement=False, nullable=False)
+    )
+    custom_id: str = Field(max_length=MAX_CUSTOM_ID_CHARACTERS)
+    #: Bytes of the input file.
+    start: int = Field(sa_column=Column(BigInteger, nullable=False))
+    length: int
+    #: The job that it became.
+    job_id: str | None = Field(default=None, max_length=40, index=True)
+    #: `completed` or `failed`, once it has ended.
+    outcome: str | None = Field(default=None, max_length=10)
+    #: Why it became none: `{"code", "message"}` as JSON.
+    error: str | None = Field(default=None, sa_column=Column(Text))
+
+
+class ExpiresAfter(Strict):
+    """For how long a file is kept."""
+
+    anchor: Literal["created_at"]
+    seconds: Annotated[int, Rule(ge=3600, le=30 * 24 * 3600)]
+
+
+class BatchRequest(Strict):
+    """What a caller asks for. The field names are OpenAI's."""
+
+    input_file_id: Annotated[str, Rule(min_length=1, max_length=100)]
+    endpoint: str
+    completion_window: str
+    metadata: dict[str, str] | None = None
+    output_expires_after: ExpiresAfter | None = None
+
+    @classmethod
+    def read(cls, body: Any) -> Self:
+        """Return the request in `body`, decoded JSON; raise the most precise `InvalidRequest`."""
+        return checks.read(cls, body, '{"input_file_id": …, "endpoint": …, …}')
+
+    @field_validator("endpoint")
+    @classmethod
+    def _know_the_endpoint(cls, endpoint: str) -> str:
+        if endpoint not in KINDS:
+            raise ValueError(f"it must be one of {', '.join(map(repr, KINDS))}")
+        return endpoint
+
+    @field_validator("completion_window")
+    @classmethod
+    def _know_the_window(cls, window: str) -> str:
+        if window != "24h":
+            raise ValueError("it must be '24h'")
+        return window
+
+    @field_validator("metadata")
+    @classmethod
+    def _bound_the_metadata(cls, metadata: dict[str, str] | None) -> dict[str, str] | None:
+        if metadata and (
+            len(metadata) > 16 or any(len(k) > 64 or len(v) > 512 for k, v in metadata.items())
+        ):
+            raise ValueError(
+                "it may have 16 keys of up to 64 characters, with values of up to 512 characters"
+            )
+        return metadata
+
+
+def make_id() -> str:
+    """Return a new batch id; nobody can guess another's."""
+    return f"batch_{uuid.uuid4().hex}"

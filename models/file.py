@@ -1,0 +1,41 @@
+"""A file that a caller uploaded, or that a batch wrote for its caller."""
+
+import uuid
+from enum import StrEnum
+
+from sqlalchemy import BigInteger, Column
+from sqlmodel import Field, SQLModel
+
+MIB = 1024 * 1024
+#: The most bytes of a file that is uploaded.
+MOST_BYTES = 100 * MIB
+
+
+class Purpose(StrEnum):
+    BATCH = "batch"
+    BATCH_OUTPUT = "batch_output"
+
+
+class File(SQLModel, table=True):
+    """One file. The row is there before the file and goes after it, so that none is forgotten.
+
+    Times are Unix seconds.
+    """
+
+    __tablename__ = "files"
+
+    id: str = Field(primary_key=True, max_length=40)
+    account_id: int = Field(foreign_key="accounts.id", index=True)
+    purpose: str = Field(max_length=20)
+    #: As its caller named it.
+    filename: str = Field(max_length=255)
+    bytes: int = Field(sa_column=Column(BigInteger, nullable=False))
+    #: Whether the whole file is in storage, and not deleted.
+    is_stored: bool = False
+    created: float
+    expires: float = Field(index=True)
+
+
+def make_id() -> str:
+    """Return a new file id; nobody can guess another's."""
+    return f"file-{uuid.uuid4().hex}"
