@@ -12,7 +12,8 @@ from sqlalchemy import Row
 
 from api import answers, guards, pictures, prefer, streams
 from billing import ledger, pricing
-from jobs import cancelling, media, rows
+from jobs import cancelling, rows
+from jobs.shown import as_json
 from models import errors
 from models.job import FINAL, Status
 
@@ -204,35 +205,3 @@ def _number(name: str, text: str | None) -> int:
             f"Invalid value for '{name}': it must be the number of an event.", param=name
         )
     return int(text)
-
-
-def as_json(row: Row[Any]) -> dict[str, Any]:
-    """Return a job as callers see it, without its result; times are Unix seconds."""
-    return {
-        "id": row.id,
-        "object": "job",
-        "kind": row.kind,
-        "status": row.status,
-        "created": int(row.created),
-        "started_at": _seconds(row.started_at),
-        "finished_at": _seconds(row.finished_at),
-        "model": row.model,
-        "provider": row.provider,
-        "attempts": rows.attempts(row),
-        "queue_position": rows.position(row),
-        "progress": {"completed": _completed(row), "total": row.total},
-        "credits_held": row.held,
-        "credits_consumed": row.charged,
-        "error": errors.from_record(orjson.loads(row.error)).as_json() if row.error else None,
-    }
-
-
-def _seconds(at: float | None) -> int | None:
-    return None if at is None else int(at)
-
-
-def _completed(row: Row[Any]) -> int:
-    """Return how many of its answers or images are there."""
-    if row.kind == "image":
-        return len(media.of_job(row.id))
-    return int(row.status == Status.COMPLETED)

@@ -7,12 +7,12 @@ import orjson
 from sqlalchemy import Row
 
 from access import accounts
-from api.jobs import as_json as job_as_json
 from api.jobs import whole
 from cli import instance
 from cli.output import json_option, show, show_all
 from config.settings import settings
 from jobs import cancelling, rows
+from jobs.shown import as_json as job_as_json
 from models import errors
 from models.job import FINAL, Status
 

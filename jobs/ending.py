@@ -10,7 +10,7 @@ from rq import Retry
 
 from billing import ledger
 from billing.ledger import Asked, Delivery, Settled
-from jobs import places, queues, rows, sse, streams
+from jobs import outbox, places, queues, rows, sse, streams
 from jobs.messages import Ended, Events, Source
 from jobs.rows import Claim
 from jobs.running import HandedBack, LeaseLost, Unheard, work
@@ -151,6 +151,8 @@ def _ended(
 ) -> Ended:
     """Return how a job ended, with the last events of its stream where that had begun."""
     queues.forget_body(running.id, running.claim.body_at)
+    if settled.has_webhook:
+        outbox.news.set()
     if settled.others_wait:
         _let_in(running.claim.job.account_id)
     if error is not None and running.events:

@@ -23,7 +23,7 @@ from rq.utils import as_text
 from rq.worker import BaseWorker, WorkerStatus
 
 from config.settings import settings
-from jobs import cancelling, channel, leases, messages, queues, rows, streams, upkeep
+from jobs import cancelling, channel, leases, messages, queues, rows, streams, upkeep, webhooks
 from jobs.messages import Ended
 from jobs.running import HandedBack, LeaseLost, work
 from models import errors
@@ -108,10 +108,11 @@ class GreenletWorker(BaseWorker):
         ticker = gevent.spawn(self._tick_for_ever)
         keeper = gevent.spawn(upkeep.keep_up, self)
         breaker_keeper = gevent.spawn(breakers.keep_fresh, NAMES)
+        dispatcher = webhooks.Dispatcher()
         self._begin()
         gevent.joinall([gevent.spawn(self._take_for_ever, queue) for queue in self.queues])
         log.info("worker.stopping", running=len(self.jobs))
-        self._drain()
+        self._drain(dispatcher)
         gevent.killall([ticker, keeper, breaker_keeper])
         self._end()
         return True
@@ -342,12 +343,13 @@ class GreenletWorker(BaseWorker):
         except redis.RedisError as error:
             log.warning("worker.redis_lost", reason=str(error))
 
-    def _drain(self) -> None:
-        """Let running jobs end; hand back those that take too long."""
+    def _drain(self, dispatcher: webhooks.Dispatcher) -> None:
+        """Let running jobs end and their webhooks go out; hand back what takes too long."""
         if not self.jobs.join(timeout=DRAIN_SECONDS):
             log.info("worker.handing_back", jobs=len(work.calls))
             work.abort_all(HandedBack("The worker is stopping."))
-            self.jobs.join(timeout=HAND_BACK_SECONDS)
+        dispatcher.stop()
+        self.jobs.join(timeout=HAND_BACK_SECONDS)
 
     def _end(self) -> None:
         work.may_claim = False
