@@ -7,7 +7,7 @@ from sqlalchemy import Row
 
 from access import accounts
 from cli.output import json_option, show_all
-from jobs import outbox
+from jobs import outbox, rows
 from models import errors
 
 
@@ -25,6 +25,8 @@ def command() -> None:
 def list_(account: str | None, job: str | None, failed: bool, limit: int, as_json: bool) -> None:
     """List webhooks, the newest first."""
     account_id = accounts.get_one(account).id if account is not None else None
+    if job is not None and rows.find(job) is None:
+        raise errors.NotFound(f"There is no job '{job}'. `likedo jobs list` shows the newest.")
     names = {row.id: row.name for row in accounts.listing()}
     found = [
         {"id": row.id, "account": names.get(row.account_id)} | _as_facts(row)
