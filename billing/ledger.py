@@ -446,6 +446,7 @@ _ENDED: tuple[Any, ...] = (
     col(Job.id),
     col(Job.account_id),
     col(Job.status),
+    col(Job.finished_at),
     col(Job.webhook_url),
 )
 # Guarded by state and attempt: a job is ended once, and by nobody but the attempt that runs it.
@@ -500,7 +501,7 @@ def _put_in_outbox(connection: Connection, ended: Row[Any]) -> None:
         "type": f"job.{ended.status}",
         "url": ended.webhook_url,
         "host": webhook.host_of(ended.webhook_url),
-        "created": time.time(),
+        "created": ended.finished_at,
     }
     connection.execute(_INSERT_WEBHOOK, message)
 

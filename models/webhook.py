@@ -35,6 +35,7 @@ class Webhook(SQLModel, table=True):
     host: str = Field(sa_column=Column(Text, nullable=False))
     #: What is sent, as JSON; made at the first try and kept, so that every try says the same.
     body: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    #: When the job ended.
     created: float
     #: When the next try is due; of one that is being sent, when that is taken for lost. None where
     #: none will follow.

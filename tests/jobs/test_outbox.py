@@ -19,7 +19,7 @@ from billing.ledger import Answer, Asked
 from billing.pricing import ChatTerms
 from config.catalog import catalog
 from config.settings import settings
-from jobs import outbox, rows, webhooks
+from jobs import ending, outbox, rows, webhooks
 from models import database, errors, job, webhook
 from models.chat import Usage
 from models.job import Status
@@ -181,6 +181,20 @@ def test_a_job_without_a_webhook_costs_no_statement_more() -> None:
     assert settled is not None and not settled.has_webhook
     assert len(more) == len(fewer) + 1
     assert not any("webhooks" in statement for statement in fewer)
+
+
+@pytest.mark.parametrize("url", [URL, None])
+def test_a_worker_that_ends_a_job_with_a_webhook_does_not_wait_for_its_next_look(
+    url: str | None,
+) -> None:
+    job_id = queue(make_account(), url)
+    claimed = rows.claim(job_id, "a-worker")
+    assert claimed is not None
+    outbox.news.clear()
+
+    ending.bring_to_end(ending.Running(claimed, Call(60)), lambda: ANSWER)
+
+    assert outbox.news.is_set() == (url is not None)
 
 
 @pytest.mark.parametrize(
