@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Row, Select, exc, func, insert, select, updat
 from sqlmodel import col
 
 from access import keys
-from models import credit, database, errors
+from models import account, credit, database, errors
 from models.account import Account, Key
 
 
@@ -20,6 +20,7 @@ def create(name: str, plan: str) -> int:
         "balance": 0,
         "held": 0,
         "chain": credit.NO_ENTRY,
+        "webhook_secret": account.make_webhook_secret(),
         "created": time.time(),
     }
 
@@ -57,6 +58,11 @@ def get_one(name: str) -> Row[Any]:
             f"There is no account named '{name}'. `likedo accounts list` shows those there are."
         )
     return found
+
+
+def webhook_secret(account_id: int) -> str:
+    """Return what the account's webhooks are signed with."""
+    return database.run(lambda connection: account.webhook_secret(connection, account_id))
 
 
 def _shown() -> Select[Any]:

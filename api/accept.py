@@ -2,7 +2,6 @@
 
 import time
 from typing import Any
-from urllib.parse import urlsplit
 
 from flask import Response, g
 
@@ -10,7 +9,7 @@ from api import answers, client, guards, jobs, prefer, retries
 from billing import ledger, pricing
 from billing.ledger import Hold, There
 from billing.pricing import Price, Terms
-from jobs import queues, rows
+from jobs import queues, rows, webhooks
 from jobs.channel import Waiter
 from models import errors, job
 from models.job import BodyAt, Status
@@ -50,15 +49,10 @@ def _check_webhook(url: str, asynchronous: bool) -> None:
             "'webhook_url' is for asynchronous requests: send \"background\": true with it.",
             param="webhook_url",
         )
-    try:
-        parts = urlsplit(url)
-        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_url = False
-    if not is_url or "@" in parts.netloc or len(url) > MAX_URL_CHARACTERS:
+    webhooks.check_url(url)
+    if len(url) > MAX_URL_CHARACTERS:
         raise errors.InvalidRequest(
-            "Invalid value for 'webhook_url': it must be an http or https URL without a user name, "
-            f"of at most {MAX_URL_CHARACTERS} characters.",
+            f"The webhook's URL is too long: at most {MAX_URL_CHARACTERS} characters are taken.",
             param="webhook_url",
         )
 

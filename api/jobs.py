@@ -12,17 +12,16 @@ from sqlalchemy import Row
 
 from api import answers, guards, lists, pictures, prefer, streams
 from billing import ledger, pricing
-from jobs import cancelling, media, pace, rows
+from jobs import cancelling, media, rows
 from jobs.media import datum
 from jobs.pictures import rendered
+from jobs.shown import IMAGES, as_json
 from models import errors
 from models.job import FINAL, Status
 
 bp = Blueprint("jobs", __name__)
 
 KINDS = ("chat", "image", "batch")
-#: Those whose answers are images.
-IMAGES = ("image", "batch")
 #: Jobs in a list, unless the caller says how many, and at most.
 LISTED, MOST_LISTED = 20, 100
 #: When it is worth asking for a job again, in seconds.
@@ -186,37 +185,3 @@ def _number(name: str, text: str | None) -> int:
             f"Invalid value for '{name}': it must be the number of an event.", param=name
         )
     return int(text)
-
-
-def as_json(row: Row[Any]) -> dict[str, Any]:
-    """Return a job as callers see it, without its result; times are Unix seconds."""
-    position = rows.position(row)
-    return {
-        "id": row.id,
-        "object": "job",
-        "kind": row.kind,
-        "status": row.status,
-        "created": int(row.created),
-        "started_at": _seconds(row.started_at),
-        "finished_at": _seconds(row.finished_at),
-        "model": row.model,
-        "provider": row.provider,
-        "attempts": rows.attempts(row),
-        "queue_position": position,
-        "estimated_wait_seconds": pace.wait_seconds(row.kind, position),
-        "progress": {"completed": _completed(row), "total": row.total},
-        "credits_held": row.held,
-        "credits_consumed": row.charged,
-        "error": errors.from_record(orjson.loads(row.error)).as_json() if row.error else None,
-    }
-
-
-def _seconds(at: float | None) -> int | None:
-    return None if at is None else int(at)
-
-
-def _completed(row: Row[Any]) -> int:
-    """Return how many of its answers or images are there."""
-    if row.kind in IMAGES:
-        return media.count(row.id)
-    return int(row.status == Status.COMPLETED)

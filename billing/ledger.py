@@ -1,7 +1,8 @@
 """Hold, settle, release: what a job may cost, what it did cost, and what is given back.
 
 Each function here is one transaction. The job's row is the hold. Accounts are locked before
-jobs, everywhere, so that no two transactions wait for each other.
+jobs, everywhere, so that no two transactions wait for each other. Whatever ends a job that has a
+webhook puts that into the outbox, too.
 """
 
 import time
@@ -17,11 +18,13 @@ from billing import pricing
 from billing.pricing import Price, Terms
 from config.catalog import ChatPrice
 from config.settings import settings
-from models import credit, database, errors
+from models import credit, database, errors, webhook
 from models.account import Account
 from models.chat import Usage
 from models.credit import Entry
+from models.database import now
 from models.job import Idempotency, Job, Result, Status
+from models.webhook import Webhook
 
 #: A key of the caller's own names a job for this long.
 NAME_SECONDS = 24 * 3600
@@ -149,6 +152,8 @@ class Settled:
     available: int
     #: Whether jobs of the account wait for the place that it leaves.
     others_wait: bool = False
+    #: Whether its end is in the outbox of webhooks.
+    has_webhook: bool = False
 
 
 @dataclass(frozen=True)
@@ -289,6 +294,8 @@ _WAITS = select(col(Job.id)).where(*_UNFINISHED, col(Job.enqueued_at).is_(None))
 _INSERT_JOB = insert(Job)
 _INSERT_ENTRY = insert(Entry)
 _INSERT_RESULT = insert(Result)
+# When it is due is read by the database's clock, on whichever machine.
+_INSERT_WEBHOOK = insert(Webhook).values(next_at=now(), tries=0)
 
 
 def _take(connection: Connection, account_id: int, credits: int) -> bool:
@@ -419,10 +426,12 @@ def _charge(
     account = _lock(connection, job.account_id)
     spendable = account.balance - account.held + job.held
     charged = min(cost, spendable)
-    if not _end(connection, job, charged=charged, **columns):
+    ended = _end(connection, job, charged=charged, **columns)
+    if ended is None:
         return None
     _record(connection, account, job.held, _movements(cost, charged), job.id)
-    return Settled(b"", charged, spendable - charged, others_wait(connection, job.account_id))
+    wait = others_wait(connection, job.account_id)
+    return Settled(b"", charged, spendable - charged, wait, bool(ended.webhook_url))
 
 
 def _body(answer: Delivery, charged: int) -> bytes:
@@ -458,13 +467,23 @@ def fail(
 
 def _release(connection: Connection, job: Claimed, columns: dict[str, Any]) -> Settled | None:
     account = _lock(connection, job.account_id)
-    if not _end(connection, job, charged=0, **columns):
+    ended = _end(connection, job, charged=0, **columns)
+    if ended is None:
         return None
     _give_back(connection, job.account_id, job.held)
     available = account.balance - account.held + job.held
-    return Settled(b"", 0, available, others_wait(connection, job.account_id))
+    wait = others_wait(connection, job.account_id)
+    return Settled(b"", 0, available, wait, bool(ended.webhook_url))
 
 
+#: What is asked back of a job that was brought to its end.
+_ENDED: tuple[Any, ...] = (
+    col(Job.id),
+    col(Job.account_id),
+    col(Job.status),
+    col(Job.finished_at),
+    col(Job.webhook_url),
+)
 # Guarded by state and attempt: a job is ended once, and by nobody but the attempt that runs it.
 _END = (
     update(Job)
@@ -490,16 +509,36 @@ _END = (
             )
         }
     )
+    .returning(*_ENDED)
 )
 
 
-def _end(connection: Connection, job: Claimed, **columns: Any) -> bool:
-    """Bring a claimed job to its end; False where it is no longer this attempt's."""
+def _end(connection: Connection, job: Claimed, **columns: Any) -> Row[Any] | None:
+    """Bring a claimed job to its end, and return its row; None where it is not this attempt's."""
     unsaid = ("usage", "error", "events")
     new = dict.fromkeys(unsaid) | columns | {"finished_at": time.time()}
     values = {f"new_{name}": value for name, value in new.items()}
-    ended = connection.execute(_END, values | {"job": job.id, "attempt": job.attempt})
-    return bool(ended.rowcount)
+    values |= {"job": job.id, "attempt": job.attempt}
+    ended = connection.execute(_END, values).one_or_none()
+    if ended is not None:
+        _put_in_outbox(connection, ended)
+    return ended
+
+
+def _put_in_outbox(connection: Connection, ended: Row[Any]) -> None:
+    """Have a job's end told to its webhook, where it has one; `ended` is what `_ENDED` names."""
+    if ended.webhook_url is None:
+        return
+    message = {
+        "id": webhook.make_id(),
+        "account_id": ended.account_id,
+        "job_id": ended.id,
+        "type": f"job.{ended.status}",
+        "url": ended.webhook_url,
+        "host": webhook.host_of(ended.webhook_url),
+        "created": ended.finished_at,
+    }
+    connection.execute(_INSERT_WEBHOOK, message)
 
 
 def end_unclaimed(
@@ -522,10 +561,13 @@ def _end_waiting(connection: Connection, job_id: str, **columns: Any) -> bool:
         update(Job)
         .where(col(Job.id) == job_id, col(Job.status) == Status.QUEUED)
         .values(finished_at=time.time(), charged=0, **columns)
-    )
-    if ended.rowcount:
-        _give_back(connection, row.account_id, row.held)
-    return bool(ended.rowcount)
+        .returning(*_ENDED)
+    ).one_or_none()
+    if ended is None:
+        return False
+    _give_back(connection, row.account_id, row.held)
+    _put_in_outbox(connection, ended)
+    return True
 
 
 def _give_back(connection: Connection, account_id: int, credits: int) -> None:

@@ -42,8 +42,11 @@ def list_(as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def show_(name: str, as_json: bool) -> None:
-    """Show one account."""
-    show(as_facts(accounts.get_one(name)), as_json)
+    """Show one account; with --json what its webhooks are signed with, too."""
+    row = accounts.get_one(name)
+    # A secret is for programs: nobody's screen needs it.
+    secret = {"webhook_secret": accounts.webhook_secret(row.id)} if as_json else {}
+    show(as_facts(row) | secret, as_json)
 
 
 @command.command()

@@ -8,7 +8,6 @@ import orjson
 from sqlalchemy import Row
 
 from access import accounts
-from api.jobs import as_json as job_as_json
 from api.jobs import whole
 from billing import ledger
 from billing.pricing import Terms
@@ -16,6 +15,7 @@ from cli import instance
 from cli.output import json_option, show, show_all
 from config.settings import settings
 from jobs import cancelling, queues, rows, terms
+from jobs.shown import as_json as job_as_json
 from models import errors
 from models.chat import ChatRequest
 from models.image import ImageRequest

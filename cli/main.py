@@ -14,6 +14,7 @@ COMMANDS = {
     "keys": "Make, list and revoke API keys.",
     "credits": "Grant and show credits.",
     "jobs": "List, show, cancel and retry jobs.",
+    "webhooks": "List webhooks, and send them again.",
     "media": "List and delete the images that are kept.",
     "workers": "List the workers that are alive.",
     "providers": "Show how the providers are doing.",

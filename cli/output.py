@@ -17,7 +17,7 @@ PLAIN_WIDTH = 4000
 #: Columns that hold Unix seconds.
 TIMES = {
     *("created", "started_at", "finished_at", "last_seen", "oldest"),
-    *("expires", "expires_at", "revoked_at"),
+    *("expires", "expires_at", "revoked_at", "next_at", "delivered_at", "gave_up_at"),
 }
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")

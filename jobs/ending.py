@@ -10,7 +10,7 @@ from rq import Retry
 
 from billing import ledger
 from billing.ledger import Asked, Delivery, Settled
-from jobs import places, queues, rows, sse, streams
+from jobs import outbox, places, queues, rows, sse, streams
 from jobs.messages import Ended, Events, Source
 from jobs.rows import Claim
 from jobs.running import HandedBack, LeaseLost, Unheard, work
@@ -153,6 +153,8 @@ def _ended(
     # An operator can have what failed tried again.
     if status is not Status.FAILED or running.claim.body_at != BodyAt.SQL:
         queues.forget_body(running.id, running.claim.body_at)
+    if settled.has_webhook:
+        outbox.news.set()
     if settled.others_wait:
         _let_in(running.claim.job.account_id)
     if error is not None and running.events:

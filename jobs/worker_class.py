@@ -34,6 +34,7 @@ from jobs import (
     rows,
     streams,
     upkeep,
+    webhooks,
 )
 from jobs.messages import Ended
 from jobs.running import HandedBack, LeaseLost, work
@@ -125,10 +126,11 @@ class GreenletWorker(BaseWorker):
         breaker_keeper = gevent.spawn(breakers.keep_fresh, NAMES)
         batches = batch_keeper.keeper()
         batch_looker = gevent.spawn(batches.keep_up, lambda: self._stop_requested)
+        dispatcher = webhooks.Dispatcher()
         self._begin()
         gevent.joinall([gevent.spawn(self._take_for_ever, queue) for queue in self.queues])
         log.info("worker.stopping", running=len(self.jobs))
-        self._drain()
+        self._drain(dispatcher)
         gevent.killall([ticker, keeper, breaker_keeper, batch_looker])
         batches.stop()
         self._end()
@@ -384,12 +386,13 @@ class GreenletWorker(BaseWorker):
         except redis.RedisError as error:
             log.warning("worker.redis_lost", reason=str(error))
 
-    def _drain(self) -> None:
-        """Let running jobs end; hand back those that take too long."""
+    def _drain(self, dispatcher: webhooks.Dispatcher) -> None:
+        """Let running jobs end and their webhooks go out; hand back what takes too long."""
         if not self.jobs.join(timeout=DRAIN_SECONDS):
             log.info("worker.handing_back", jobs=len(work.calls))
             work.abort_all(HandedBack("The worker is stopping."))
-            self.jobs.join(timeout=HAND_BACK_SECONDS)
+        dispatcher.stop()
+        self.jobs.join(timeout=HAND_BACK_SECONDS)
 
     def _end(self) -> None:
         work.may_claim = False

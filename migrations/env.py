@@ -4,7 +4,7 @@ import sqlalchemy
 from alembic import context
 from sqlmodel import SQLModel
 
-from models import account, batch, credit, file, job, media, shot, worker
+from models import account, batch, credit, file, job, media, shot, webhook, worker
 
 #: Any number, the same for every process: it names the lock on PostgreSQL.
 LOCK = 7_203_114
@@ -20,7 +20,7 @@ TABLES = (
         credit.Entry,
         worker.Lease,
     ),
-    *(media.Media, shot.Shot),
+    *(media.Media, shot.Shot, webhook.Webhook),
     *(file.File, batch.Batch, batch.BatchLine),
 )
 

@@ -1,13 +1,16 @@
 """Who calls and pays: accounts and the keys that speak for them."""
 
+import base64
 import hashlib
 import secrets
 
-from sqlalchemy import BigInteger, Column
-from sqlmodel import Field, SQLModel
+from sqlalchemy import BigInteger, Column, Connection, select, update
+from sqlmodel import Field, SQLModel, col
 
 #: Every key begins with it, so that a leaked one can be told from other secrets.
 KEY_PREFIX = "lk-"
+#: How Standard Webhooks has secrets begin; base64 follows.
+WEBHOOK_SECRET_PREFIX = "whsec_"
 
 
 class Account(SQLModel, table=True):
@@ -25,6 +28,9 @@ class Account(SQLModel, table=True):
     held: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
     #: The hash of the account's newest ledger entry, which the next one follows.
     chain: str = Field(max_length=64)
+    #: What the account's webhooks are signed with. None until it is first asked for, where the
+    #: account is older than webhooks are.
+    webhook_secret: str | None = Field(default=None, max_length=64)
     #: Unix seconds.
     created: float
 
@@ -54,3 +60,22 @@ def make_key() -> str:
 def hash_key(key: str) -> str:
     """Return what is stored of `key`."""
     return hashlib.sha256(key.encode()).hexdigest()
+
+
+def make_webhook_secret() -> str:
+    """Return a new secret to sign webhooks with."""
+    return WEBHOOK_SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def webhook_secret(connection: Connection, account_id: int) -> str:
+    """Return what the account's webhooks are signed with; an account that has none is given one."""
+    mine = col(Account.id) == account_id
+    query = select(col(Account.webhook_secret)).where(mine)
+    if (found := connection.execute(query).scalar_one()) is not None:
+        return found
+    connection.execute(
+        update(Account)
+        .where(mine, col(Account.webhook_secret).is_(None))
+        .values(webhook_secret=make_webhook_secret())
+    )
+    return str(connection.execute(query).scalar_one())

@@ -5,8 +5,8 @@ gives the answer to be read as it comes. A call can be ended from any other gree
 any moment: its socket is shut down, whoever was blocked on it sees the end of the connection, and
 the reason is raised there. Nothing is ever thrown into a greenlet.
 
-Providers are trusted to mean well. A server that a caller named is not: `part`, `resolve` and `get`
-are for those.
+Providers are trusted to mean well. A server that a caller named is not: `part`, `resolve`, `get`
+and `post_to` are for those.
 """
 
 import copy
@@ -760,14 +760,38 @@ def get(
     up by itself; it is new, and not kept. Raises as `post` does, save for redirects, and
     `ProviderFailed` where more than a body of `max_bytes` comes in any form.
     """
+    with _ask_straight(call, "GET", url, addresses, headers, None, max_bytes) as answer:
+        yield answer
+
+
+@contextmanager
+def post_to(
+    call: Call, url: str, addresses: Sequence[Address], headers: Mapping[str, str], body: bytes
+) -> Iterator[Answer]:
+    """Send `body` to one of `addresses` as `get` asks one, once, and give the answer likewise.
+
+    What is of interest is its head: its body may have up to a MiB, and need not be read.
+    """
+    with _ask_straight(call, "POST", url, addresses, headers, body, 0) as answer:
+        yield answer
+
+
+@contextmanager
+def _ask_straight(
+    call: Call,
+    method: str,
+    url: str,
+    addresses: Sequence[Address],
+    headers: Mapping[str, str],
+    body: bytes | None,
+    max_bytes: int,
+) -> Iterator[Answer]:
     parts = urlsplit(url)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    with (
-        _translated(call),
-        closing(_Straight(parts, addresses, max_bytes)) as way,
-        closing(_ask(_Exchange(call), _Request(way, "GET", path, dict(headers)))) as answer,
-    ):
-        yield answer
+    with _translated(call), closing(_Straight(parts, addresses, max_bytes)) as way:
+        request = _Request(way, method, path, dict(headers), body)
+        with closing(_ask(_Exchange(call), request)) as answer:
+            yield answer
 
 
 class _Straight(_Session):

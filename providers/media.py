@@ -290,22 +290,29 @@ def _found(
 
 
 def _checked(url: str) -> SplitResult:
-    """Return the parts of `url`, if it is one that everybody reads alike."""
+    return checked(url, "The image's URL")
+
+
+def checked(url: str, named: str) -> SplitResult:
+    """Return the parts of `url`, if it is one that everybody reads alike.
+
+    Raises `InvalidRequest`, with what is wrong with what the caller knows as `named`.
+    """
     if NOT_IN_A_URL.search(url):
-        raise InvalidRequest("The image's URL has a space, backslash or control character in it.")
+        raise InvalidRequest(f"{named} has a space, backslash or control character in it.")
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018  # It raises for what is no port.
     except ValueError:
-        raise InvalidRequest("The image's URL is not a valid URL.") from None
+        raise InvalidRequest(f"{named} is not a valid URL.") from None
 
     if parts.scheme not in PORTS:
-        raise InvalidRequest("The image's URL has to begin with http:// or https://.")
+        raise InvalidRequest(f"{named} has to begin with http:// or https://.")
     if "@" in parts.netloc:
-        raise InvalidRequest("The image's URL must not have a user name or password in it.")
+        raise InvalidRequest(f"{named} must not have a user name or password in it.")
     if not _has_host(parts):
         raise InvalidRequest(
-            "The image's URL has no valid host. Write names in ASCII (xn--…), IPv4 addresses as"
+            f"{named} has no valid host. Write names in ASCII (xn--…), IPv4 addresses as"
             " four decimal numbers, and IPv6 addresses in brackets."
         )
     return parts

@@ -27,7 +27,7 @@ WIRING = {"app", "worker", "cli", "web", "ops", "bench", "migrations"}
 DOORS = {
     "flask": {"app", "api", "web", "ops", "bench"},
     "rq": {"jobs", "worker", "cli", "bench"},
-    "requests": {"providers/http", "jobs/webhooks", "bench"},
+    "requests": {"providers/http", "bench"},
     "boto3": {"storage/s3"},
     "botocore": {"storage/s3"},
     "PIL": {"storage/pictures", "providers/sandbox_images"},
@@ -47,6 +47,7 @@ NOT_FOR_PROVIDERS = {
     "models.job",
     "models.media",
     "models.shot",
+    "models.webhook",
     "models.worker",
 }
 

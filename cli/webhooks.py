@@ -1,0 +1,76 @@
+"""`likedo webhooks`: what receivers were told of jobs' ends, and what they were not."""
+
+from typing import Any
+
+import click
+from sqlalchemy import Row
+
+from access import accounts
+from cli.output import json_option, show_all
+from jobs import outbox, rows
+from models import errors
+
+
+@click.group()
+def command() -> None:
+    """List webhooks, and send them again."""
+
+
+@command.command("list")
+@click.option("--account", help="Only those of this account.")
+@click.option("--job", metavar="ID", help="Only those of this job.")
+@click.option("--failed", is_flag=True, help="Only those whose last try failed.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
+@json_option
+def list_(account: str | None, job: str | None, failed: bool, limit: int, as_json: bool) -> None:
+    """List webhooks, the newest first."""
+    account_id = accounts.get_one(account).id if account is not None else None
+    if job is not None and rows.find(job) is None:
+        raise errors.NotFound(f"There is no job '{job}'. `likedo jobs list` shows the newest.")
+    names = {row.id: row.name for row in accounts.listing()}
+    found = [
+        {"id": row.id, "account": names.get(row.account_id)} | _as_facts(row)
+        for row in outbox.listing(limit, account_id, job, failed)
+    ]
+    columns = ("id", "account", "job", "type", "status", "tries", "created", "next_at", "url")
+    show_all(found, (*columns, "last_error"), as_json)
+
+
+def _as_facts(row: Row[Any]) -> dict[str, Any]:
+    """Return a webhook as commands show it; times are Unix seconds."""
+    return {
+        "job": row.job_id,
+        "type": row.type,
+        "status": _status(row),
+        "tries": row.tries,
+        "created": int(row.created),
+        "next_at": _seconds(row.next_at),
+        "delivered_at": _seconds(row.delivered_at),
+        "gave_up_at": _seconds(row.gave_up_at),
+        "url": row.url,
+        "last_error": row.last_error,
+    }
+
+
+def _status(row: Row[Any]) -> str:
+    if row.next_at is not None:
+        return "waiting"
+    return "delivered" if row.delivered_at is not None else "given_up"
+
+
+def _seconds(at: float | None) -> int | None:
+    return None if at is None else int(at)
+
+
+@command.command()
+@click.argument("webhook_id", metavar="ID")
+def redeliver(webhook_id: str) -> None:
+    """Send a webhook once more, at once, also one that was delivered or given up.
+
+    It has the same id, by which its receiver knows it, and is tried for a day again.
+    """
+    if not webhook_id.isprintable() or not outbox.redeliver(webhook_id):
+        raise errors.NotFound(
+            f"There is no webhook '{webhook_id}'. `likedo webhooks list` shows the newest."
+        )
+    click.echo(f"Webhook {webhook_id} is sent again by the next worker that looks, within seconds.")

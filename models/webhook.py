@@ -1,0 +1,58 @@
+"""What a receiver is told of a job's end: a row of the outbox, also after it was heard."""
+
+import re
+import uuid
+
+from sqlalchemy import Column, Index, LargeBinary, Text, text
+from sqlmodel import Field, SQLModel
+
+
+class Webhook(SQLModel, table=True):
+    """One message to one receiver, written in the transaction that ends its job.
+
+    Times are Unix seconds; `next_at` is by the database's clock.
+    """
+
+    __tablename__ = "webhooks"
+    __table_args__ = (
+        Index(
+            "webhooks_due",
+            "next_at",
+            postgresql_where=text("next_at IS NOT NULL"),
+            sqlite_where=text("next_at IS NOT NULL"),
+        ),
+        Index("webhooks_by_account", "account_id", "created"),
+    )
+
+    #: The header `webhook-id`, the same on every try.
+    id: str = Field(primary_key=True, max_length=40)
+    account_id: int = Field(foreign_key="accounts.id")
+    job_id: str = Field(foreign_key="jobs.id", index=True, max_length=40)
+    #: Such as `job.completed`.
+    type: str = Field(max_length=20)
+    url: str = Field(sa_column=Column(Text, nullable=False))
+    #: The URL's host and port, by which receivers are told apart.
+    host: str = Field(sa_column=Column(Text, nullable=False))
+    #: What is sent, as JSON; made at the first try and kept, so that every try says the same.
+    body: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    #: When the job ended.
+    created: float
+    #: When the next try is due; of one that is being sent, when that is taken for lost. None where
+    #: none will follow.
+    next_at: float | None = None
+    #: How many tries were begun since it was put in the outbox, or was to be delivered again.
+    tries: int = 0
+    delivered_at: float | None = None
+    gave_up_at: float | None = None
+    #: Why the last try failed.
+    last_error: str | None = Field(default=None, sa_column=Column(Text))
+
+
+def make_id() -> str:
+    """Return a new id of a message."""
+    return f"msg_{uuid.uuid4().hex}"
+
+
+def host_of(url: str) -> str:
+    """Return the host and port in an http or https URL. Never raises: a job's end waits for it."""
+    return re.sub(r"^[^/]*//|[/?#\\].*", "", url, flags=re.DOTALL).lower()
