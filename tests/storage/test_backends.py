@@ -208,6 +208,9 @@ class Probed(Backend):
     def pieces(self, name: str) -> None:
         return None
 
+    def read(self, name: str, start: int, length: int) -> bytes | None:
+        raise NotImplementedError
+
     def delete(self, name: str) -> None:
         self.files.pop(name, None)
 
