@@ -24,8 +24,10 @@ DATABASES = [
 ]
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Leave the developer's folder and settings, before test modules import anything of ours."""
+    if config.getoption("numprocesses", None):
+        return  # Others run the tests, and find them from here.
     folder = tempfile.TemporaryDirectory(prefix="likedo-tests-")
     atexit.register(folder.cleanup)
     os.chdir(folder.name)
