@@ -9,7 +9,7 @@ from api import answers, client, guards, jobs, prefer, retries
 from billing import ledger, pricing
 from billing.ledger import Hold, There
 from billing.pricing import Price, Terms
-from jobs import queues, rows, webhooks
+from jobs import places, queues, rows, webhooks
 from jobs.channel import Waiter
 from models import errors, job
 from models.job import BodyAt, Status
@@ -59,11 +59,11 @@ def _check_webhook(url: str, asynchronous: bool) -> None:
 
 def accept(
     kind: str, body: bytes, terms: Terms, price: Price, asynchronous: bool, **columns: Any
-) -> Accepted | Response:
+) -> Accepted | There:
     """Hold for a request and put it in the queue of its `kind`.
 
     `price` is that of the model that was asked for, `columns` are those of the job's row beside
-    what is the same for all. Raises what `ledger.hold` raises. Returns the answer itself where a
+    what is the same for all. Raises what `ledger.hold` raises. Returns which job it is where a
     request of the same name was taken on a moment ago.
     """
     if client.current().gone():
@@ -73,10 +73,12 @@ def accept(
     waiter = None if asynchronous else answers.listener().listen(job_id)
     try:
         row = _row(job_id, kind, body, price, asynchronous) | columns
-        held = ledger.hold(row, terms, guards.plan().max_running, retries.name())
+        held = _hold(row, body, terms)
         if isinstance(held, There):
-            return _again(waiter, held)
-        _enqueue(job_id, waiter, kind, body, row["body_at"], held)
+            if waiter:
+                waiter.close()
+            return held
+        _enqueue(row, waiter, body, held)
     except BaseException:
         if waiter:
             waiter.close()
@@ -84,24 +86,37 @@ def accept(
     return Accepted(job_id, waiter, held)
 
 
-def _again(waiter: Waiter | None, there: There) -> Response:
-    if waiter:
-        waiter.close()
-    row = rows.find(there.job_id)
-    assert row is not None
-    return retries.again(row)
+def _hold(row: dict[str, Any], body: bytes, terms: Terms) -> Hold | There:
+    """Hold for a job whose body is where it waits by then, unless that is Redis.
+
+    From the moment of the hold on others may put it in the queue.
+    """
+    held: Hold | There | None = None
+    try:
+        if row["body_at"] is BodyAt.STORAGE:
+            queues.save_file(row["id"], body)
+        kept = body if row["body_at"] is BodyAt.SQL else None
+        held = ledger.hold(row, terms, guards.plan().places(row["kind"]), retries.name(), kept)
+    finally:
+        if not isinstance(held, Hold):
+            queues.forget_file(row["id"], row["body_at"])
+    return held
 
 
-def _enqueue(
-    job_id: str, waiter: Waiter | None, kind: str, body: bytes, body_at: BodyAt, held: Hold
-) -> None:
+def _enqueue(row: dict[str, Any], waiter: Waiter | None, body: bytes, held: Hold) -> None:
     try:
         if waiter:
             waiter.ready()
-        queues.enqueue(job_id, kind, body, body_at, held.has_place)
+        in_redis = body if row["body_at"] is BodyAt.REDIS else None
+        queues.enqueue(row["id"], row["kind"], in_redis, held.has_place)
+        if not held.has_place:
+            places.let_in(row["account_id"], row["id"])
     except Exception as error:
         known = error if isinstance(error, errors.LikeDoError) else errors.InternalError(OUR_SIDE)
-        ledger.end_unclaimed(job_id, Status.FAILED, known)
+        if ledger.end_unclaimed(row["id"], Status.FAILED, known):
+            queues.forget_body(row["id"], row["body_at"])
+            # Its caller is told, and who tries again wants another try.
+            rows.mark_handed_over([row["id"]])
         raise
 
 

@@ -1,5 +1,6 @@
 """Handing a job's answer to the client that waits for it."""
 
+import contextlib
 import errno
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -19,6 +20,7 @@ from config.settings import settings
 from jobs import cancelling, rows, upkeep, waiting
 from jobs.channel import Listener, Waiter
 from jobs.messages import Ended
+from jobs.shown import IMAGES
 from jobs.waiting import Interruption
 from models import errors
 from models.job import Status
@@ -61,8 +63,9 @@ def join(row: Row[Any]) -> Response:
     except BaseException:
         waiter.close()
         raise
-    render = pictures.renderer() if row.kind == "image" else as_it_is
-    return wait(waiter, row.cancel_on_disconnect, render)
+    render = pictures.renderer() if row.kind in IMAGES else as_it_is
+    # Who came to join it does not end it for others.
+    return wait(waiter, False, render)
 
 
 def wait(waiter: Waiter, cancels: bool, render: Render = as_it_is) -> Response:
@@ -102,10 +105,17 @@ def _respond(job_id: str, ended: Ended | Interruption, client: Client, render: R
     assert isinstance(ended, Ended)
     if ended.status != Status.COMPLETED:
         note(job_id, ended)
-        if not client.gone():
-            handed_over(job_id)
+        tell_failure(job_id, client)
         raise errors.from_record(ended.error or {})
     return _completed(job_id, ended, client, render)
+
+
+def tell_failure(job_id: str, client: Client) -> None:
+    """Note that a client is told of its job's failure, before it is: it may try again at once."""
+    if client.gone():
+        return
+    with contextlib.suppress(errors.Unavailable):  # Then its retry is told of the same failure.
+        rows.mark_handed_over([job_id])
 
 
 def hung_up(job_id: str, cancels: bool) -> None:

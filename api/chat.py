@@ -3,7 +3,9 @@
 from flask import Blueprint, Response, g
 
 from api import accept, answers, guards, retries, streams
+from api.accept import Accepted
 from billing import ledger
+from billing.ledger import There
 from jobs import terms
 from models.chat import ChatRequest
 
@@ -33,9 +35,11 @@ def create_completion() -> Response:
             cancel_on_disconnect=chat.cancels_on_disconnect and not asynchronous,
             webhook_url=chat.body.get("webhook_url"),
         )
-        if isinstance(accepted, Response):
-            return accepted
-        _say_what_was_applied(chat, accepted.hold)
+        if isinstance(accepted, Accepted):
+            _say_what_was_applied(chat, accepted.hold)
+    # What waits for others' jobs must not keep others from being admitted.
+    if isinstance(accepted, There):
+        return retries.there(accepted.job_id, body)
     if accepted.waiter is None:
         return accepted.job()
     if chat.stream:

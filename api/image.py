@@ -3,6 +3,7 @@
 from flask import Blueprint, Response
 
 from api import accept, answers, guards, pictures, retries
+from billing.ledger import There
 from billing.pricing import EachPrice
 from jobs import terms
 from models.image import ImageRequest
@@ -35,8 +36,9 @@ def create_images() -> Response:
             cancel_on_disconnect=image.cancels_on_disconnect and not asynchronous,
             webhook_url=image.body.get("webhook_url"),
         )
-    if isinstance(accepted, Response):
-        return accepted
+    # What waits for others' jobs must not keep others from being admitted.
+    if isinstance(accepted, There):
+        return retries.there(accepted.job_id, body)
     if accepted.waiter is None:
         return accepted.job()
     return answers.wait(accepted.waiter, image.cancels_on_disconnect, pictures.renderer())

@@ -36,6 +36,18 @@ def again(row: Row[Any]) -> Response:
     return answers.join(row)
 
 
+def there(job_id: str, body: bytes) -> Response:
+    """Return the answer of the job that took the caller's own key a moment before.
+
+    Raises `IdempotencyKeyReused` where that was for another request.
+    """
+    row = rows.find(job_id)
+    assert row is not None
+    if row.fingerprint != fingerprint(body):
+        raise reused()
+    return again(row)
+
+
 def _named(body: bytes) -> Row[Any] | None:
     digest = name()
     row = retries.by_name(guards.caller().key_id, digest) if digest else None

@@ -58,6 +58,7 @@ def _begin(reader: Reader, client: Client, cancels: bool) -> Response:
             raise _interrupted(waiter.job_id, said, cancels)
         if isinstance(said, Ended) and said.status != Status.COMPLETED:
             answers.note(waiter.job_id, said)
+            answers.tell_failure(waiter.job_id, client)
             raise failure(said)
     except BaseException:
         answers.part(waiter, client)
@@ -81,7 +82,8 @@ def join(row: Row[Any]) -> Response:
     except BaseException:
         answers.part(waiter, client)
         raise
-    return _begin(reader, client, row.cancel_on_disconnect)
+    # Who came to join it does not end it for others; with nobody left its worker ends it.
+    return _begin(reader, client, False)
 
 
 def _response(body: Iterator[bytes], said: Said, part: Callable[[], None]) -> Response:

@@ -23,7 +23,7 @@ from models.account import Account
 from models.chat import Usage
 from models.credit import Entry
 from models.database import now
-from models.job import Idempotency, Job, Result, Status
+from models.job import Body, Idempotency, Job, Result, Status
 from models.webhook import Webhook
 
 #: A key of the caller's own names a job for this long.
@@ -170,16 +170,23 @@ class Claimed:
 
 
 def hold(
-    job: dict[str, Any], terms: Terms, most_running: int = 10**9, name: str | None = None
+    job: dict[str, Any],
+    terms: Terms,
+    most_running: int = 10**9,
+    name: str | None = None,
+    body: bytes | None = None,
 ) -> Hold | There:
     """Insert `job` (columns of `Job`) as queued and hold the most it can cost.
 
     Where what is available does not afford `terms.most`, less output is held for, down to
     `terms.least`. Where `most_running` jobs of the account have a place to run, it waits for one.
-    Under `name`, a digest of the caller's own key, retries find it. Raises `Overloaded`,
-    `InsufficientCredits` or `CreditsHeld`; then nothing was written.
+    Under `name`, a digest of the caller's own key, retries find it. Its `body` is kept beside it
+    where that is given. Raises `Overloaded`, `InsufficientCredits` or `CreditsHeld`; then nothing
+    was written.
     """
-    outcome = database.run(lambda connection: _hold(connection, job, terms, most_running, name))
+    outcome = database.run(
+        lambda connection: _hold(connection, job, terms, most_running, name, body)
+    )
     if isinstance(outcome, errors.LikeDoError):
         raise outcome
     return outcome
@@ -191,11 +198,14 @@ def _hold(
     terms: Terms,
     most_running: int,
     name: str | None,
+    body: bytes | None,
 ) -> Hold | There | errors.LikeDoError:
     # A refusal is returned, not raised: on SQLite other transactions share this one's commit.
+    # The queue's lock comes before the account's, everywhere.
+    full = _overload(connection, job["body_bytes"])
     if name and (there := _there(connection, job, name)):
         return there
-    if full := _overload(connection, job["body_bytes"]):
+    if full:
         return full
     max_tokens, credits = terms.most_output, terms.most
     if not _take(connection, job["account_id"], credits):
@@ -205,10 +215,12 @@ def _hold(
             return _refusal(terms, account.balance, account.held)
         max_tokens, credits = less
     # The account's row is locked by now, so nobody takes the same place.
-    has_place = _running(connection, job["account_id"]) < most_running
+    has_place = _running(connection, job["account_id"], job["kind"]) < most_running
     _insert(connection, job if has_place else job | {"enqueued_at": None}, credits, max_tokens)
     if name:
         _name(connection, job, name)
+    if body is not None:
+        connection.execute(insert(Body).values(job_id=job["id"], body=body))
     return Hold(credits, max_tokens, has_place)
 
 
@@ -289,7 +301,9 @@ _UNFINISHED = (
     col(Job.status).in_([Status.QUEUED.value, Status.IN_PROGRESS.value]),
     _IS_NO_LINE,
 )
-_RUNNING = select(func.count()).where(*_UNFINISHED, col(Job.enqueued_at).is_not(None))
+_RUNNING = select(func.count()).where(
+    *_UNFINISHED, col(Job.enqueued_at).is_not(None), col(Job.kind) == bindparam("kind")
+)
 _WAITS = select(col(Job.id)).where(*_UNFINISHED, col(Job.enqueued_at).is_(None)).limit(1)
 _INSERT_JOB = insert(Job)
 _INSERT_ENTRY = insert(Entry)
@@ -303,9 +317,10 @@ def _take(connection: Connection, account_id: int, credits: int) -> bool:
     return bool(taken.rowcount)
 
 
-def _running(connection: Connection, account_id: int) -> int:
-    """Return how many jobs of the account run, or are in the queue to."""
-    return int(connection.execute(_RUNNING, {"account": account_id}).scalar_one())
+def _running(connection: Connection, account_id: int, kind: str) -> int:
+    """Return how many jobs of the account and kind run, or are in the queue to."""
+    found = connection.execute(_RUNNING, {"account": account_id, "kind": kind})
+    return int(found.scalar_one())
 
 
 def others_wait(connection: Connection, account_id: int) -> bool:

@@ -114,9 +114,9 @@ def _retry(row: Row[Any]) -> str:
         )
     new = make_id()
     columns = dict(row._mapping) | _begun_anew(new)
-    held = ledger.hold({name: columns[name] for name in _KEPT}, _terms(row.kind, body))
-    assert isinstance(held, ledger.Hold)  # It has no name that another could have.
-    queues.enqueue(new, row.kind, body, BodyAt(row.body_at))
+    # It is kept beside the hold, so whatever happens next the job is there, once.
+    ledger.hold({name: columns[name] for name in _KEPT}, _terms(row.kind, body), body=body)
+    queues.enqueue(new, row.kind, None)
     return new
 
 
@@ -134,6 +134,7 @@ def _begun_anew(job_id: str) -> dict[str, Any]:
         "id": job_id,
         "attempts": 0,
         "cancel_requested": False,
+        "body_at": BodyAt.SQL,
         "is_idempotent": False,
         "created": now,
         "enqueued_at": now,

@@ -46,6 +46,8 @@ __all__ = [
 
 #: Pixels of each side, as every model has them here whatever it makes itself.
 DOCUMENTED_SIZES = ("256x256", "512x512", "1024x1024")
+#: Jobs of hundreds of images, which may take hours: so many of one account run at a time.
+MOST_BATCHES = 2
 #: The most images of one request that is waited for.
 MOST_IMAGES = 4
 
@@ -57,8 +59,12 @@ _VENDOR_MODEL = re.compile(r"~?[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w.-]+)?"
 class Plan:
     name: str
     requests_per_hour: int
-    #: Jobs of one account that run at the same time; the rest waits.
+    #: Jobs of one account and kind that run at the same time; the rest waits.
     max_running: int
+
+    def places(self, kind: str) -> int:
+        """Return how many jobs of a kind one account may have in the queue or running."""
+        return min(MOST_BATCHES, self.max_running) if kind == "batch" else self.max_running
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,8 @@ def _open_stream(running: Running, afterwards: ExitStack) -> Stream:
     publisher = streams.publisher()
     stream = publisher.open(running.id, running.claim.job.attempt, running.call)
     afterwards.callback(publisher.close, stream)
-    if running.request and running.request.cancels_on_disconnect:
+    # The row knows better than the body: nobody listens to an asynchronous one.
+    if running.claim.cancel_on_disconnect:
         work.expect_listeners(running.id)
     return stream
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import redis
 import structlog
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, func, or_, select, update
 from sqlmodel import col
 
 from config.catalog import catalog
@@ -21,13 +21,18 @@ from models.job import Job, Status
 log = structlog.get_logger()
 
 UNFINISHED = (Status.QUEUED.value, Status.IN_PROGRESS.value)
+#: A job that waits for a place is let in by others when it is older than this.
+YOUNG_SECONDS = 1
 #: Accounts that one pass of upkeep takes on.
 BATCH = 500
 
 
-def let_in(account_id: int) -> None:
-    """Put waiting jobs of the account in the queue, the oldest first, as many as have a place."""
-    for row in database.run(lambda connection: _give_places(connection, account_id)):
+def let_in(account_id: int, its_own: str | None = None) -> None:
+    """Put waiting jobs of the account in the queue, the oldest first, as many as have a place.
+
+    `its_own`: the job of who asks, whose body is where it waits.
+    """
+    for row in database.run(lambda connection: _give_places(connection, account_id, its_own)):
         try:
             queues.enqueue_again(row.id, row.kind, at_front=False)
         except redis.RedisError as error:
@@ -48,35 +53,59 @@ def _accounts_waiting(connection: Connection) -> list[int]:
     return list(connection.execute(waiting.distinct().limit(BATCH)).scalars())
 
 
-def _give_places(connection: Connection, account_id: int) -> list[Row[Any]]:
-    free = _free_places(connection, account_id)
-    if free <= 0:
-        return []
-    waiting = select(col(Job.id), col(Job.kind)).where(
-        col(Job.account_id) == account_id,
-        col(Job.status) == Status.QUEUED.value,
-        col(Job.enqueued_at).is_(None),
-    )
-    rows: list[Row[Any]] = list(connection.execute(waiting.order_by(col(Job.created)).limit(free)))
-    connection.execute(
-        update(Job)
-        .where(col(Job.id).in_([row.id for row in rows]), col(Job.enqueued_at).is_(None))
-        .values(enqueued_at=time.time())
-    )
-    return rows
-
-
-def _free_places(connection: Connection, account_id: int) -> int:
+def _give_places(connection: Connection, account_id: int, its_own: str | None) -> list[Row[Any]]:
     # Whoever counts has the account's row, so that two do not give the same place away.
     account = connection.execute(
         select(col(Account.plan)).where(col(Account.id) == account_id).with_for_update()
     ).one()
-    plan = catalog.plans.get(account.plan)
+    found: list[Row[Any]] = []
+    for kind in connection.execute(_waiting(account_id, its_own).distinct()).scalars().all():
+        free = _free_places(connection, account_id, account.plan, kind)
+        oldest = (
+            select(col(Job.id), col(Job.kind))
+            .where(col(Job.id).in_(_of_kind(account_id, its_own, kind)))
+            .order_by(col(Job.created))
+            .limit(max(0, free))
+        )
+        found += list(connection.execute(oldest))
+    connection.execute(
+        update(Job)
+        .where(col(Job.id).in_([row.id for row in found]), col(Job.enqueued_at).is_(None))
+        .values(enqueued_at=time.time())
+    )
+    return found
+
+
+def _waiting(account_id: int, its_own: str | None) -> Any:
+    """Return a query of the kinds of jobs that wait for a place and can be run.
+
+    A young one's body may still be on its way to where it waits.
+    """
+    return select(col(Job.kind)).where(*_waits(account_id, its_own))
+
+
+def _of_kind(account_id: int, its_own: str | None, kind: str) -> Any:
+    return select(col(Job.id)).where(*_waits(account_id, its_own), col(Job.kind) == kind)
+
+
+def _waits(account_id: int, its_own: str | None) -> tuple[Any, ...]:
+    is_old = col(Job.created) < time.time() - YOUNG_SECONDS
+    return (
+        col(Job.account_id) == account_id,
+        col(Job.status) == Status.QUEUED.value,
+        col(Job.enqueued_at).is_(None),
+        or_(is_old, col(Job.id) == its_own) if its_own else is_old,
+    )
+
+
+def _free_places(connection: Connection, account_id: int, plan_name: str, kind: str) -> int:
+    plan = catalog.plans.get(plan_name)
     running = select(func.count()).where(
         col(Job.account_id) == account_id,
+        col(Job.kind) == kind,
         col(Job.status).in_(UNFINISHED),
         col(Job.enqueued_at).is_not(None),
         # Lines of batches take no places.
         col(Job.batch_id).is_(None),
     )
-    return (plan.max_running if plan else 1) - int(connection.execute(running).scalar_one())
+    return (plan.places(kind) if plan else 1) - int(connection.execute(running).scalar_one())

@@ -7,7 +7,7 @@ import redis
 import structlog
 from rq import Queue
 from rq.serializers import JSONSerializer
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, select
 from sqlmodel import col
 
 import storage
@@ -66,21 +66,16 @@ def _body_file(job_id: str) -> str:
     return f"bodies/{job_id}"
 
 
-def enqueue(job_id: str, kind: str, body: bytes, body_at: BodyAt, has_place: bool = True) -> None:
-    """Put a held job in the queue, or, without a place to run, its body where it waits.
+def enqueue(job_id: str, kind: str, body: bytes | None, has_place: bool = True) -> None:
+    """Put a held job in the queue, with its `body` beside it unless that waits elsewhere.
 
-    Raises `Unavailable`, and then it may be in it all the same. That does no harm: a job runs only
-    while its row says `queued`.
+    Without a place to run, only the body is put there. Raises `Unavailable`, and then the job may
+    be in the queue all the same. That does no harm: it runs only while its row says `queued`.
     """
     try:
         with connection().pipeline(transaction=False) as pipeline:
-            match body_at:
-                case BodyAt.REDIS:
-                    pipeline.set(_body_key(job_id), body, ex=BODY_SECONDS)
-                case BodyAt.STORAGE:
-                    storage.backend().save(_body_file(job_id), body)
-                case BodyAt.SQL:
-                    _save_body(job_id, body)
+            if body is not None:
+                pipeline.set(_body_key(job_id), body, ex=BODY_SECONDS)
             if has_place:
                 _push(pipeline, job_id, kind)
             pipeline.execute()
@@ -88,12 +83,9 @@ def enqueue(job_id: str, kind: str, body: bytes, body_at: BodyAt, has_place: boo
         raise errors.Unavailable("The queue does not answer just now. Try again.") from error
 
 
-def _save_body(job_id: str, body: bytes) -> None:
-    database.run(
-        lambda connection: (
-            connection.execute(insert(Body).values(job_id=job_id, body=body)) and None
-        )
-    )
+def save_file(job_id: str, body: bytes) -> None:
+    """Save the body of a job that is about to be held for, where it is too large for Redis."""
+    storage.backend().save(_body_file(job_id), body)
 
 
 def enqueue_line(job_id: str, kind: str, batch_id: str, body: bytes) -> None:
@@ -177,6 +169,12 @@ def announce(pipeline: "redis.client.Pipeline", job_id: str, ended: Ended) -> No
         stream_log.finish(pipeline, job_id, ended.whole)
     pipeline.publish(messages.channel(job_id), ended.encode())
     pipeline.delete(_body_key(job_id))
+
+
+def forget_file(job_id: str, body_at: str) -> None:
+    """Forget a body that was saved for a job that was not held for."""
+    if body_at == BodyAt.STORAGE:
+        forget_body(job_id, body_at)
 
 
 def forget_body(job_id: str, body_at: str) -> None:

@@ -67,6 +67,8 @@ def _fitting(key_id: int, fingerprint: str, count: int) -> Any:
             col(Job.fingerprint) == fingerprint,
             col(Job.created) > now - settings.job_timeout_seconds - GRACE_SECONDS,
             col(Job.joined) < count,
+            # Nobody gets an answer from what is about to be cancelled.
+            col(Job.cancel_requested).is_(False),
             or_(
                 col(Job.status).in_([Status.QUEUED.value, Status.IN_PROGRESS.value]),
                 and_(

@@ -30,6 +30,8 @@ class Claim:
     kind: str
     body_at: str
     max_tokens: int
+    #: Whether it ends when nobody listens to it.
+    cancel_on_disconnect: bool
     #: The attempts of earlier workers.
     trail: list[dict[str, Any]]
 
@@ -62,6 +64,7 @@ _CLAIM = (
         col(Job.kind),
         col(Job.body_at),
         col(Job.max_tokens),
+        col(Job.cancel_on_disconnect),
         col(Job.trail),
         col(Job.batch_id),
     )
@@ -74,7 +77,15 @@ def _claim(connection: Connection, job_id: str, worker: str) -> Claim | None:
         return None
     job = Claimed(job_id, row.account_id, row.attempts, row.held, row.price, row.batch_id)
     trail = _of_earlier_claims(row.attempts - 1, orjson.loads(row.trail or "[]"))
-    return Claim(job, row.model, row.kind, row.body_at, row.max_tokens, trail)
+    return Claim(
+        job,
+        row.model,
+        row.kind,
+        row.body_at,
+        row.max_tokens,
+        row.cancel_on_disconnect,
+        trail,
+    )
 
 
 def _of_earlier_claims(claims: int, trail: list[dict[str, Any]]) -> list[dict[str, Any]]:

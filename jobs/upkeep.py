@@ -17,7 +17,7 @@ from sqlmodel import col
 
 from billing import ledger
 from config.connections import connection
-from jobs import files, leases, media, places, queues, stream_log
+from jobs import files, leases, media, messages, places, queues, stream_log
 from jobs.channel import Listener
 from jobs.streams import BROKEN_OFF
 from models import database, errors
@@ -216,9 +216,17 @@ def cancel_left_jobs() -> None:
         )
         return list(connection.execute(query.limit(BATCH)))
 
-    for row in database.run(find):
+    for row in _unheard(database.run(find)):
         gone = errors.JobCancelled("The client left while the call was still queued.")
         queues.end_waiting(row.id, row.body_at, Status.CANCELLED, gone)
+
+
+def _unheard(rows: list[Row[Any]]) -> list[Row[Any]]:
+    """Return the jobs that nobody listens to: who left may have been one of several."""
+    if not rows:
+        return []
+    counts = connection().pubsub_numsub(*[messages.channel(row.id) for row in rows])
+    return [row for row, (_, count) in zip(rows, counts, strict=True) if not count]
 
 
 def forget_old_results() -> None:

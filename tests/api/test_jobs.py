@@ -7,7 +7,7 @@ import pytest
 
 from tests.callers import HELLO, Callers
 from tests.conftest import Server
-from tests.events import STREAMED
+from tests.events import STREAMED, words
 from tests.stack import Account, fetch, wait_until
 from tests.upstream import Upstream
 
@@ -94,6 +94,20 @@ def test_an_asynchronous_stream_is_read_as_events(
     _, _, content = fetch(f"{server.api}/jobs/{job['id']}/events", key=account.key)
     assert b"Hello" in content and b"[DONE]" in content and b"job.settled" in content
     assert ended(server, account, job["id"])["status"] == "completed"
+
+
+@pytest.mark.slow
+def test_an_asynchronous_stream_needs_nobody_to_listen(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    # Longer than a stream whose web process has died would be let live.
+    upstream.script(words(15, gap=1))
+
+    _, _, job = chat(server, account, STREAMED | {"background": True})
+
+    job = ended(server, account, job["id"])
+    assert job["status"] == "completed"
+    assert account.standing() == (9_999, 0)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from openai import OpenAI
 
 from tests.callers import HELLO, Callers
 from tests.conftest import Server, provider_settings
-from tests.events import STREAMED
+from tests.events import STREAMED, words
 from tests.proxy import cutting
 from tests.stack import Account, Stack, fetch, stack, wait_until
 from tests.upstream import Upstream
@@ -218,6 +218,41 @@ def test_a_provider_that_failed_is_asked_again_by_the_retry(
     assert account.standing() == (9_999, 0)
 
 
+def test_a_stream_that_failed_before_its_first_chunk_is_tried_again(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    failing = {"status": 400, "json": {"error": {"message": "No.", "param": "messages"}}}
+    upstream.script(failing)
+
+    first = fetch(
+        f"{server.api}/chat/completions",
+        STREAMED,
+        key=account.key,
+        headers={"x-stainless-retry-count": "0"},
+    )
+    again = fetch(
+        f"{server.api}/chat/completions",
+        STREAMED,
+        key=account.key,
+        headers={"x-stainless-retry-count": "1"},
+    )
+
+    assert (first[0], again[0]) == (400, 200)
+    assert len(upstream.calls()) == 2
+    assert account.standing() == (9_999, 0)
+
+
+def test_a_failure_that_was_told_is_tried_again_however_soon(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    upstream.script({"status": 400, "json": {"error": {"message": "No.", "param": "messages"}}})
+
+    statuses = [retry(server.url, account, count)[0] for count in (0, 1)]
+
+    assert statuses == [400, 200]
+    assert len(upstream.calls()) == 2
+
+
 # ---- A key of the caller's own
 
 
@@ -268,6 +303,63 @@ def test_twenty_at_once_under_one_key_are_one_call(
     assert len({headers["x-job-id"] for _, headers, _ in replies}) == 1
     assert len(upstream.calls()) == 1
     assert account.standing() == (9_999, 0)
+
+
+def test_other_requests_under_the_same_key_at_once_get_no_answer_of_anothers(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    upstream.script(default={"delay": 1})
+    callers = Callers()
+
+    for number in range(20):
+        body = HELLO | {"max_tokens": 100 + number}
+        callers.call(server.url, account.key, body=body, headers={"Idempotency-Key": "race"})
+    statuses = sorted(status for status, _, _ in callers.replies())
+
+    assert statuses == [200] + [422] * 19
+    assert len(upstream.calls()) == 1
+
+
+def test_many_who_join_keep_nobody_from_being_admitted(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    upstream.script(default={"delay": 4})
+    callers = Callers()
+    callers.call(server.url, account.key, times=40, headers={"Idempotency-Key": "crowd"})
+    upstream.wait(received=1)
+
+    status, _, _ = ask(server.url, account, HELLO | {"model": "no-such-model"})
+
+    assert status == 404
+    assert account.jobs()[0]["status"] == "in_progress"
+    assert {status for status, _, _ in callers.replies()} == {200}
+    assert len(upstream.calls()) == 1
+
+
+def test_who_joined_a_stream_and_leaves_does_not_end_it_for_others(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    upstream.script(words(8, gap=0.5))
+    key = {"Idempotency-Key": "shared"}
+    callers = Callers()
+    callers.call(server.url, account.key, body=STREAMED, headers=key)
+    upstream.wait(received=1)
+
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
+    connection.request(
+        "POST",
+        "/v1/chat/completions",
+        json.dumps(STREAMED),
+        key | {"Authorization": f"Bearer {account.key}"},
+    )
+    reply = connection.getresponse()
+    assert reply.read(1)
+    connection.sock.close() if connection.sock else reply.close()
+    ((status, _, content),) = callers.replies()
+
+    assert status == 200
+    assert content.endswith(b"data: [DONE]\n\n")
+    assert len(upstream.calls()) == 1
 
 
 def test_a_key_joins_a_job_that_is_fetched_later_too(

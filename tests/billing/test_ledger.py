@@ -296,3 +296,34 @@ def test_bodies_held_side_by_side_do_not_pass_the_queues_limit(
         held = sum(threads.map(call, range(callers)))
 
     assert held == limit // body_bytes
+
+
+def test_holds_by_name_and_without_never_wait_for_each_other_in_a_circle() -> None:
+    """The queue's lock and the account's are taken in one order, also for large bodies."""
+    account = make_account(100_000)
+    key_id, _ = keys.create(account)
+
+    def take(number: int) -> str:
+        row = {
+            "id": job.make_id(),
+            "account_id": account,
+            "key_id": key_id,
+            "kind": "chat",
+            "model": "gpt-4",
+            "fingerprint": "f" * 64,
+            "body_bytes": 100_000,
+            "body_at": "storage",
+            "attempts": 0,
+            "cancel_requested": False,
+            "created": time.time(),
+            "enqueued_at": time.time(),
+            "price": pricing.as_text(PRICE),
+        }
+        name = f"{number:064}" if number % 2 else None
+        held = ledger.hold(row, ChatTerms((PRICE,), 10, 1, 1000, 1000), name=name)
+        return type(held).__name__
+
+    with ThreadPoolExecutor(8) as threads:
+        held = list(threads.map(take, range(160)))
+
+    assert held == ["Hold"] * 160

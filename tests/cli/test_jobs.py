@@ -150,7 +150,7 @@ def test_the_models_are_listed(likedo: Likedo) -> None:
     assert "gpt-4-turbo" in likedo("models", "list")
 
 
-def queue(created: float = 1.0, body_at: BodyAt = BodyAt.REDIS) -> str:
+def queue(created: float = 1.0, body_at: BodyAt = BodyAt.REDIS, body: bytes | None = None) -> str:
     """Hold and queue a chat of the account's, and return its id."""
     job_id = job.make_id()
     price = catalog.chat.price
@@ -170,7 +170,7 @@ def queue(created: float = 1.0, body_at: BodyAt = BodyAt.REDIS) -> str:
         "price": pricing.as_text(price),
     }
     terms = ChatTerms((price,), prompt_tokens=10, choices=1, most_output=500, least_output=500)
-    ledger.hold(row, terms)
+    ledger.hold(row, terms, body=body)
     return job_id
 
 
@@ -197,8 +197,7 @@ def test_a_failed_request_that_is_kept_is_tried_again_as_a_new_job(
 ) -> None:
     monkeypatch.setattr(settings, "openai_api_key", "sk-openai")
     body = orjson.dumps({"model": "gpt-4", "messages": [{"role": "user", "content": "Hello"}]})
-    job_id = queue(body_at=BodyAt.SQL)
-    queues.enqueue(job_id, "chat", body, BodyAt.SQL)
+    job_id = queue(body_at=BodyAt.SQL, body=body)
     fail(job_id)
 
     told = likedo("jobs", "retry", job_id, "--json")

@@ -77,3 +77,40 @@ def test_an_asynchronous_job_outlives_an_emptied_redis(
     assert [job["status"] for job in account.jobs()] == ["completed", "completed"]
     assert account.standing() == (998, 0)
     assert fresh_stack.query("SELECT count(*) FROM bodies")[0][0] == 0
+
+
+def test_jobs_of_hundreds_of_images_take_no_place_of_a_chat(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script(*[{"match": "/predictions", "prediction": {"hold": True}}] * 100)
+    web = fresh_stack.web()
+    fresh_stack.worker()
+    account = fresh_stack.account(plan="free", credits=10_000)
+    batch = {"model": "flux-pro", "prompt": "A cat.", "n": 5, "background": True}
+    for _ in range(MAX_RUNNING):
+        assert fetch(f"{web}/v1/images/generations", batch, key=account.key)[0] == 202
+    assert waiting(fresh_stack) == MAX_RUNNING - 2
+
+    status, _, _ = fetch(f"{web}/v1/chat/completions", HELLO, key=account.key)
+
+    assert status == 200
+
+
+@EVERY_DATABASE
+def test_what_is_let_in_has_its_body_however_slow_the_storage_is(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script(default={"delay": 0.05})
+    web = fresh_stack.web()
+    fresh_stack.worker()
+    accounts = [fresh_stack.account(plan="free") for _ in range(3)]
+    callers = Callers()
+    large = HELLO | {"user": "x" * 70_000}
+
+    for account in accounts:
+        callers.call(web, account.key, times=3 * MAX_RUNNING, body=large)
+        callers.call(web, account.key, times=MAX_RUNNING)
+    replies = callers.replies()
+
+    assert {status for status, _, _ in replies} == {200}
+    assert not list((fresh_stack.folder / "var" / "files" / "bodies").iterdir())

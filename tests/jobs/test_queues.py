@@ -26,7 +26,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[fakeredis.FakeRedis]:
 
 
 def test_a_job_carries_its_id_and_the_body_waits_beside_it(store: fakeredis.FakeRedis) -> None:
-    queues.enqueue("job_1", "chat", b'{"model": "gpt-4"}', BodyAt.REDIS)
+    queues.enqueue("job_1", "chat", b'{"model": "gpt-4"}')
 
     job = Job.fetch("job_1", connection=store, serializer=JSONSerializer)
     assert queues.queue("chat").get_job_ids() == ["job_1"]
@@ -36,8 +36,8 @@ def test_a_job_carries_its_id_and_the_body_waits_beside_it(store: fakeredis.Fake
 
 
 def test_a_job_that_is_tried_again_goes_to_the_front(store: fakeredis.FakeRedis) -> None:
-    queues.enqueue("job_1", "chat", b"{}", BodyAt.REDIS)
-    queues.enqueue("job_2", "chat", b"{}", BodyAt.REDIS)
+    queues.enqueue("job_1", "chat", b"{}")
+    queues.enqueue("job_2", "chat", b"{}")
 
     queues.enqueue_again("job_3", "chat")
 
@@ -45,7 +45,7 @@ def test_a_job_that_is_tried_again_goes_to_the_front(store: fakeredis.FakeRedis)
 
 
 def test_what_has_ended_is_announced_and_its_body_forgotten(store: fakeredis.FakeRedis) -> None:
-    queues.enqueue("job_1", "chat", b"{}", BodyAt.REDIS)
+    queues.enqueue("job_1", "chat", b"{}")
     ear = store.pubsub()
     ear.subscribe("likedo:job:job_1")
     ear.get_message()
