@@ -91,7 +91,8 @@ def _cancel(row: Row[Any]) -> str:
 def retry(job_id: str, as_json: bool) -> None:
     """Put a failed asynchronous job's request in the queue again, as a new job.
 
-    Its request is kept for 24 hours. The account is charged for the new job alone.
+    Its request is kept for 24 hours; that of a batch's line, until its batch is over. The account
+    is charged for the new job alone, which is no line of the batch.
     """
     row = _get_one(job_id)
     instance.use_its_redis()
@@ -110,14 +111,25 @@ def _retry(row: Row[Any]) -> str:
     if body is None:
         raise errors.InvalidRequest(
             f"The request of job {row.id} is not kept: that of a failed asynchronous job is, of up "
-            "to 64 KiB, for 24 hours."
+            "to 64 KiB, for 24 hours, and that of a batch's line until its batch is over."
         )
-    new = make_id()
-    columns = dict(row._mapping) | _begun_anew(new)
+    columns = dict(row._mapping) | _begun_anew(body)
     held = ledger.hold({name: columns[name] for name in _KEPT}, _terms(row.kind, body))
     assert isinstance(held, ledger.Hold)  # It has no name that another could have.
-    queues.enqueue(new, row.kind, body, BodyAt(row.body_at))
-    return new
+    _enqueue(columns["id"], row.kind, body, columns["body_at"])
+    return str(columns["id"])
+
+
+def _enqueue(job_id: str, kind: str, body: bytes, body_at: BodyAt) -> None:
+    try:
+        queues.enqueue(job_id, kind, body, body_at)
+    except errors.Unavailable as error:
+        if not ledger.end_unclaimed(job_id, Status.FAILED, error):
+            return  # It had reached the queue all the same, and a worker has it.
+        queues.forget_body(job_id, body_at, Status.FAILED)
+        raise errors.Unavailable(
+            f"Job {job_id} was to be in its place and has ended, free of charge: {error.message}"
+        ) from error
 
 
 #: What a new job has from the one whose request it repeats, or anew.
@@ -128,10 +140,13 @@ _KEPT = (
 )
 
 
-def _begun_anew(job_id: str) -> dict[str, Any]:
+def _begun_anew(body: bytes) -> dict[str, Any]:
     now = time.time()
     return {
-        "id": job_id,
+        "id": make_id(),
+        "body_bytes": len(body),
+        # A line's is in its batch's file, which may go.
+        "body_at": queues.body_place(body, outlives_redis=True),
         "attempts": 0,
         "cancel_requested": False,
         "is_idempotent": False,
