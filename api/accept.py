@@ -114,7 +114,7 @@ def _enqueue(row: dict[str, Any], waiter: Waiter | None, body: bytes, held: Hold
     except Exception as error:
         known = error if isinstance(error, errors.LikeDoError) else errors.InternalError(OUR_SIDE)
         if ledger.end_unclaimed(row["id"], Status.FAILED, known):
-            queues.forget_body(row["id"], row["body_at"])
+            queues.forget_body(row["id"], row["body_at"], Status.FAILED)
             # Its caller is told, and who tries again wants another try.
             rows.mark_handed_over([row["id"]])
         raise

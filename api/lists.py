@@ -9,17 +9,22 @@ from sqlalchemy import Row
 
 from models import errors
 
+#: A number of more digits is no limit.
+MOST_DIGITS = 9
+
 
 def limit(unless_said: int, most: int) -> int:
     """Return how many the caller wants in a page."""
     text = request.args.get("limit")
     if text is None:
         return unless_said
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= most):
+    is_number = text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
+    said = int(text) if is_number else 0
+    if not 1 <= said <= most:
         raise errors.InvalidRequest(
             f"Invalid value for 'limit': it must be a whole number from 1 to {most}.", param="limit"
         )
-    return int(text)
+    return said
 
 
 def one_of(name: str, allowed: Iterable[str]) -> str | None:

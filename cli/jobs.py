@@ -91,7 +91,8 @@ def _cancel(row: Row[Any]) -> str:
 def retry(job_id: str, as_json: bool) -> None:
     """Put a failed asynchronous job's request in the queue again, as a new job.
 
-    Its request is kept for 24 hours. The account is charged for the new job alone.
+    Its request is kept for 24 hours; that of a batch's line, until its batch is over. The account
+    is charged for the new job alone, which is no line of the batch.
     """
     row = _get_one(job_id)
     instance.use_its_redis()
@@ -110,14 +111,29 @@ def _retry(row: Row[Any]) -> str:
     if body is None:
         raise errors.InvalidRequest(
             f"The request of job {row.id} is not kept: that of a failed asynchronous job is, of up "
-            "to 64 KiB, for 24 hours."
+            "to 64 KiB, for 24 hours, and that of a batch's line until its batch is over."
         )
-    new = make_id()
-    columns = dict(row._mapping) | _begun_anew(new)
-    # It is kept beside the hold, so whatever happens next the job is there, once.
-    ledger.hold({name: columns[name] for name in _KEPT}, _terms(row.kind, body), body=body)
-    queues.enqueue(new, row.kind, None)
-    return new
+    columns = dict(row._mapping) | _begun_anew(body)
+    _hold(columns, row.kind, body)
+    return str(columns["id"])
+
+
+def _hold(columns: dict[str, Any], kind: str, body: bytes) -> None:
+    """Hold for the new job, its body kept beside it, and put it in the queue."""
+    job_id, body_at = columns["id"], columns["body_at"]
+    kept = body if body_at is BodyAt.SQL else None
+    if kept is None:
+        queues.save_file(job_id, body)
+    ledger.hold({name: columns[name] for name in _KEPT}, _terms(kind, body), body=kept)
+    try:
+        queues.enqueue(job_id, kind, None)
+    except errors.Unavailable as error:
+        if not ledger.end_unclaimed(job_id, Status.FAILED, error):
+            return  # It had reached the queue all the same, and a worker has it.
+        queues.forget_body(job_id, body_at, Status.FAILED)
+        raise errors.Unavailable(
+            f"Job {job_id} was to be in its place and has ended, free of charge: {error.message}"
+        ) from error
 
 
 #: What a new job has from the one whose request it repeats, or anew.
@@ -128,13 +144,15 @@ _KEPT = (
 )
 
 
-def _begun_anew(job_id: str) -> dict[str, Any]:
+def _begun_anew(body: bytes) -> dict[str, Any]:
     now = time.time()
     return {
-        "id": job_id,
+        "id": make_id(),
+        "body_bytes": len(body),
+        # A line's is in its batch's file, which may go.
+        "body_at": queues.body_place(body, outlives_redis=True),
         "attempts": 0,
         "cancel_requested": False,
-        "body_at": BodyAt.SQL,
         "is_idempotent": False,
         "created": now,
         "enqueued_at": now,

@@ -245,28 +245,37 @@ def take_on(worker: str, known: Collection[str], most: int) -> list[str]:
 
 def _take_on(connection: Connection, worker: str, known: Collection[str], most: int) -> list[str]:
     live = select(col(Lease.name)).where(now() - col(Lease.last_seen) < LEASE_SECONDS)
+    not_done = col(Batch.is_done) == false()
     ours = and_(col(Batch.worker) == worker, col(Batch.id).not_in(known))
-    free = and_(
-        col(Batch.is_done) == false(),
-        or_(col(Batch.worker).is_(None), col(Batch.worker).not_in(live), ours),
+    free = and_(not_done, or_(col(Batch.worker).is_(None), col(Batch.worker).not_in(live), ours))
+    advanced = and_(not_done, col(Batch.worker).in_(live), ~ours)
+    # Of two workers that choose the same, the later one finds it free no more.
+    chosen = select(col(Batch.id)).where(
+        col(Batch.id).in_(_next_of_each(free, advanced, most)), free
     )
-    waiting = select(col(Batch.id), col(Batch.account_id)).where(free)
-    taken: list[str] = []
-    for row in connection.execute(waiting.order_by(col(Batch.created)).limit(10 * most)).all():
-        advanced = select(func.count()).where(
-            col(Batch.account_id) == row.account_id,
-            col(Batch.is_done) == false(),
-            col(Batch.worker).in_(live),
-            ~ours,
-        )
-        if connection.execute(advanced).scalar_one() >= MOST_AT_ONCE:
-            continue
-        its = update(Batch).where(col(Batch.id) == row.id, free).values(worker=worker)
-        if connection.execute(its).rowcount:
-            taken.append(row.id)
-        if len(taken) == most:
-            break
+    chosen = chosen.order_by(col(Batch.created), col(Batch.id)).with_for_update(skip_locked=True)
+    taken = list(connection.execute(chosen).scalars())
+    if taken:
+        connection.execute(update(Batch).where(col(Batch.id).in_(taken)).values(worker=worker))
     return taken
+
+
+def _next_of_each(free: ColumnElement[bool], advanced: ColumnElement[bool], most: int) -> Any:
+    """Return a query for the ids of up to `most` batches that are `free`, in turn of each account.
+
+    Beside those that are `advanced`, an account has `MOST_AT_ONCE` at the most.
+    """
+    oldest_first = (col(Batch.created), col(Batch.id))
+    number = func.row_number().over(partition_by=col(Batch.account_id), order_by=oldest_first)
+    waiting = select(
+        *(col(Batch.id), col(Batch.account_id), col(Batch.created)), number.label("number")
+    )
+    its = waiting.where(free).subquery()
+    counted = select(col(Batch.account_id), func.count().label("taken")).where(advanced)
+    have = counted.group_by(col(Batch.account_id)).subquery()
+    turn = its.c.number + func.coalesce(have.c.taken, 0)
+    query = select(its.c.id).outerjoin(have, have.c.account_id == its.c.account_id)
+    return query.where(turn <= MOST_AT_ONCE).order_by(turn, its.c.created, its.c.id).limit(most)
 
 
 def still(connection: Connection, condition: ColumnElement[bool]) -> Row[Any] | None:

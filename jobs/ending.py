@@ -16,7 +16,7 @@ from jobs.rows import Claim
 from jobs.running import HandedBack, LeaseLost, Unheard, work
 from jobs.streams import Stream
 from models import errors
-from models.job import BodyAt, Status
+from models.job import Status
 from providers.http import Call
 
 T = TypeVar("T")
@@ -150,9 +150,7 @@ def _ended(
     tail: list[bytes] | None = None,
 ) -> Ended:
     """Return how a job ended, with the last events of its stream where that had begun."""
-    # An operator can have what failed tried again.
-    if status is not Status.FAILED or running.claim.body_at != BodyAt.SQL:
-        queues.forget_body(running.id, running.claim.body_at)
+    queues.forget_body(running.id, running.claim.body_at, status)
     if settled.has_webhook:
         outbox.news.set()
     if settled.others_wait:

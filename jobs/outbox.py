@@ -31,7 +31,7 @@ BATCH = 1000
 #: Set when a message may be due in this process, which is then not left to the next poll.
 news = Event()
 
-_DUE_OF_EACH = (
+_DUE_OF_EACH_RECEIVER = (
     select(
         col(Webhook.id),
         col(Webhook.account_id),
@@ -46,12 +46,21 @@ _DUE_OF_EACH = (
     .where(col(Webhook.next_at) <= now())
     .subquery()
 )
-_DUE = (
-    select(_DUE_OF_EACH)
-    .where(_DUE_OF_EACH.c.place <= AT_ONE_RECEIVER)
-    .order_by(_DUE_OF_EACH.c.place, _DUE_OF_EACH.c.next_at)
-    .limit(BATCH)
+# Many receivers of one account stand before nobody else's: each account has its turn.
+_DUE_OF_EACH = (
+    select(
+        _DUE_OF_EACH_RECEIVER,
+        func.row_number()
+        .over(
+            partition_by=_DUE_OF_EACH_RECEIVER.c.account_id,
+            order_by=(_DUE_OF_EACH_RECEIVER.c.place, _DUE_OF_EACH_RECEIVER.c.next_at),
+        )
+        .label("turn"),
+    )
+    .where(_DUE_OF_EACH_RECEIVER.c.place <= AT_ONE_RECEIVER)
+    .subquery()
 )
+_DUE = select(_DUE_OF_EACH).order_by(_DUE_OF_EACH.c.turn, _DUE_OF_EACH.c.next_at).limit(BATCH)
 _TAKE = (
     update(Webhook)
     # Of two workers that choose the same, the later one finds it due no more.

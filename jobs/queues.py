@@ -174,11 +174,16 @@ def announce(pipeline: "redis.client.Pipeline", job_id: str, ended: Ended) -> No
 def forget_file(job_id: str, body_at: str) -> None:
     """Forget a body that was saved for a job that was not held for."""
     if body_at == BodyAt.STORAGE:
-        forget_body(job_id, body_at)
+        forget_body(job_id, body_at, Status.CANCELLED)
 
 
-def forget_body(job_id: str, body_at: str) -> None:
-    """Forget the body of a job that has ended, where it is not in Redis."""
+def forget_body(job_id: str, body_at: str, status: Status) -> None:
+    """Forget the body of a job that has ended, where it is not in Redis.
+
+    That of a failed asynchronous job stays in SQL: an operator can have it tried again.
+    """
+    if status == Status.FAILED and body_at == BodyAt.SQL:
+        return
     try:
         if body_at == BodyAt.STORAGE:
             storage.backend().delete(_body_file(job_id))
@@ -202,7 +207,7 @@ def end_waiting(
     if not ledger.end_unclaimed(job_id, status, error, events):
         return False
     log.warning("job.ended_unclaimed", job=job_id, status=status.value, code=error.code)
-    forget_body(job_id, body_at)
+    forget_body(job_id, body_at, status)
     with connection().pipeline(transaction=False) as pipeline:
         announce(pipeline, job_id, Ended(status, charged=0, error=error.as_record(), events=events))
         pipeline.execute()

@@ -4,7 +4,9 @@ Every pass is safe to run twice and by many at once; a lock in Redis only spares
 """
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from typing import Any
 
 import gevent
@@ -12,7 +14,7 @@ import redis
 import structlog
 from rq.executions import Execution, ExecutionRegistry
 from rq.worker import BaseWorker
-from sqlalchemy import Connection, Row, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, or_, select, tuple_, update
 from sqlmodel import col
 
 from billing import ledger
@@ -40,8 +42,10 @@ LOST_AFTER_SECONDS = 5
 LEFT_SECONDS = 60
 #: The request of a job that failed is kept for so long, for it to be tried again.
 KEPT_BODY_SECONDS = 24 * 3600
-#: Rows that one pass takes on.
+#: Rows that one pass takes on, or looks at in one transaction.
 BATCH = 500
+#: Where the bodies of so many rows could not be asked for, the others there wait for the next pass.
+MOST_SILENCES = 3
 
 #: Images whose time is up are looked for this often; a storage may take its time for them.
 MEDIA_SECONDS = 60
@@ -132,42 +136,50 @@ _TAKE_FROM_THE_DEAD = (
 
 
 def find_lost_rows() -> None:
-    """Queue again, or end free of charge, what SQL says is queued and Redis does not know."""
-    old = database.run(_long_queued)
-    if not old:
-        return
-    known = {name: set(queues.queue(name).get_job_ids()) for name in {*map(_queue_of, old)}}
-    lost = [row for row in old if row.id not in known[_queue_of(row)]]
-    workers = len(leases.live()) if lost else 0
-    for row in lost:
+    """Queue again, or end free of charge, what SQL says is queued and Redis does not know.
+
+    All that is queued is looked at, since what waits in its queue may be any number of rows; so
+    many of the lost are taken on.
+    """
+    known = cache(lambda name: frozenset(queues.queue(name).get_job_ids()))
+    workers = cache(lambda: len(leases.live()))
+    found, silences = 0, Counter[str]()
+    for row in _long_queued():
+        if row.id in known(_queue_of(row)) or silences[row.body_at] == MOST_SILENCES:
+            continue
         try:
-            _find(row, workers)
+            found += _find(row, workers())
         except errors.Unavailable as error:
             # Its storage does not answer; that is no reason to leave the others waiting.
+            silences[row.body_at] += 1
             log.warning("upkeep.row_waits", job=row.id, reason=error.message)
+        if found == BATCH:
+            return
 
 
 def _queue_of(row: Row[Any]) -> str:
     return queues.name_of(row.kind, row.batch_id)
 
 
-def _find(row: Row[Any], workers: int) -> None:
-    _tidy_rq(row.id, _queue_of(row))
+def _find(row: Row[Any], workers: int) -> bool:
+    """Bring a lost row on; False where it goes on waiting."""
     said = stream_log.last_number(row.id) if row.stream else None
     # What the log has is exact; where Redis was emptied, the row knows at least that it had begun.
     events = row.events if said is None else said
+    if row.asynchronous and not workers and not row.cancel_requested and events is None:
+        return False  # Nobody waits at a connection for it: it runs when there is a worker again.
+    _tidy_rq(row.id, _queue_of(row))
     if row.cancel_requested:
         queues.end_waiting(row.id, row.body_at, Status.CANCELLED, CANCELLED, events)
     elif events is not None:
         broken = errors.Unavailable(BROKEN_OFF)
         queues.end_waiting(row.id, row.body_at, Status.FAILED, broken, events)
-    elif row.batch_id is not None and not workers:
-        return  # Nobody waits at a connection for it: it runs when there is a worker again.
     elif workers and _may_run_again(row):
         log.warning("upkeep.queued_again", job=row.id, attempts=row.attempts)
         queues.enqueue_again(row.id, row.kind, batch_id=row.batch_id)
     else:
         queues.end_waiting(row.id, row.body_at, Status.FAILED, errors.Unavailable(LOST))
+    return True
 
 
 def _may_run_again(row: Row[Any]) -> bool:
@@ -177,16 +189,31 @@ def _may_run_again(row: Row[Any]) -> bool:
     return row.attempts < most and queues.has_body(row.id, row.body_at)
 
 
-def _long_queued(connection: Connection) -> list[Row[Any]]:
+def _long_queued() -> Iterator[Row[Any]]:
+    """Yield what Redis should know by now: first what was taken from the dead, then the oldest."""
+    before = time.time() - LOST_AFTER_SECONDS
+    of_the_dead = col(Job.enqueued_at) == 0
+    others = and_(col(Job.enqueued_at) > 0, col(Job.enqueued_at) < before)
+    for condition in (of_the_dead, others):
+        last = (-1.0, "")
+        while page := database.run(partial(_page, condition=condition, after=last)):
+            yield from page
+            last = (page[-1].created, page[-1].id)
+
+
+def _page(
+    connection: Connection, condition: ColumnElement[bool], after: tuple[float, str]
+) -> list[Row[Any]]:
     columns: tuple[Any, ...] = (
-        *(col(Job.id), col(Job.kind), col(Job.body_at), col(Job.attempts)),
+        *(col(Job.id), col(Job.kind), col(Job.body_at), col(Job.attempts), col(Job.created)),
         *(col(Job.stream), col(Job.events), col(Job.cancel_requested), col(Job.batch_id)),
+        col(Job.asynchronous),
     )
+    place = (col(Job.created), col(Job.id))
     query = select(*columns).where(
-        col(Job.status) == Status.QUEUED,
-        col(Job.enqueued_at) < time.time() - LOST_AFTER_SECONDS,
+        col(Job.status) == Status.QUEUED, condition, tuple_(*place) > after
     )
-    return list(connection.execute(query.order_by(col(Job.created)).limit(BATCH)))
+    return list(connection.execute(query.order_by(*place).limit(BATCH)))
 
 
 def _tidy_rq(job_id: str, queue: str) -> None:

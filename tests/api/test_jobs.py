@@ -160,7 +160,15 @@ def test_a_list_can_be_narrowed(server: Server, account: Account, upstream: Upst
     assert ids("kind=image") == []
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=x", "limit=101", "status=gone", "kind=cat"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("limit=0", "limit=", "limit=x", "limit=-1", "limit=101", "limit=%C2%B2"),
+        # The first nine digits of these would do.
+        *("limit=0000000109999", "limit=0000000010", f"limit=00000001{'9' * 50}"),
+        *("status=gone", "kind=cat"),
+    ],
+)
 def test_a_list_that_cannot_be_is_refused_by_name(
     server: Server, account: Account, query: str
 ) -> None:

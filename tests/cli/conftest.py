@@ -57,7 +57,9 @@ def redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[fakeredis.FakeRedis]:
     with fakeredis.FakeRedis() as fake:
         for module, name in ((keys, "redis_connection"), (queues, "connection")):
             monkeypatch.setattr(module, name, lambda: fake)
+        queues.queue.cache_clear()
         yield fake
+        queues.queue.cache_clear()
 
 
 class Hearing:

@@ -1,16 +1,23 @@
+from pathlib import Path
+from typing import Any
+
 import orjson
 import pytest
 import redis
-from sqlalchemy import text
+from sqlalchemy import Connection, insert, text, update
+from sqlmodel import col
 
+import storage
 from billing import ledger, pricing
 from billing.pricing import ChatTerms
 from config.catalog import catalog
 from config.settings import settings
 from jobs import leases, messages, queues, rows
 from models import database, errors, job
+from models.batch import Batch, BatchLine
 from models.chat import Usage
-from models.job import BodyAt, Status
+from models.job import BodyAt, Job, Status
+from storage.local import Local
 from tests.cli.conftest import Likedo, Listen
 
 
@@ -208,6 +215,108 @@ def test_a_failed_request_that_is_kept_is_tried_again_as_a_new_job(
     assert (new["status"], new["model"]) == ("queued", "gpt-4")
     assert new["credits_held"] > 0
     assert queues.body(told["id"], BodyAt.SQL) == body
+
+
+BODY = {"model": "gpt-4", "messages": [{"role": "user", "content": "Hello"}]}
+
+
+@pytest.fixture
+def files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Local:
+    """A storage of the test's own."""
+    files = Local(tmp_path / "files")
+    monkeypatch.setattr(storage, "backend", lambda: files)
+    return files
+
+
+def line_of_a_batch(files: Local, body: dict[str, Any]) -> str:
+    """Make a line of a batch a job, and return that's id."""
+    job_id = queue(body_at=BodyAt.FILE)
+    raw = orjson.dumps({"custom_id": "a", "body": body})
+    files.save("files/file_1", b"\n" + raw)
+    batch = {
+        "id": "batch_1",
+        "account_id": 1,
+        "key_id": 1,
+        "endpoint": "/v1/chat/completions",
+        "kind": "chat",
+        "input_file_id": "file_1",
+        "output_seconds": 1,
+        "status": "in_progress",
+        "address": "",
+        "fingerprint": "",
+        "created": 1.0,
+        "expires_at": 1e10,
+    }
+    line = {"batch_id": "batch_1", "number": 1, "custom_id": "a", "job_id": job_id}
+
+    def work(connection: Connection) -> None:
+        connection.execute(insert(Batch).values(batch))
+        connection.execute(insert(BatchLine).values(line | {"start": 1, "length": len(raw)}))
+        its = update(Job).where(col(Job.id) == job_id)
+        connection.execute(its.values(batch_id="batch_1", line=1, asynchronous=True))
+
+    database.run(work)
+    return job_id
+
+
+@pytest.mark.parametrize(("padding", "kept_in"), [(0, BodyAt.SQL), (70_000, BodyAt.STORAGE)])
+def test_a_failed_line_of_a_batch_is_tried_again_as_a_job_of_its_own(
+    likedo: Likedo, monkeypatch: pytest.MonkeyPatch, files: Local, padding: int, kept_in: BodyAt
+) -> None:
+    monkeypatch.setattr(settings, "openai_api_key", "sk-openai")
+    body = BODY | {"user": "u" * padding}
+    job_id = line_of_a_batch(files, body)
+    fail(job_id)
+
+    told = likedo("jobs", "retry", job_id, "--json")
+
+    files.delete("files/file_1")
+    new = rows.find(told["id"])
+    assert new is not None
+    assert (new.batch_id, new.line, new.asynchronous) == (None, None, True)
+    kept = queues.body(new.id, new.body_at)
+    assert (new.body_at, kept, new.body_bytes) == (kept_in, orjson.dumps(body), len(kept or b""))
+    assert queues.queue("chat").get_job_ids() == [new.id]
+    # What was the batch's is still its own.
+    assert (status_of(job_id), status_of(new.id)) == ("failed", "queued")
+
+
+def status_of(job_id: str) -> str:
+    row = rows.find(job_id)
+    assert row is not None
+    return str(row.status)
+
+
+def test_a_job_that_cannot_be_queued_again_ends_free_of_charge(
+    likedo: Likedo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "openai_api_key", "sk-openai")
+    job_id = queue(body_at=BodyAt.SQL)
+    queues.enqueue(job_id, "chat", orjson.dumps(BODY), BodyAt.SQL)
+    fail(job_id)
+    with redis.Redis(port=1) as nobody:
+        monkeypatch.setattr(queues, "connection", lambda: nobody)
+
+        said = likedo.refuses("jobs", "retry", job_id)
+
+    assert "free of charge" in said and "queue does not answer" in said
+    new = next(row for row in likedo("jobs", "list", "--json") if row["id"] != job_id)
+    assert new["id"] in said
+    assert (new["status"], new["credits_consumed"]) == ("failed", 0)
+    assert likedo("credits", "show", "--account", "acme", "--json")["held"] == 0
+
+
+def test_a_request_that_failed_while_it_waited_is_tried_again(
+    likedo: Likedo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "openai_api_key", "sk-openai")
+    job_id = queue(body_at=BodyAt.SQL)
+    queues.enqueue(job_id, "chat", orjson.dumps(BODY), BodyAt.SQL)
+    queues.end_waiting(job_id, BodyAt.SQL, Status.FAILED, errors.Unavailable("It is lost."))
+
+    told = likedo("jobs", "retry", job_id, "--json")
+
+    assert queues.body(told["id"], BodyAt.SQL) == orjson.dumps(BODY)
 
 
 @pytest.mark.parametrize("state", ["queued", "failed", "completed"])

@@ -74,6 +74,33 @@ def test_without_any_worker_left_callers_get_a_clear_error(
     assert account.standing() == (1000, 0)
 
 
+@pytest.mark.slow
+def test_without_any_worker_left_an_accepted_job_waits_for_the_next(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    """The process that serves others' calls makes upkeep meanwhile, and these fail."""
+    upstream.script(*[{"delay": 60}] * 2, default={})
+    web, doomed = fresh_stack.web(), fresh_stack.worker()
+    account = fresh_stack.account()
+    callers = Callers()
+    accepted, _, _ = fetch(
+        f"{web}/v1/chat/completions", HELLO | {"background": True}, key=account.key
+    )
+    callers.call(web, account.key)
+    upstream.wait(received=2)
+
+    doomed.kill()
+    statuses = [status for status, _, _ in callers.replies()]
+    meanwhile = Counter(job["status"] for job in account.jobs())
+    fresh_stack.worker()
+    wait_until(lambda: fresh_stack.unfinished() == 0, "the job has ended")
+
+    assert (accepted, statuses) == (202, [503])
+    assert meanwhile == {"queued": 1, "failed": 1}
+    assert Counter(job["status"] for job in account.jobs()) == {"completed": 1, "failed": 1}
+    assert account.standing() == (999, 0)
+
+
 def test_a_worker_told_to_stop_finishes_what_it_has(fresh_stack: Stack, upstream: Upstream) -> None:
     upstream.script(default={"delay": 3})
     web, worker = fresh_stack.web(), fresh_stack.worker()
@@ -185,9 +212,10 @@ def test_a_job_whose_workers_lease_is_gone_is_run_again(
     callers.call(web, account.key)
     upstream.wait(received=1)
 
-    worker.kill()
-    fresh_stack.change("DELETE FROM leases")
+    # Another is there before: without any, the call would be told so.
     fresh_stack.worker()
+    worker.kill()
+    fresh_stack.change(f"DELETE FROM leases WHERE pid = {worker.pid}")
 
     assert Counter(status for status, _, _ in callers.replies()) == {200: 1}
     assert account.standing() == (999, 0)

@@ -281,10 +281,31 @@ def test_a_receivers_many_messages_hide_nobody_elses() -> None:
     assert outbox.take(first) == []
 
 
-def flood(count: int) -> None:
-    """Put so many more of the one message there is into the outbox."""
+def test_an_accounts_many_receivers_hide_nobody_elses() -> None:
+    flooded, other = make_account(), make_account()
+    complete(flooded)
+    flood(outbox.BATCH + 10, "http://host-{}.example/hook")
+    theirs = complete(other)
+
+    first = outbox.take([])
+
+    assert Counter(message.account_id for message in first) == {
+        flooded: outbox.OF_ONE_ACCOUNT,
+        other: 1,
+    }
+    assert theirs in [message.job_id for message in first]
+    assert outbox.take(first) == []
+
+
+def flood(count: int, url: str = URL) -> None:
+    """Put so many more of the one message there is into the outbox, for `url` with a number."""
     (message,) = outbox.listing(1)
-    more = [dict(message._mapping) | {"id": webhook.make_id()} for _ in range(count)]
+    urls = [url.format(number) for number in range(count)]
+    more = [
+        dict(message._mapping)
+        | {"id": webhook.make_id(), "url": each, "host": webhook.host_of(each)}
+        for each in urls
+    ]
     database.run(lambda connection: connection.execute(insert(webhook.Webhook), more) and None)
 
 

@@ -88,6 +88,36 @@ def test_a_file_that_replaces_another_is_the_one_that_is_read(
 def test_nothing_is_read_where_nothing_is_kept(backend: Backend) -> None:
     assert backend.load(NAME) is None
     assert backend.pieces(NAME) is None
+    assert backend.read(NAME, 0, 1) is None
+    assert backend.read(NAME, 1000, 1000) is None
+
+
+@pytest.mark.parametrize(
+    ("start", "length"),
+    [(0, 1), (0, 1000), (1, 255), (999, 1), (256, 744)],
+)
+def test_a_part_of_what_is_kept_is_read_alone(backend: Backend, start: int, length: int) -> None:
+    backend.save(NAME, content(1000))
+
+    assert backend.read(NAME, start, length) == content(1000)[start : start + length]
+
+
+@pytest.mark.parametrize(
+    ("start", "length", "kept"),
+    [(990, 100, 10), (0, 10_000, 1000), (1000, 1, 0), (5000, 10, 0)],
+)
+def test_beyond_its_end_nothing_is_read(
+    backend: Backend, start: int, length: int, kept: int
+) -> None:
+    backend.save(NAME, content(1000))
+
+    assert backend.read(NAME, start, length) == content(1000)[start : start + kept]
+
+
+def test_of_an_empty_file_nothing_is_read(backend: Backend) -> None:
+    backend.save(NAME, b"")
+
+    assert backend.read(NAME, 0, 10) == b""
 
 
 def test_pieces_that_are_not_wanted_any_more_are_let_go(
