@@ -22,7 +22,7 @@ from jobs.channel import Listener
 from jobs.streams import BROKEN_OFF
 from models import database, errors
 from models.database import now
-from models.job import Body, Idempotency, Job, Result, Status
+from models.job import IMAGES, Body, Idempotency, Job, Result, Status
 from models.worker import LEASE_SECONDS, Lease
 
 log = structlog.get_logger()
@@ -156,7 +156,11 @@ def _find(row: Row[Any], workers: int) -> None:
     said = stream_log.last_number(row.id) if row.stream else None
     # What the log has is exact; where Redis was emptied, the row knows at least that it had begun.
     events = row.events if said is None else said
-    if row.cancel_requested:
+    if row.cancel_requested and row.kind in IMAGES and row.attempts < MOST_ATTEMPTS_OF_BATCH:
+        # Some may be stored, and others in the making: a worker ends it, when there is one.
+        if workers:
+            queues.enqueue_again(row.id, row.kind, batch_id=row.batch_id)
+    elif row.cancel_requested:
         queues.end_waiting(row.id, row.body_at, Status.CANCELLED, CANCELLED, events)
     elif events is not None:
         broken = errors.Unavailable(BROKEN_OFF)
