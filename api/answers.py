@@ -20,10 +20,9 @@ from config.settings import settings
 from jobs import cancelling, rows, upkeep, waiting
 from jobs.channel import Listener, Waiter
 from jobs.messages import Ended
-from jobs.shown import IMAGES
 from jobs.waiting import Interruption
 from models import errors
-from models.job import Status
+from models.job import IMAGES, Status
 
 log = structlog.get_logger()
 

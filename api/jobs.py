@@ -15,9 +15,9 @@ from billing import ledger, pricing
 from jobs import cancelling, media, rows
 from jobs.media import datum
 from jobs.pictures import rendered
-from jobs.shown import IMAGES, as_json
+from jobs.shown import as_json
 from models import errors
-from models.job import FINAL, Status
+from models.job import FINAL, IMAGES, Status
 
 bp = Blueprint("jobs", __name__)
 
@@ -149,7 +149,7 @@ def whole(row: Row[Any], address: str) -> Iterator[bytes]:
     """
     job = orjson.dumps(as_json(row))
     body = rows.result(row.id) if row.status in (Status.COMPLETED, Status.CANCELLED) else None
-    if body is None and row.kind == "batch" and row.status not in FINAL:
+    if body is None and row.kind in IMAGES and row.asynchronous and row.status not in FINAL:
         body = _so_far(row)
     if body is None:
         result = iter([b"null"])

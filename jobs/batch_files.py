@@ -12,7 +12,7 @@ import orjson
 from sqlalchemy import Connection, Row, select, update
 from sqlmodel import col
 
-from jobs import batches, files
+from jobs import batches, files, folders
 from jobs.batches import BATCH_CANCELLED, BATCH_EXPIRED, Held, NotOurs
 from jobs.pictures import rendered
 from models import database, errors
@@ -27,7 +27,7 @@ LOST = {"code": "internal_error", "message": "The answer of this request is no l
 
 def write(held: Held, row: Row[Any]) -> None:
     """Write both files of a batch whose lines are all over, and end it."""
-    with tempfile.TemporaryDirectory(prefix="likedo-") as folder:
+    with tempfile.TemporaryDirectory(dir=folders.own()) as folder:
         answers, failures = Path(folder, "output"), Path(folder, "errors")
         _write(held, row, answers, failures)
         saved = {

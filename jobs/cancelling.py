@@ -1,14 +1,17 @@
 """Ending a job before its time: one that waits at once, one that runs by telling its worker."""
 
+from typing import Any
+
 import orjson
 import redis
 import structlog
+from sqlalchemy import Row
 
 from config.connections import connection
-from jobs import messages, queues, rows
+from jobs import messages, queues, rows, shots
 from jobs.running import work
 from models import errors
-from models.job import FINAL, Status
+from models.job import FINAL, IMAGES, Status
 
 log = structlog.get_logger()
 
@@ -17,21 +20,33 @@ def cancel(job_id: str, why: errors.LikeDoError) -> str:
     """End a job with `why`, and return its status: `in_progress` where its worker was told to.
 
     A job that waits is ended free of charge, and so is one that `why` ends for a reason of ours; a
-    `JobCancelled` charges for what a provider was asked. A job that has ended stays as it is.
+    `JobCancelled` charges for what a provider was asked. So the next worker ends a job of which
+    images are begun, though it waits. A job that has ended stays as it is.
     Raises `NotFound`.
     """
     while True:
         row = rows.find(job_id)
         if row is None:
             raise errors.NotFound(f"There is no job '{job_id}'.")
-        if row.status in FINAL or _end_waiting(job_id, row.body_at, why):
-            return str(row.status) if row.status in FINAL else _status_of(why)
+        if row.status in FINAL:
+            return str(row.status)
+        if row.status == Status.QUEUED and _is_begun(row):
+            if rows.request_cancel(job_id, Status.QUEUED):
+                return Status.IN_PROGRESS.value
+            continue
+        if _end_waiting(job_id, row.body_at, why):
+            return _status_of(why)
         if row.worker:
             # First the reason, then the flag, which says nothing of one.
             _tell(row.worker, job_id, why)
         if rows.request_cancel(job_id):
             return Status.IN_PROGRESS.value
         # It was taken off the queue, handed back or ended meanwhile.
+
+
+def _is_begun(row: Row[Any]) -> bool:
+    """Tell whether an earlier worker has asked for images of the job."""
+    return row.kind in IMAGES and row.attempts > 0 and bool(shots.of_job(row.id))
 
 
 def _status_of(why: errors.LikeDoError) -> Status:

@@ -7,7 +7,7 @@ provider works on, delivers what is stored, and asks nobody again.
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,12 @@ from sqlalchemy import Row
 
 import providers
 import storage
+from billing import pricing
 from billing.ledger import Asked, Images
 from billing.pricing import EachPrice
+from config.catalog import catalog
 from config.settings import settings
-from jobs import ending, media, rows, shots
+from jobs import ending, folders, media, rows, shots
 from jobs.ending import surely
 from jobs.messages import Ended
 from jobs.running import HandedBack, LeaseLost, work
@@ -52,11 +54,14 @@ CANCEL_SECONDS = 10.0
 
 #: Whoever ends a job so gives it to another worker: what was begun goes on.
 HANDED_ON = (HandedBack, LeaseLost)
+#: After these nobody waits any more for what a provider works on.
+NOBODY_WAITS = (errors.JobCancelled, errors.ProviderTimeout)
 
 LOST = (
     "The worker that had asked for this image is gone. It may have been made, so it was not asked "
     "for again, and it is not charged. Try again."
 )
+OUR_SIDE = "Something went wrong on our side."
 
 
 @dataclass
@@ -89,6 +94,10 @@ class Running(ending.Running):
     kept: dict[int, Media | Row[Any]] = field(default_factory=dict)
     #: Credits for each of them.
     prices: dict[int, int] = field(default_factory=dict)
+    #: Why nobody can be asked for what an earlier worker did not ask for.
+    obstacle: LikeDoError | None = None
+    #: Whether some of it is left for another worker, because this one stops.
+    is_left: bool = False
 
     def used(self) -> Images | None:
         """Return the images that were stored before the job was cancelled."""
@@ -107,19 +116,27 @@ def run(job_id: str) -> Ended | Retry | None:
     seconds = BATCH_SECONDS if claim.kind == "batch" else None
     with (
         work.calling(job_id, seconds) as call,
-        tempfile.TemporaryDirectory(prefix="likedo-") as folder,
+        tempfile.TemporaryDirectory(dir=folders.own()) as folder,
     ):
         running = Running(claim, call, trail=claim.trail, folder=Path(folder))
+        if claim.is_cancelled:
+            # It was when no worker had it, and some of it may be stored: it is only to be ended.
+            call.abort(errors.JobCancelled("The job was cancelled."))
         return ending.bring_to_end(running, lambda: _make(running))
 
 
 def _make(running: Running) -> Images:
-    running.request = request = ImageRequest.checked(orjson.loads(running.body()))
-    running.ways = image_routes.find(request)
-    # What could not be kept is not worth asking for.
-    storage.ready()
+    # What was made is delivered and paid for, whatever becomes of the rest.
+    earlier = surely(lambda: shots.of_job(running.id))
+    running.kept = {kept.place: kept for kept in surely(lambda: media.of_job(running.id))}
+    running.call.asked = bool(earlier)
+    if not earlier:
+        running.call.check()
+    _prepare(running, media.RETRY_SECONDS if earlier else ())
+    if running.obstacle and not earlier:
+        raise running.obstacle
     taking = Pool(AT_ONCE)
-    taken = [taking.spawn(take) for take in _takes(running)]
+    taken = [taking.spawn(take) for take in _takes(running, earlier)]
     gevent.joinall(taken)
     for each in taken:
         each.get()
@@ -127,11 +144,32 @@ def _make(running: Running) -> Images:
     return _images(running)
 
 
+def _prepare(running: Running, pauses: Sequence[float]) -> None:
+    """Find out what is asked and how to have it made, or what stands in the way of that."""
+    for pause in (*pauses, None):
+        try:
+            running.request = ImageRequest.checked(orjson.loads(running.body()))
+            running.ways = image_routes.find(running.request)
+            # What could not be kept is not worth asking for.
+            storage.ready()
+            return
+        except LikeDoError as error:
+            running.obstacle = error
+        is_passing = isinstance(running.obstacle, errors.Unavailable)
+        if pause is None or not is_passing or running.call.is_over:
+            return
+        log.warning("image.waits", job=running.id, reason=running.obstacle.message)
+        gevent.sleep(pause)
+        running.obstacle = None
+
+
 def _raise_what_ended_it(running: Running) -> None:
     """Raise why the job was ended from outside; and where no image came, why not."""
     reason = running.call.reason
     if isinstance(reason, (*HANDED_ON, errors.JobCancelled)):
         raise reason
+    if running.is_left:
+        raise HandedBack("The worker is stopping.")
     if not running.kept:
         raise next(iter(_errors(running).values()))
 
@@ -139,28 +177,40 @@ def _raise_what_ended_it(running: Running) -> None:
 # ---- Which shots there are -----------------------------------------------------------------------
 
 
-def _takes(running: Running) -> Iterator[Callable[[], None]]:
+def _takes(running: Running, earlier: list[Row[Any]]) -> Iterator[Callable[[], None]]:
     """Yield what is to be done: shots of an earlier worker taken up, and the others asked for."""
-    running.kept = {kept.place: kept for kept in media.of_job(running.id)}
-    earlier = shots.of_job(running.id)
     for row in earlier:
         shot = Shot(row.place, row.images)
         running.shots.append(shot)
-        way = _way_of(row, running.ways)
-        running.prices |= dict.fromkeys(shot.places, (way or running.ways[0]).credits)
+        way = _way_of(running, row)
+        _remember(running, shot, row, way)
         if take := _take_up(running, shot, row, way):
             yield take
     covered = {place for shot in running.shots for place in shot.places}
     for shot in _new_shots(running, covered):
         running.shots.append(shot)
-        yield _asking(running, shot)
+        if reason := running.call.reason or running.obstacle:
+            shot.errors = dict.fromkeys(shot.places, reason)
+        else:
+            yield _asking(running, shot)
+
+
+def _remember(running: Running, shot: Shot, row: Row[Any], way: ImageWay | None) -> None:
+    """Note who was asked for a shot by an earlier worker, and what its images cost."""
+    price = EachPrice(way.credits) if way else pricing.from_text(running.claim.job.price)
+    assert isinstance(price, EachPrice)
+    running.prices |= dict.fromkeys(shot.places, price.each)
+    if running.asked.provider is None or running.kept.keys() & set(shot.places):
+        running.asked = Asked(row.provider, row.upstream_model, price, running.trail)
 
 
 def _new_shots(running: Running, covered: set[int]) -> Iterator[Shot]:
     request = running.request
-    assert request is not None
+    if request is None:
+        return
     # Any of the ways may have to make it.
-    most = min(way.route.upstream.images_per_call for way in running.ways)
+    calls = [way.route.upstream.images_per_call for way in running.ways]
+    most = min(calls, default=request.count)
     place = 0
     while place < request.total:
         # Those of one prompt, up to the next that an earlier worker had asked for.
@@ -181,16 +231,27 @@ def _take_up(
         shot.usage = orjson.loads(row.usage) if row.usage else None
         return None
     secret = _secret_of(row)
-    if row.status == ShotStatus.ASKED or way is None or secret is None:
+    if row.status == ShotStatus.ASKED or secret is None:
         return lambda: _lose(running, shot)
     shot.provider, shot.secret = providers.images[row.provider], secret
     shot.started = str(row.started)
-    return _resuming(running, shot, way)
+    return _resuming(running, shot, way) if way else lambda: _lose(running, shot)
 
 
-def _way_of(row: Row[Any], ways: Iterable[ImageWay]) -> ImageWay | None:
+def _way_of(running: Running, row: Row[Any]) -> ImageWay | None:
+    """Return the way that a shot went, though it may be closed to others by now."""
     wanted = (row.model, row.provider, row.upstream_model)
+    ways = [*running.ways, *_ways_to(row.model, running.request)]
     return next((w for w in ways if (w.model.id, w.provider, w.upstream_model) == wanted), None)
+
+
+def _ways_to(model_id: str, request: ImageRequest | None) -> list[ImageWay]:
+    model = catalog.images.get(model_id)
+    if model is None or request is None:
+        return []
+    is_fallback = catalog.images.get(request.model) is not model
+    asked = request.for_fallback(model_id) if is_fallback else request
+    return [ImageWay(asked, model, route) for route in model.routes]
 
 
 def _secret_of(row: Row[Any]) -> str | None:
@@ -201,6 +262,8 @@ def _secret_of(row: Row[Any]) -> str | None:
 
 def _lose(running: Running, shot: Shot) -> None:
     log.warning("image.lost", job=running.id, place=shot.place, count=shot.count)
+    if shot.started is not None:
+        _cancel_upstream(shot)
     _fail(running, shot, errors.Unavailable(LOST))
 
 
@@ -214,34 +277,46 @@ def _asking(running: Running, shot: Shot) -> Callable[[], None]:
         )
         return attempts.answer(lambda attempt: _ask_one(running, shot, attempt, call))
 
-    return lambda: _take(running, shot, ask)
+    return lambda: None if _leaves(running) else _take(running, shot, ask)
+
+
+def _leaves(running: Running) -> bool:
+    """Tell whether what is not asked for yet is left for another worker, and note that it is."""
+    # It would take longer than a stopping worker has; nobody waits for a batch.
+    running.is_left |= work.is_stopping and running.claim.kind == "batch"
+    return running.is_left
 
 
 def _resuming(running: Running, shot: Shot, way: ImageWay) -> Callable[[], None]:
     def resume(call: Call) -> Drawn:
-        running.asked = _asked(running, way)
         wanted = _wanted(shot, way)
         assert shot.provider is not None and shot.started is not None
         return shot.provider.resume(
             shot.started, wanted, way.route, shot.secret, call, running.folder
         )
 
-    running.call.asked = True
     return lambda: _take(running, shot, resume)
 
 
 def _take(running: Running, shot: Shot, have_drawn: Callable[[Call], Drawn]) -> None:
     """Have the images of one shot made and store them; what fails is in its errors."""
     try:
-        # A call of its own, for the time that each way has; it ends with the job's.
-        with http.part(running.call, settings.job_timeout_seconds) as call:
-            drawn = have_drawn(call)
+        _take_in(running, shot, have_drawn)
     except HANDED_ON:
         return
     except LikeDoError as error:
-        _cancel_upstream(shot, error)
+        if shot.started is not None and isinstance(error, NOBODY_WAITS):
+            _cancel_upstream(shot)
         _fail(running, shot, error)
-        return
+    except Exception:  # An outermost door: one odd answer must not take the others with it.
+        log.exception("image.broke", job=running.id, place=shot.place)
+        _fail(running, shot, errors.InternalError(OUR_SIDE))
+
+
+def _take_in(running: Running, shot: Shot, have_drawn: Callable[[Call], Drawn]) -> None:
+    # A call of its own, for the time that each way has; it ends with the job's.
+    with http.part(running.call, settings.job_timeout_seconds) as call:
+        drawn = have_drawn(call)
     shot.usage = drawn.usage
     for place, picture in zip(shot.places, drawn.pictures, strict=True):
         if place not in running.kept:
@@ -251,6 +326,8 @@ def _take(running: Running, shot: Shot, have_drawn: Callable[[Call], Drawn]) -> 
 
 def _ask_one(running: Running, shot: Shot, attempt: Attempt[ImageWay], call: Call) -> Drawn:
     """Ask one provider, once, and never again without knowing that it did not hear."""
+    if _leaves(running):
+        raise HandedBack("The worker is stopping.")
     way, key = attempt.way, attempt.key
     if not shots.ask(running.claim.job, shot.place, shot.count, way, key.breaker.key_id):
         lost = LeaseLost("The job is another worker's by now.")
@@ -266,7 +343,12 @@ def _ask_one(running: Running, shot: Shot, attempt: Attempt[ImageWay], call: Cal
         surely(lambda: shots.start(running.id, shot.place, started))
 
     wanted = _wanted(shot, way)
-    return shot.provider.draw(wanted, way.route, key.secret, call, running.folder, start)
+    try:
+        return shot.provider.draw(wanted, way.route, key.secret, call, running.folder, start)
+    except LikeDoError as error:
+        if error.nothing_ran and shot.started is None:
+            surely(lambda: shots.take_back(running.claim.job, shot.place))
+        raise
 
 
 def _wanted(shot: Shot, way: ImageWay) -> Wanted:
@@ -310,6 +392,9 @@ def _keep(running: Running, shot: Shot, place: int, picture: Picture | LikeDoErr
     except LikeDoError as error:
         log.warning("image.not_kept", job=running.id, place=place, reason=error.message)
         shot.errors[place] = error
+    except Exception:  # An outermost door: the other images are good.
+        log.exception("image.broke", job=running.id, place=place)
+        shot.errors[place] = errors.InternalError(OUR_SIDE)
     finally:
         picture.path.unlink(missing_ok=True)
         target.unlink(missing_ok=True)
@@ -320,11 +405,9 @@ def _fail(running: Running, shot: Shot, error: LikeDoError) -> None:
     surely(lambda: shots.end(running.id, shot.place, shot.errors, shot.usage))
 
 
-def _cancel_upstream(shot: Shot, why: LikeDoError) -> None:
+def _cancel_upstream(shot: Shot) -> None:
     """Tell the provider that nobody waits any more for what it may still be working on."""
-    if shot.started is None or not isinstance(why, errors.JobCancelled | errors.ProviderTimeout):
-        return
-    assert shot.provider is not None
+    assert shot.provider is not None and shot.started is not None
     try:
         shot.provider.cancel(shot.started, shot.secret, Call(CANCEL_SECONDS))
     except LikeDoError as error:
@@ -335,12 +418,11 @@ def _cancel_upstream(shot: Shot, why: LikeDoError) -> None:
 
 
 def _images(running: Running) -> Images:
-    assert running.request is not None
     content: dict[str, Any] = {
         "created": int(time.time()),
         "data": [media.datum(running.kept[place]) for place in sorted(running.kept)],
     }
-    if running.request.is_batch:
+    if running.claim.kind == "batch":
         for place, said in zip(sorted(running.kept), content["data"], strict=True):
             said["index"] = place
     if failed := _errors(running):
@@ -356,11 +438,10 @@ def _images(running: Running) -> Images:
 
 
 def _forms(running: Running) -> list[str]:
-    assert running.request is not None
-    if asked := running.request.response_format:
+    if running.request is not None and (asked := running.request.response_format):
         return [asked]
-    both = image_routes.get_one(running.request.model).answers_base64
-    return ["url", "b64_json"] if both else ["url"]
+    model = catalog.images.get(running.claim.model)
+    return ["url", "b64_json"] if model is not None and model.answers_base64 else ["url"]
 
 
 def _errors(running: Running) -> dict[int, LikeDoError]:

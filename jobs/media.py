@@ -41,6 +41,8 @@ RETRY_SECONDS = (0.2, 0.5, 1, 2)
 UNSTORED_SECONDS = 3600
 #: Rows that are taken on at a time.
 BATCH = 200
+#: Of what a provider says that it made of the prompt.
+MAX_REVISED_CHARACTERS = 32_000
 
 
 def keep(
@@ -76,10 +78,15 @@ def _row(
         bytes=finished.bytes,
         width=finished.width,
         height=finished.height,
-        revised_prompt=revised_prompt,
+        revised_prompt=_storable(revised_prompt),
         created=created,
         expires=created + settings.media_ttl_days * DAY_SECONDS,
     )
+
+
+def _storable(text: str | None) -> str | None:
+    # PostgreSQL takes no NUL.
+    return text.replace("\0", "")[:MAX_REVISED_CHARACTERS] if text else None
 
 
 def _surely(work: Callable[[], None]) -> None:

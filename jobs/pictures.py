@@ -9,12 +9,16 @@ import secrets
 from collections.abc import Iterator
 from typing import Any
 
+import gevent
 import orjson
 
 import storage
 from config.settings import settings
 from jobs import media
 from storage.backend import Pieces
+
+#: Links that are made without a pause for others.
+TURN_LINKS = 100
 
 
 def rendered(body: bytes, address: str) -> tuple[int, Iterator[bytes]]:
@@ -29,12 +33,20 @@ def rendered(body: bytes, address: str) -> tuple[int, Iterator[bytes]]:
     files = [_file(datum["media"]) if "b64_json" in forms else None for datum in kept["data"]]
     kept["data"] = [
         _datum(datum, forms, address, mark if file else None)
-        for datum, file in zip(kept["data"], files, strict=True)
+        for datum, file in zip(_by_turns(kept["data"]), files, strict=True)
     ]
     texts = orjson.dumps(kept).split(mark.encode())
     there = [file for file in files if file is not None]
     length = sum(map(len, texts)) + sum(_encoded_size(size) for size, _ in there)
     return length, _pieces(texts, [pieces for _, pieces in there])
+
+
+def _by_turns(data: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield all `data` and let others run at times: a link of S3's is signed, which takes long."""
+    for number, datum in enumerate(data, 1):
+        yield datum
+        if number % TURN_LINKS == 0:
+            gevent.sleep(0)
 
 
 def _pieces(texts: list[bytes], files: list[Pieces]) -> Iterator[bytes]:

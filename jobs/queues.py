@@ -27,6 +27,8 @@ REDIS_BODY_BYTES = 64 * 1024
 BODY_SECONDS = 24 * 3600
 #: What the name of a queue of batches' lines ends with.
 LINES = "-lines"
+#: Jobs of a kind are run by the module of its name, but for these.
+_RUN_BY = {"batch": "image"}
 #: RQ's own idea of when a job is overdue is only a net below ours.
 RQ_GRACE_SECONDS = 60
 
@@ -49,6 +51,11 @@ def name_of_lines(kind: str) -> str:
 def kind_of(name: str) -> str:
     """Return the kind of the jobs in the queue of that name."""
     return name.removesuffix(LINES)
+
+
+def runs_as(kind: str) -> str:
+    """Return the kind whose module runs the jobs of a `kind`, and among which they are counted."""
+    return _RUN_BY.get(kind, kind)
 
 
 def body_place(body: bytes, outlives_redis: bool = False) -> BodyAt:
@@ -112,10 +119,6 @@ def enqueue_again(
         pipeline.execute()
 
 
-#: Jobs of a kind are run by the module of its name, but for these.
-_RUN_BY = {"batch": "image"}
-
-
 def _push(
     pipeline: "redis.client.Pipeline",
     job_id: str,
@@ -124,7 +127,7 @@ def _push(
     at_front: bool = False,
 ) -> None:
     data = Queue.prepare_data(
-        f"jobs.{_RUN_BY.get(kind, kind)}.run",
+        f"jobs.{runs_as(kind)}.run",
         args=(job_id,),
         job_id=job_id,
         timeout=int(settings.job_timeout_seconds) + RQ_GRACE_SECONDS,

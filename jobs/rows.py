@@ -15,7 +15,7 @@ from sqlmodel import col
 from billing.ledger import Claimed
 from jobs.messages import Source
 from models import database
-from models.job import Job, Result, Status
+from models.job import IMAGES, Job, Result, Status
 
 #: An answer that was handed over is kept this long, for a retry that missed its last bytes.
 HANDED_OVER_SECONDS = 600
@@ -34,6 +34,8 @@ class Claim:
     cancel_on_disconnect: bool
     #: The attempts of earlier workers.
     trail: list[dict[str, Any]]
+    #: It is only to be ended.
+    is_cancelled: bool = False
 
 
 def claim(job_id: str, worker: str) -> Claim | None:
@@ -46,8 +48,9 @@ _CLAIM = (
     .where(
         col(Job.id) == bindparam("job"),
         col(Job.status) == Status.QUEUED.value,
-        # What was cancelled while its worker was dying is upkeep's to end.
-        col(Job.cancel_requested).is_(False),
+        # What was cancelled while its worker was dying is upkeep's to end; but for images, of
+        # which some may be stored and others be in the making.
+        or_(col(Job.cancel_requested).is_(False), col(Job.kind).in_(IMAGES)),
     )
     .values(
         status=Status.IN_PROGRESS.value,
@@ -67,6 +70,7 @@ _CLAIM = (
         col(Job.cancel_on_disconnect),
         col(Job.trail),
         col(Job.batch_id),
+        col(Job.cancel_requested),
     )
 )
 
@@ -85,6 +89,7 @@ def _claim(connection: Connection, job_id: str, worker: str) -> Claim | None:
         row.max_tokens,
         row.cancel_on_disconnect,
         trail,
+        row.cancel_requested,
     )
 
 
@@ -257,13 +262,13 @@ def listing(
     return database.run(lambda connection: list(connection.execute(query)))
 
 
-def request_cancel(job_id: str) -> bool:
-    """Ask the worker that runs a job to end it. False where no worker has it."""
+def request_cancel(job_id: str, status: Status = Status.IN_PROGRESS) -> bool:
+    """Ask the worker that runs a job, or will, to end it. False where its `status` is another."""
 
     def work(connection: Connection) -> bool:
         asked = connection.execute(
             update(Job)
-            .where(col(Job.id) == job_id, col(Job.status) == Status.IN_PROGRESS.value)
+            .where(col(Job.id) == job_id, col(Job.status) == status.value)
             .values(cancel_requested=True)
         )
         return bool(asked.rowcount)

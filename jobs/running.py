@@ -32,6 +32,8 @@ class Work:
         self.lease = ""
         #: False while no job may be begun: before the lease is there, and once it is lost.
         self.may_claim = False
+        #: Whether the worker was told to stop.
+        self.is_stopping = False
         self.calls: dict[str, Call] = {}
         #: Request bodies that came along when their jobs were taken off the queue.
         self.bodies: dict[str, bytes | None] = {}

@@ -19,7 +19,9 @@ def of_job(job_id: str) -> list[Row[Any]]:
     """Return the calls that were made for a job, by place."""
 
     def work(connection: Connection) -> list[Row[Any]]:
-        query = select(Shot.__table__).where(col(Shot.job_id) == job_id)  # type: ignore[attr-defined]
+        query = select(Shot.__table__).where(  # type: ignore[attr-defined]
+            col(Shot.job_id) == job_id, col(Shot.status) != ShotStatus.UNASKED.value
+        )
         return list(connection.execute(query.order_by(col(Shot.place))))
 
     return database.run(work)
@@ -38,18 +40,30 @@ def ask(job: Claimed, place: int, count: int, way: ImageWay, key_id: str) -> boo
     }
 
     def work(connection: Connection) -> bool:
-        ours = select(col(Job.id)).where(
-            col(Job.id) == job.id,
-            col(Job.status) == Status.IN_PROGRESS.value,
-            col(Job.attempts) == job.attempt,
-        )
-        if connection.execute(ours.with_for_update()).one_or_none() is None:
+        if connection.execute(_ours(job).with_for_update()).one_or_none() is None:
             return False
         if not connection.execute(_at(job.id, place).values(**found)).rowcount:
             connection.execute(insert(Shot).values(job_id=job.id, place=place, **found))
         return True
 
     return database.run(work)
+
+
+def _ours(job: Claimed) -> Any:
+    return select(col(Job.id)).where(
+        col(Job.id) == job.id,
+        col(Job.status) == Status.IN_PROGRESS.value,
+        col(Job.attempts) == job.attempt,
+    )
+
+
+def take_back(job: Claimed, place: int) -> None:
+    """Note that the provider surely began nothing, so that anybody may ask again."""
+    asked = _at(job.id, place).where(
+        col(Shot.status) == ShotStatus.ASKED.value, col(Shot.job_id).in_(_ours(job))
+    )
+    again = asked.values(status=ShotStatus.UNASKED.value)
+    database.run(lambda connection: connection.execute(again) and None)
 
 
 def start(job_id: str, place: int, started: str) -> None:

@@ -8,10 +8,7 @@ from sqlalchemy import Row
 
 from jobs import media, pace, rows
 from models import errors
-from models.job import Status
-
-#: The kinds whose answers are images.
-IMAGES = ("image", "batch")
+from models.job import IMAGES, Status
 
 
 def as_json(row: Row[Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from jobs.channel import Listener
 from jobs.streams import BROKEN_OFF
 from models import database, errors
 from models.database import now
-from models.job import Body, Idempotency, Job, Result, Status
+from models.job import IMAGES, Body, Idempotency, Job, Result, Status
 from models.worker import LEASE_SECONDS, Lease
 
 log = structlog.get_logger()
@@ -169,7 +169,12 @@ def _find(row: Row[Any], workers: int) -> bool:
     if row.asynchronous and not workers and not row.cancel_requested and events is None:
         return False  # Nobody waits at a connection for it: it runs when there is a worker again.
     _tidy_rq(row.id, _queue_of(row))
-    if row.cancel_requested:
+    if row.cancel_requested and row.kind in IMAGES and row.attempts < MOST_ATTEMPTS_OF_BATCH:
+        # Some may be stored, and others in the making: a worker ends it, when there is one.
+        if not workers:
+            return False
+        queues.enqueue_again(row.id, row.kind, batch_id=row.batch_id)
+    elif row.cancel_requested:
         queues.end_waiting(row.id, row.body_at, Status.CANCELLED, CANCELLED, events)
     elif events is not None:
         broken = errors.Unavailable(BROKEN_OFF)

@@ -27,6 +27,7 @@ from jobs import (
     batch_keeper,
     cancelling,
     channel,
+    folders,
     leases,
     messages,
     pace,
@@ -63,7 +64,8 @@ class GreenletWorker(BaseWorker):
     """Runs up to `capacity` jobs at once, each in a greenlet, under a lease in SQL.
 
     Each kind of job has a queue, and a greenlet that takes from it; some may run fewer at once.
-    Lines of batches have queues of their own, and run among the jobs of their kind.
+    Lines of batches have queues of their own, and run among the jobs of their kind; so do batches
+    of images.
     """
 
     log_result_lifespan = False
@@ -80,8 +82,8 @@ class GreenletWorker(BaseWorker):
         self.capacity = capacity
         self.slots = BoundedSemaphore(capacity)
         self.slots_of = {name: BoundedSemaphore(most) for name, most in names.items()}
-        #: Queues whose jobs may not take all of the slots.
-        self.bounded = {name for name, most in names.items() if most < capacity}
+        #: How many jobs of each queue whose jobs may not take all of the slots.
+        self.bounded = {name: most for name, most in names.items() if most < capacity}
         self.jobs = Group()
         self.renewed_at = 0.0
         self.listened_at = 0.0
@@ -114,7 +116,7 @@ class GreenletWorker(BaseWorker):
         self.signals = [gevent.signal_handler(number, self._request_stop) for number in numbers]
 
     def _request_stop(self) -> None:
-        self._stop_requested = True
+        self._stop_requested = work.is_stopping = True
 
     def work(self, *_: Any, **__: Any) -> bool:
         """Work until told to stop; then finish or hand back what runs."""
@@ -127,6 +129,7 @@ class GreenletWorker(BaseWorker):
         batches = batch_keeper.keeper()
         batch_looker = gevent.spawn(batches.keep_up, lambda: self._stop_requested)
         dispatcher = webhooks.Dispatcher()
+        gevent.spawn(_tidy_folders)
         self._begin()
         gevent.joinall([gevent.spawn(self._take_for_ever, queue) for queue in self.queues])
         log.info("worker.stopping", running=len(self.jobs))
@@ -178,13 +181,15 @@ class GreenletWorker(BaseWorker):
             self.jobs.start(gevent.Greenlet(self._run, taken, queue))
         else:
             # Who waits for the slot is to have it before it is asked for here again.
-            gevent.sleep(LINES_SECONDS if _has_lines(queue) else 0)
+            gevent.sleep(LINES_SECONDS if _can_wait(queue) else 0)
 
     def _slots(self, queue: Queue) -> list[BoundedSemaphore]:
         """Return what a job of the queue takes a slot of, in this order."""
         # First its own: who waits for that must not hold what others could run in.
-        own, kind = self.slots_of[queue.name], queues.kind_of(queue.name)
-        if _has_lines(queue) and kind in self.bounded:
+        own, kind = self.slots_of[queue.name], _kind_among(queue)
+        # A batch runs for hours: were there one slot of its kind, nothing else would have it.
+        least = 1 if _has_lines(queue) else 2
+        if kind != queue.name and self.bounded.get(kind, 0) >= least:
             return [own, self.slots_of[kind], self.slots]
         return [own, self.slots]
 
@@ -207,7 +212,7 @@ class GreenletWorker(BaseWorker):
             gevent.sleep(0.05)
             return None
         # Nobody waits for a line: it is not worth holding a slot until there is one.
-        timeout = None if _has_lines(queue) else self.dequeue_timeout
+        timeout = None if _can_wait(queue) else self.dequeue_timeout
         try:
             found = self.queue_class.lmove(self.connection, queue.key, timeout)
         except DequeueTimeout:
@@ -304,6 +309,7 @@ class GreenletWorker(BaseWorker):
 
     def _tick(self) -> None:
         self._keep_lease()
+        folders.touch()
         work.abort_overdue(time.monotonic())
         self._look_for_listeners()
         self._tell_pace()
@@ -396,6 +402,7 @@ class GreenletWorker(BaseWorker):
 
     def _end(self) -> None:
         work.may_claim = False
+        folders.remove_own()
         try:
             leases.close_lease(self.name)
             self.teardown()
@@ -407,6 +414,24 @@ class GreenletWorker(BaseWorker):
 def _has_lines(queue: Queue) -> bool:
     """Tell whether a queue is one of batches' lines."""
     return str(queue.name).endswith(queues.LINES)
+
+
+def _tidy_folders() -> None:
+    """Remove what workers that were killed on this machine have left."""
+    try:
+        folders.remove_left({lease.name for lease in leases.live()})
+    except errors.Unavailable as error:
+        log.warning("worker.folders_left", reason=error.message)
+
+
+def _kind_among(queue: Queue) -> str:
+    """Return the kind of jobs among which those of a queue run."""
+    return queues.runs_as(queues.kind_of(queue.name))
+
+
+def _can_wait(queue: Queue) -> bool:
+    """Tell whether a queue's jobs run among those of another, and nobody waits for them."""
+    return _kind_among(queue) != queue.name
 
 
 def _release(taken: list[BoundedSemaphore]) -> None:

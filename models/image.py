@@ -69,7 +69,7 @@ class ImageRequest:
 
     def check_size(self, asynchronous: bool) -> None:
         """Raise `InvalidRequest` for more than can be waited for, unless nobody waits."""
-        if not self.is_batch:
+        if not (self.is_batch or isinstance(self.body["prompt"], list)):
             return
         param = "n" if self.count > MOST_IMAGES else "prompt"
         if not asynchronous:
@@ -79,7 +79,7 @@ class ImageRequest:
                 '"background": true.',
                 param=param,
             )
-        if self.response_format == "b64_json":
+        if self.is_batch and self.response_format == "b64_json":
             raise errors.UnsupportedParameter(
                 "'response_format' of so many images can only be 'url'.", param="response_format"
             )
@@ -87,7 +87,7 @@ class ImageRequest:
     @property
     def is_batch(self) -> bool:
         """Whether it asks for more than is waited for: many images, or several prompts."""
-        return self.count > MOST_IMAGES or isinstance(self.body["prompt"], list)
+        return self.count > MOST_IMAGES or len(self.prompts) > 1
 
     @property
     def prompts(self) -> list[str]:

@@ -9,6 +9,8 @@ from sqlmodel import Field, SQLModel
 class ShotStatus(StrEnum):
     #: The request is about to go out, or is out: whoever finds it so may not send it again.
     ASKED = "asked"
+    #: The request surely began nothing: as if there were no row.
+    UNASKED = "unasked"
     #: The provider works on it, under an id.
     STARTED = "started"
     #: Its images are stored or lost; `errors` says which are lost.

@@ -154,7 +154,11 @@ _TOO_LARGE = re.compile(r"request too large", re.IGNORECASE)
 _BLOCKED = re.compile(
     r"content (management )?policy|safety system|flagged by|moderation", re.IGNORECASE
 )
-_NO_MODEL = re.compile(r"not a valid model( id)?\b|^model not exist", re.IGNORECASE)
+#: The last is Replicate's, whose models have versions.
+_NO_MODEL = re.compile(
+    r"not a valid model( id)?\b|^model not exist|^the specified version does not exist",
+    re.IGNORECASE,
+)
 _NO_SUCH_ABILITY = re.compile(r"no endpoints found that (support|can handle)", re.IGNORECASE)
 _UNKNOWN_ARGUMENT = re.compile(r"unrecognized request arguments? supplied: (\w+)", re.IGNORECASE)
 

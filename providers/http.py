@@ -681,8 +681,12 @@ WRAPPING_BYTES = MIB
 #: gevent has ten threads to look up names with. Whoever names hosts whose servers do not answer
 #: must leave some of them to the providers' own.
 LOOKUPS = 4
+#: Some more for what providers made and answer with: it was paid for, and has to be fetched
+#: whatever hosts callers name.
+RESULT_LOOKUPS = 3
 
 _lookups = threading.BoundedSemaphore(LOOKUPS)
+_result_lookups = threading.BoundedSemaphore(RESULT_LOOKUPS)
 
 
 class _Told(_Exchange):
@@ -727,17 +731,19 @@ def part(call: Call, seconds: float) -> Iterator[Call]:
             timer.cancel()
 
 
-def resolve(call: Call, host: str, port: int) -> Sequence[Address]:
+def resolve(call: Call, host: str, port: int, of_result: bool = False) -> Sequence[Address]:
     """Return the addresses of `host`, or none where it has none.
 
-    Raises what `call` was aborted with, and `ProviderTimeout` past its deadline. A lookup cannot be
-    stopped; it is left to itself then.
+    `of_result`: no caller named it, but a provider that was paid for what is there. Raises what
+    `call` was aborted with, and `ProviderTimeout` past its deadline. A lookup cannot be stopped; it
+    is left to itself then.
     """
     found: list[Address] = []
     done = threading.Event()
+    lookups = _result_lookups if of_result else _lookups
 
     def look_up() -> None:
-        with _lookups, suppress(OSError, UnicodeError):
+        with lookups, suppress(OSError, UnicodeError):
             if not call.is_over:
                 found.extend(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         done.set()

@@ -222,7 +222,7 @@ def _into_file(call: Call, url: str, folder: Path, trusted_base_url: str) -> Pat
 
 def _addresses_of_result(call: Call, parts: SplitResult, trusted: str) -> Sequence[http.Address]:
     """Look up the host of a result; raise `ProviderFailed` where asking again may help."""
-    found = _look_up(call, parts)
+    found = _look_up(call, parts, of_result=True)
     if not found:
         raise ProviderFailed("The image's host has no address.")
     inside = {address[4][0] for address in found if not _is_public(address[4][0])}
@@ -235,7 +235,8 @@ def _is_at(call: Call, parts: SplitResult, addresses: set[str], trusted: SplitRe
     """Tell whether this is the `trusted` host, on whatever port, by its name or its addresses."""
     if parts.hostname == trusted.hostname:
         return True
-    return addresses <= {address[4][0] for address in _look_up(call, trusted)}
+    trusted_ones = _look_up(call, trusted, of_result=True)
+    return addresses <= {address[4][0] for address in trusted_ones}
 
 
 def _bounded(answer: http.Answer, max_bytes: int) -> Iterator[bytes]:
@@ -344,9 +345,9 @@ def _addresses(call: Call, parts: SplitResult) -> Sequence[http.Address]:
     return found
 
 
-def _look_up(call: Call, parts: SplitResult) -> Sequence[http.Address]:
+def _look_up(call: Call, parts: SplitResult, of_result: bool = False) -> Sequence[http.Address]:
     port = PORTS[parts.scheme] if parts.port is None else parts.port
-    return http.resolve(call, parts.hostname or "", port)
+    return http.resolve(call, parts.hostname or "", port, of_result)
 
 
 def _is_public(address: str) -> bool:

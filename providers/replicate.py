@@ -27,6 +27,8 @@ from providers.image import Drawn, ImageProvider, Picture, Wanted
 FIRST_PAUSE_SECONDS = 0.3
 MAX_PAUSE_SECONDS = 2.0
 PAUSE_GROWTH = 1.3
+#: What it asks to wait between two looks is waited for up to this: others wait for the image.
+MAX_DELAY_SECONDS = 10.0
 #: One look at it; another follows.
 LOOK_SECONDS = 30.0
 #: So often in a row a prediction that was just begun may be unknown to the server that is asked.
@@ -137,7 +139,7 @@ class Replicate(ImageProvider):
         error = self._refusal_later(response)
         if response.status < 500 and response.status not in PASSING:
             raise error
-        return error.stated_delay or 0.0
+        return min(error.stated_delay or 0.0, MAX_DELAY_SECONDS)
 
     def _refusal_later(self, response: Response) -> LikeDoError:
         """Return the error for a refusal of what comes after the beginning."""
@@ -206,7 +208,7 @@ def _last(
 ) -> Mapping[str, Any]:
     """Return the prediction when it is over, or when as many images as are wanted are there."""
     for prediction in itertools.chain(seen, looks):
-        if prediction.get("status") in ENDED:
+        if answers.as_text(prediction.get("status")) in ENDED:
             return prediction
         if len(image_urls(prediction.get("output"))) >= count:
             return prediction
@@ -227,7 +229,7 @@ def _drawn(prediction: Mapping[str, Any], wanted: Wanted, call: Call, folder: Pa
 
 def failure(prediction: Mapping[str, Any]) -> LikeDoError:
     """Return why a prediction that is over has no image, or too few."""
-    status, said = prediction.get("status"), answers.as_text(prediction.get("error"))
+    status, said = map(answers.as_text, (prediction.get("status"), prediction.get("error")))
     if status == "failed":
         return _failed(errors.scrub(said))
     if status in ("canceled", "aborted"):

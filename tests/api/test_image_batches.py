@@ -122,6 +122,32 @@ def test_four_of_one_prompt_are_an_image_job(server: Server, account: Account) -
     assert "index" not in job["result"]["data"][0]
 
 
+def test_a_list_of_one_prompt_is_an_image_job(server: Server, account: Account) -> None:
+    body = {"model": "flux-pro", "prompt": ["A cat."], "n": 2, "background": True}
+
+    status, job = post(server.url, account, body | {"response_format": "b64_json"})
+
+    assert (status, job["kind"]) == (202, "image")
+    job = ended(server.url, account, job["id"])
+    assert [datum.keys() for datum in job["result"]["data"]] == [{"b64_json"}] * 2
+
+
+def test_the_images_so_far_are_in_an_image_job_too(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    upstream.script({"match": "/predictions"}, HELD)
+    body = {"model": "flux-pro", "prompt": "A cat.", "n": 2, "background": True}
+    _, job = post(server.url, account, body)
+
+    def so_far() -> Any:
+        return job_of(server.url, account, job["id"])
+
+    wait_until(lambda: so_far()["progress"]["completed"] == 1, "one image is there")
+    (datum,) = so_far()["result"]["data"]
+    assert fetch(datum["url"])[0] == 200
+    wait_until(lambda: bool(upstream.release()) or so_far()["finished_at"], "it has ended")
+
+
 @pytest.mark.slow
 def test_a_batch_goes_on_where_the_dead_worker_was(fresh_stack: Stack, upstream: Upstream) -> None:
     upstream.script(*[{"match": "/predictions"}] * 3, *[HELD] * 3)

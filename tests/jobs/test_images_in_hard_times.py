@@ -1,13 +1,15 @@
 """Workers that die while images are made: nobody loses one, and none is made or paid for twice."""
 
 import json
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.callers import Callers
 from tests.conftest import EVERY_DATABASE
-from tests.stack import Stack, fetch, wait_until
+from tests.stack import Account, Process, Stack, fetch, wait_until
 from tests.upstream import Upstream
 
 FLUX = {"model": "flux-pro", "prompt": "A cat with a cowboy hat, dancing in Rome."}
@@ -33,6 +35,34 @@ def rows(stack: Stack, status: str) -> int:
     """Return how many calls for images have that status."""
     sql = "SELECT count(*) FROM shots WHERE status = :status"
     return int(stack.query(sql, status=status)[0][0])
+
+
+def bury(stack: Stack, worker: Process) -> None:
+    """Kill a worker, and have that noticed at once."""
+    worker.kill()
+    stack.change("DELETE FROM leases")
+    stack.change(
+        "UPDATE jobs SET status = 'queued', worker = NULL, enqueued_at = 0 "
+        "WHERE status = 'in_progress'"
+    )
+
+
+def begun(stack: Stack, web: str, account: Account, body: Any, expected: dict[str, int]) -> str:
+    """Have an asynchronous job begun, and return its id when its calls stand as `expected`."""
+    reply = fetch(f"{web}/v1/images/generations", body | {"background": True}, key=account.key)
+    sql = "SELECT status, count(*) FROM shots GROUP BY status"
+    wait_until(lambda: dict(stack.query(sql)) == expected, f"its calls are {expected}")
+    return str(body_of(reply)["id"])
+
+
+def ended(web: str, account: Account, job_id: str) -> Any:
+    """Return a job when it has ended."""
+
+    def job() -> Any:
+        return body_of(fetch(f"{web}/v1/jobs/{job_id}", key=account.key))
+
+    wait_until(lambda: job()["finished_at"] is not None, "the job has ended")
+    return job()
 
 
 @EVERY_DATABASE
@@ -71,6 +101,7 @@ def test_a_worker_told_to_stop_hands_its_prediction_on(
     worker.terminate()
     fresh_stack.worker()
     assert worker.wait() == 0
+    assert not list(Path(tempfile.gettempdir()).glob(f"likedo-worker-*-{worker.pid}-*"))
     upstream.release()
     (reply,) = callers.replies()
 
@@ -145,6 +176,144 @@ def test_a_job_that_is_cancelled_pays_for_what_is_stored(
     job = json.loads(found[2])
     assert (job["status"], job["progress"]) == ("cancelled", {"completed": 1, "total": 2})
     assert fetch(job["result"]["data"][0]["url"])[0] == 200
+
+
+@EVERY_DATABASE
+@pytest.mark.parametrize(
+    "body", [{"n": 2}, {"prompt": ["A cat.", "A dog."]}], ids=["image", "batch"]
+)
+def test_a_job_that_is_cancelled_when_its_worker_is_dead_pays_for_what_is_stored(
+    fresh_stack: Stack, upstream: Upstream, body: Any
+) -> None:
+    upstream.script({"match": "/predictions"}, HELD)
+    web, doomed = fresh_stack.web(), fresh_stack.worker()
+    account = fresh_stack.account()
+    job_id = begun(fresh_stack, web, account, FLUX | body, {"done": 1, "started": 1})
+    bury(fresh_stack, doomed)
+
+    fresh_stack.run("jobs", "cancel", job_id)
+    fresh_stack.worker()
+    job = ended(web, account, job_id)
+
+    assert (job["status"], job["credits_consumed"]) == ("cancelled", 10)
+    assert fetch(job["result"]["data"][0]["url"])[0] == 200
+    assert (creates(upstream), cancels(upstream)) == (2, 1)
+    assert account.standing() == (990, 0)
+
+
+def test_a_worker_that_stops_asks_for_nothing_more_of_a_batch(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script(*[{"match": "/images/generations", "delay": 3}] * 4)
+    web, worker = fresh_stack.web(), fresh_stack.worker()
+    account = fresh_stack.account()
+    prompts = [f"Cat number {number}." for number in range(6)]
+    job_id = begun(fresh_stack, web, account, DALL_E | {"prompt": prompts}, {"asked": 4})
+    upstream.wait(received=4)
+
+    worker.terminate()
+    assert worker.wait() == 0
+    asked_before = creates(upstream)
+    fresh_stack.worker()
+    job = ended(web, account, job_id)
+
+    assert asked_before == 4
+    assert creates(upstream) == 6
+    assert (job["status"], job["progress"]["completed"]) == ("completed", 6)
+    assert account.standing() == (940, 0)
+
+
+def test_an_odd_prediction_does_not_take_the_others_with_it(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    odd = {"status": 201, "json": {"id": "odd", "status": ["odd"]}}
+    upstream.script({"match": "flux-pro/predictions", **odd})
+    web = fresh_stack.web()
+    fresh_stack.worker()
+    account = fresh_stack.account()
+
+    reply = fetch(f"{web}/v1/images/generations", FLUX | {"n": 2}, key=account.key)
+
+    assert reply[0] == 200
+    assert len(body_of(reply)["data"]) == len(body_of(reply)["errors"]) == 1
+    assert account.standing() == (990, 0)
+
+
+def test_what_is_stored_is_delivered_though_the_storage_takes_no_more(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script({"match": "/predictions"}, *[HELD] * 5)
+    web, doomed = fresh_stack.web(), fresh_stack.worker()
+    account = fresh_stack.account()
+    prompts = [f"Cat number {number}." for number in range(6)]
+    body = FLUX | {"prompt": prompts}
+    job_id = begun(fresh_stack, web, account, body, {"done": 1, "started": 4})
+    bury(fresh_stack, doomed)
+
+    fresh_stack.worker(s3_bucket="nowhere", s3_endpoint_url="http://127.0.0.1:9")
+    upstream.release()
+    job = ended(web, account, job_id)
+
+    assert (job["status"], job["progress"]["completed"]) == ("completed", 1)
+    assert fetch(job["result"]["data"][0]["url"])[0] == 200
+    assert {failed["error"]["code"] for failed in job["result"]["errors"]} == {"unavailable"}
+    assert len(job["result"]["errors"]) == 5
+    assert creates(upstream) == 5
+    assert account.standing() == (990, 0)
+
+
+def test_what_is_stored_is_delivered_though_nobody_makes_more(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script({"match": "/predictions"}, HELD)
+    web, doomed = fresh_stack.web(), fresh_stack.worker()
+    account = fresh_stack.account()
+    job_id = begun(fresh_stack, web, account, FLUX | {"n": 2}, {"done": 1, "started": 1})
+    bury(fresh_stack, doomed)
+
+    fresh_stack.worker(replicate_api_token="")
+    job = ended(web, account, job_id)
+
+    assert (job["status"], job["provider"]) == ("completed", "replicate")
+    assert len(job["result"]["data"]) == len(job["result"]["errors"]) == 1
+    assert account.standing() == (990, 0)
+
+
+def test_what_surely_was_not_begun_is_asked_for_by_the_next_worker(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    refusal = {"error": {"message": "Slow down.", "code": "rate_limit_exceeded"}}
+    busy = {"status": 429, "headers": {"retry-after": "15"}, "json": refusal}
+    upstream.script({"match": "/images/generations", **busy})
+    body = DALL_E | {"model": "gpt-image-2"}
+    web, doomed = fresh_stack.web(), fresh_stack.worker()
+    account = fresh_stack.account()
+    job_id = begun(fresh_stack, web, account, body, {"unasked": 1})
+    bury(fresh_stack, doomed)
+
+    fresh_stack.worker()
+    job = ended(web, account, job_id)
+
+    assert job["status"] == "completed"
+    assert creates(upstream) == 2
+    assert account.standing() == (990, 0)
+
+
+def test_who_made_the_images_is_known_to_the_worker_that_ends_their_job(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    upstream.script({"match": "/images/generations"}, {"match": "/images/generations", "delay": 60})
+    body = DALL_E | {"prompt": ["A cat.", "A dog."]}
+    web, doomed = fresh_stack.web(), fresh_stack.worker()
+    account = fresh_stack.account()
+    job_id = begun(fresh_stack, web, account, body, {"done": 1, "asked": 1})
+    bury(fresh_stack, doomed)
+
+    fresh_stack.worker()
+    job = ended(web, account, job_id)
+
+    assert (job["status"], job["provider"]) == ("completed", "openai")
+    assert account.standing() == (990, 0)
 
 
 def test_a_storage_that_takes_nothing_keeps_anybody_from_being_asked(

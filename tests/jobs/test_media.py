@@ -112,6 +112,16 @@ def rows() -> list[Any]:
     return database.run(lambda connection: list(connection.execute(query)))
 
 
+def test_what_a_database_cannot_store_is_left_out_of_a_revised_prompt(
+    files: Moody, job_id: str, image: Path
+) -> None:
+    media.keep(job_id, 1, 0, image, FINISHED, "A\0 cat" + "!" * media.MAX_REVISED_CHARACTERS)
+
+    (row,) = rows()
+    assert row.revised_prompt.startswith("A cat!")
+    assert len(row.revised_prompt) == media.MAX_REVISED_CHARACTERS
+
+
 def change(name: str, **values: Any) -> None:
     """Change an image's row as time or a dead worker would."""
 

@@ -950,6 +950,24 @@ def failure(
     return raised.value
 
 
+def test_hosts_that_callers_name_keep_no_result_waiting(
+    names: Names, upstream: Upstream, tmp_path: Path
+) -> None:
+    upstream.script(image())
+    names.say("made.example", ["127.0.0.1"])
+    calls = [Call(60) for _ in range(http.LOOKUPS)]
+    outcomes = [Outcome(call, "http://silent.example/") for call in calls]
+    names.begun.wait()
+    base = f"http://made.example:{upstream.port}"
+
+    path = media.download(Call(5), f"{base}/a.png", tmp_path, base)
+
+    assert path.read_bytes() == PNG
+    for call, outcome in zip(calls, outcomes, strict=True):
+        call.abort(JobCancelled("Enough."))
+        assert isinstance(outcome.at_last(), JobCancelled)
+
+
 def urls_in(message: str) -> list[str]:
     return [word for word in message.split() if "://" in word or "127.0.0.1" in word]
 

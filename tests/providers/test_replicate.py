@@ -384,6 +384,8 @@ PROBLEM = {"content-type": "application/problem+json"}
         (402, {"title": "Insufficient credit", "detail": "You have insufficient credit."},
          errors.ProviderRefusedUs),
         (404, {"detail": "The requested resource could not be found."}, errors.ModelGone),
+        (422, {"title": "Invalid version or not permitted", "detail": "The specified version does "
+          "not exist (or perhaps you don't have permission to use it?)"}, errors.ModelGone),
         (422, {"title": "Input validation failed", "detail": "- input.prompt: is required\n"},
          errors.InvalidRequest),
         (429, {"detail": "Request was throttled. Expected available in 3 seconds."},
@@ -445,6 +447,23 @@ def test_a_look_that_fails_is_not_the_end(
 
     assert len(contents(draw(tmp_path))) == 1
     assert len(creates(upstream)) == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_no_look_is_put_off_for_long(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr(replicate, "MAX_DELAY_SECONDS", 0.2)
+    step = {"match": "/predictions/", "status": status, "headers": {"retry-after": "3600"}}
+    upstream.script(step, {"prediction": SOON})
+
+    assert len(contents(draw(tmp_path))) == 1
+
+
+def test_a_state_that_is_no_word_says_nothing(upstream: Upstream, tmp_path: Path) -> None:
+    upstream.script(LOOK | {"json": {"status": ["succeeded"]}}, {"prediction": SOON})
+
+    assert len(contents(draw(tmp_path))) == 1
 
 
 def test_a_busy_provider_is_left_alone_as_long_as_it_asks(

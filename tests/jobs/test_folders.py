@@ -1,0 +1,63 @@
+"""Workers' folders: each has its own, and what killed ones left is removed when it is old."""
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from jobs import folders
+from jobs.running import work
+
+
+@pytest.fixture(autouse=True)
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put an empty folder in the place of the machine's folder for temporary files."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(work, "lease", "here-1-abc")
+    return tmp_path
+
+
+def make_old(folder: Path) -> None:
+    before = time.time() - 2 * folders.OLD_SECONDS
+    os.utime(folder, (before, before))
+
+
+def test_a_worker_takes_its_folder_with_it(machine: Path) -> None:
+    Path(folders.own(), "image").write_bytes(b"1")
+
+    folders.remove_own()
+
+    assert list(machine.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "goes"),
+    [
+        ("likedo-worker-dead", True, True),
+        ("likedo-worker-dead", False, False),
+        ("likedo-worker-live", True, False),
+        ("likedo-test", True, False),
+    ],
+)
+def test_what_a_dead_worker_left_goes_when_it_is_old(
+    machine: Path, name: str, old: bool, goes: bool
+) -> None:
+    left = machine / name
+    left.mkdir()
+    if old:
+        make_old(left)
+
+    folders.remove_left({"live"})
+
+    assert left.exists() is not goes
+
+
+def test_a_folder_that_is_in_use_is_never_old(machine: Path) -> None:
+    make_old(folders.own())
+
+    folders.touch()
+    folders.remove_left(())
+
+    assert folders.own().stat().st_mtime > time.time() - folders.OLD_SECONDS
