@@ -78,6 +78,8 @@ def cancel_running(batch_id: str) -> None:
         select(col(Job.id))
         .join(BatchLine, col(BatchLine.job_id) == col(Job.id))
         .where(col(BatchLine.batch_id) == batch_id, _RUNS, not_(told))
+        # Those that wait first, or one of them would begin in the place of one that ends.
+        .order_by(col(Job.status) == Status.IN_PROGRESS.value)
     )
     for job_id in database.run(lambda connection: list(connection.execute(query).scalars())):
         cancelling.cancel(job_id, CANCELLED)

@@ -291,8 +291,7 @@ def test_a_job_that_cannot_be_queued_again_ends_free_of_charge(
     likedo: Likedo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "openai_api_key", "sk-openai")
-    job_id = queue(body_at=BodyAt.SQL)
-    queues.enqueue(job_id, "chat", orjson.dumps(BODY), BodyAt.SQL)
+    job_id = queue(body_at=BodyAt.SQL, body=orjson.dumps(BODY))
     fail(job_id)
     with redis.Redis(port=1) as nobody:
         monkeypatch.setattr(queues, "connection", lambda: nobody)
@@ -310,8 +309,7 @@ def test_a_request_that_failed_while_it_waited_is_tried_again(
     likedo: Likedo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "openai_api_key", "sk-openai")
-    job_id = queue(body_at=BodyAt.SQL)
-    queues.enqueue(job_id, "chat", orjson.dumps(BODY), BodyAt.SQL)
+    job_id = queue(body_at=BodyAt.SQL, body=orjson.dumps(BODY))
     queues.end_waiting(job_id, BodyAt.SQL, Status.FAILED, errors.Unavailable("It is lost."))
 
     told = likedo("jobs", "retry", job_id, "--json")

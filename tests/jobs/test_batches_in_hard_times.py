@@ -7,7 +7,7 @@ import pytest
 from openai.types import Batch
 
 from tests.batches import OVER, Batches, chats, counts, line, the_books_are_right
-from tests.callers import HELLO
+from tests.callers import HELLO, Callers
 from tests.stack import Account, Stack, fetch, wait_until
 from tests.upstream import Upstream
 
@@ -163,10 +163,12 @@ def test_lines_wait_for_a_worker_while_there_is_none(
     batches = Batches(web, account)
     doomed = fresh_stack.worker()
     batch = batches.create(chats(20))
-    upstream.wait(received=20)
+    callers = Callers()
+    callers.call(web, account.key)
+    upstream.wait(received=21)
     doomed.kill()
 
-    status, _, _ = fetch(f"{web}/v1/chat/completions", HELLO, key=account.key)
+    ((status, _, _),) = callers.replies()
     wait_until(lambda: fresh_stack.live_workers() == [], "the worker is known to be dead")
     meanwhile = batches.now(batch)
     upstream.script(default={})
