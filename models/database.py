@@ -30,6 +30,8 @@ Work = Callable[[Connection], T]
 #: More would hold the write lock for longer than the others like to wait.
 GROUP_SIZE = 64
 BUSY_TIMEOUT_MS = 10_000
+#: What is between two statements of a transaction for so long on PostgreSQL never comes to its end.
+FROZEN_MS = 10_000
 #: The loop asks this often, at this distance, whether it is the process's turn at writing.
 TURN_TRIES = 20
 TURN_TRY_SECONDS = 0.0003
@@ -64,13 +66,23 @@ def engine() -> Engine:
 
 def make_engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
-        return sqlalchemy.create_engine(url, pool_size=settings.database_pool_size, max_overflow=0)
+        made = sqlalchemy.create_engine(url, pool_size=settings.database_pool_size, max_overflow=0)
+        event.listen(made, "connect", _prepare_postgresql)
+        return made
     if settings.uses_sqlite and not settings.database_url:
         settings.var_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     made = sqlalchemy.create_engine(url)
     event.listen(made, "connect", _prepare_sqlite)
     event.listen(made, "begin", _begin_immediate)
     return made
+
+
+def _prepare_postgresql(connection: Any, _: Any) -> None:
+    # A process that is frozen in the middle of a transaction, as a machine that is moved, would keep
+    # what it has locked from all others for as long.
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET idle_in_transaction_session_timeout = {FROZEN_MS}")
+    connection.commit()
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:

@@ -197,11 +197,12 @@ class Stack:
 
     def worker(self, output: int | None = None, **settings: Any) -> Process:
         """Start a worker and wait until it has its lease."""
-        before = len(self.live_workers())
+        before = set(self.live_workers())
         command = [sys.executable, str(ROOT / "worker.py")]
         process = Process("worker", command, self._code_env(**settings), self.folder, output)
         self.workers.append(process)
-        wait_until(lambda: len(self.live_workers()) > before, "the worker has a lease", process)
+        # The lease of one that is dead may end meanwhile.
+        wait_until(lambda: set(self.live_workers()) - before, "the worker has a lease", process)
         return process
 
     def live_workers(self) -> list[str]:
