@@ -78,8 +78,8 @@ def make_engine(url: str) -> Engine:
 
 
 def _prepare_postgresql(connection: Any, _: Any) -> None:
-    # A process that is frozen in the middle of a transaction, as a machine that is moved, would keep
-    # what it has locked from all others for as long.
+    # A process that is frozen in the middle of a transaction, as on a machine that is moved, would
+    # keep what it has locked from all others for as long.
     with connection.cursor() as cursor:
         cursor.execute(f"SET idle_in_transaction_session_timeout = {FROZEN_MS}")
     connection.commit()
