@@ -26,7 +26,7 @@ def too_few(call: Call) -> Drawn:
 
 @pytest.mark.parametrize("draw", [broken, too_few])
 def test_an_odd_answer_is_the_failure_of_its_images_alone(draw: Callable[[Call], Drawn]) -> None:
-    claim = Claim(Claimed("job_1", 1, 1, 20, "10"), "flux-pro", "image", "redis", 0, [])
+    claim = Claim(Claimed("job_1", 1, 1, 20, "10"), "flux-pro", "image", "redis", 0, False, [])
     shot = Shot(2, 2)
 
     image._take(Running(claim, Call(10)), shot, draw)
