@@ -109,7 +109,8 @@ class Order:
 
 def room(running: int) -> int:
     """Return how many lines of a batch may become jobs while so many run."""
-    return min(MOST_AHEAD, settings.worker_concurrency) - running
+    # Those that a larger worker began may be more.
+    return max(0, min(MOST_AHEAD, settings.worker_concurrency) - running)
 
 
 def feed(held: Held, row: Row[Any], count: int) -> None:

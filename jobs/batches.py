@@ -5,6 +5,7 @@ it: what a worker does that was taken for dead changes nothing.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
@@ -95,7 +96,7 @@ class Asked:
 
 def earlier(asked: Asked) -> Row[Any] | None:
     """Return the batch that a request is a retry of; None where it is a new one."""
-    return database.run(lambda connection: _earlier(connection, asked))
+    return database.run(lambda connection: _earlier(connection, asked), repeatable=False)
 
 
 def _earlier(connection: Connection, asked: Asked) -> Row[Any] | None:
@@ -139,7 +140,7 @@ def create(batch: Batch) -> Row[Any]:
     Raises `NotFound` or `InvalidRequest` on its input file.
     """
     values = batch.model_dump()
-    outcome = database.run(lambda connection: _create(connection, values))
+    outcome = database.run(lambda connection: _create(connection, values), repeatable=False)
     if isinstance(outcome, errors.LikeDoError):
         raise outcome
     return outcome
@@ -250,23 +251,26 @@ def _take_on(connection: Connection, worker: str, known: Collection[str], most: 
         col(Batch.is_done) == false(),
         or_(col(Batch.worker).is_(None), col(Batch.worker).not_in(live), ours),
     )
+    advanced = _advanced(connection, and_(col(Batch.worker).in_(live), ~ours))
     waiting = select(col(Batch.id), col(Batch.account_id)).where(free)
     taken: list[str] = []
-    for row in connection.execute(waiting.order_by(col(Batch.created)).limit(10 * most)).all():
-        advanced = select(func.count()).where(
-            col(Batch.account_id) == row.account_id,
-            col(Batch.is_done) == false(),
-            col(Batch.worker).in_(live),
-            ~ours,
-        )
-        if connection.execute(advanced).scalar_one() >= MOST_AT_ONCE:
+    for row in connection.execute(waiting.order_by(col(Batch.created))).all():
+        if len(taken) == most:
+            break
+        if advanced[row.account_id] >= MOST_AT_ONCE:
             continue
         its = update(Batch).where(col(Batch.id) == row.id, free).values(worker=worker)
         if connection.execute(its).rowcount:
             taken.append(row.id)
-        if len(taken) == most:
-            break
+            advanced[row.account_id] += 1
     return taken
+
+
+def _advanced(connection: Connection, condition: ColumnElement[bool]) -> Counter[int]:
+    """Return how many batches of that condition each account has."""
+    query = select(col(Batch.account_id), func.count().label("batches"))
+    query = query.where(col(Batch.is_done) == false(), condition).group_by(col(Batch.account_id))
+    return Counter({row.account_id: row.batches for row in connection.execute(query)})
 
 
 def still(connection: Connection, condition: ColumnElement[bool]) -> Row[Any] | None:
@@ -299,7 +303,7 @@ def insert_lines(condition: ColumnElement[bool], lines: list[dict[str, Any]]) ->
         connection.execute(insert(BatchLine), lines)
         return True
 
-    if not database.run(work):
+    if not database.run(work, repeatable=False):
         raise NotOurs
 
 

@@ -2,13 +2,16 @@
 
 import signal
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from openai.types import Batch
 
 from tests.batches import OVER, Batches, chats, counts, line, the_books_are_right
 from tests.callers import HELLO
-from tests.stack import Account, Stack, fetch, wait_until
+from tests.conftest import provider_settings
+from tests.s3 import S3Server, aws_settings
+from tests.stack import Account, Stack, fetch, stack, wait_until
 from tests.upstream import Upstream
 
 
@@ -237,6 +240,29 @@ def test_chats_are_answered_while_a_batch_runs(fresh_stack: Stack, upstream: Ups
     assert {status for status, _, _ in replies} == {200}
     assert counts(batches.now(batch))[1] == 0
     batches.close()
+
+
+def test_a_batch_in_a_bucket(upstream: Upstream, tmp_path: Path) -> None:
+    upstream.script({"status": 400, "json": {"error": {"message": "No."}}})
+    s3 = S3Server(tmp_path)
+    s3.reset("batches")
+    in_bucket = {"s3_bucket": "batches", "s3_endpoint_url": s3.url}
+    with stack(**provider_settings(upstream), **in_bucket, **aws_settings()) as made:
+        account = made.account()
+        batches = Batches(made.web(), account)
+        made.worker()
+
+        batch = batches.run(chats(20))
+
+        assert (batch.status, counts(batch)) == ("completed", (20, 19, 1))
+        assert (len(batches.output(batch)), len(batches.errors(batch))) == (19, 1)
+        batches.sdk.files.delete(batch.input_file_id)
+        with s3.client() as client:
+            kept = client.list_objects_v2(Bucket="batches")["Contents"]
+        names = {batch.output_file_id, batch.error_file_id}
+        assert {each["Key"] for each in kept} == {f"files/{name}" for name in names}
+        batches.close()
+    s3.process.kill()
 
 
 def test_nothing_of_a_suspended_account_begins(fresh_stack: Stack, upstream: Upstream) -> None:
