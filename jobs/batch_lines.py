@@ -78,6 +78,8 @@ def cancel_running(batch_id: str) -> None:
         select(col(Job.id))
         .join(BatchLine, col(BatchLine.job_id) == col(Job.id))
         .where(col(BatchLine.batch_id) == batch_id, _RUNS, not_(told))
+        # First those that wait: they would begin where one that runs has ended.
+        .order_by(col(Job.status) != Status.QUEUED.value)
     )
     for job_id in database.run(lambda connection: list(connection.execute(query).scalars())):
         cancelling.cancel(job_id, CANCELLED)
