@@ -93,7 +93,7 @@ def _add(row: Row[Any], span: Span, found: Found) -> None:
             "too_many_tasks", f"The input file has more than {MOST_LINES} lines.", "input_file_id"
         )
     try:
-        custom_id = lines.read(span.raw, row.endpoint, row.kind).custom_id
+        custom_id = lines.check(span.raw, row.endpoint, row.kind)
         if custom_id in found.lines:
             raise Wrong(
                 "duplicate_custom_id",

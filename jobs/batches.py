@@ -95,7 +95,7 @@ class Asked:
 
 def earlier(asked: Asked) -> Row[Any] | None:
     """Return the batch that a request is a retry of; None where it is a new one."""
-    return database.run(lambda connection: _earlier(connection, asked))
+    return database.run(lambda connection: _earlier(connection, asked), repeatable=False)
 
 
 def _earlier(connection: Connection, asked: Asked) -> Row[Any] | None:
@@ -139,7 +139,7 @@ def create(batch: Batch) -> Row[Any]:
     Raises `NotFound` or `InvalidRequest` on its input file.
     """
     values = batch.model_dump()
-    outcome = database.run(lambda connection: _create(connection, values))
+    outcome = database.run(lambda connection: _create(connection, values), repeatable=False)
     if isinstance(outcome, errors.LikeDoError):
         raise outcome
     return outcome
@@ -308,7 +308,7 @@ def insert_lines(condition: ColumnElement[bool], lines: list[dict[str, Any]]) ->
         connection.execute(insert(BatchLine), lines)
         return True
 
-    if not database.run(work):
+    if not database.run(work, repeatable=False):
         raise NotOurs
 
 

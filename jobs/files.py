@@ -60,8 +60,8 @@ def save(account_id: int, purpose: Purpose, filename: str, path: Path, seconds: 
         created=created,
         expires=created + seconds,
     )
-    values = row.model_dump()
-    database.run(lambda connection: connection.execute(insert(File).values(values)) and None)
+    new = insert(File).values(row.model_dump())
+    database.run(lambda connection: connection.execute(new) and None, repeatable=False)
     storage.backend().save_file(path_of(row.id), path, MEDIA_TYPE)
     return row.id
 

@@ -29,14 +29,6 @@ class Span:
     raw: bytes
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line that asks for something: what its caller calls it, and the request's body."""
-
-    custom_id: str
-    body: dict[str, Any]
-
-
 class Wrong(errors.InvalidRequest):
     """What is wrong with a line, as OpenAI calls it; and which line, where that was not read."""
 
@@ -76,18 +68,17 @@ def _span(number: int, start: int, raw: bytes) -> Iterator[Span]:
         yield Span(number, start, raw)
 
 
-def read(raw: bytes, endpoint: str, kind: str) -> Line:
-    """Return what a line of a batch for `endpoint` asks for; raise what is wrong with it."""
+def check(raw: bytes, endpoint: str, kind: str) -> str:
+    """Check a line of a batch for `endpoint`, and return its `custom_id`; raise what is wrong."""
     line = _object(raw)
     custom_id = _custom_id(line)
     _check_fields(line, endpoint)
-    body = line["body"]
     try:
-        _check_body(body, kind)
+        _check_body(line["body"], kind)
     except errors.LikeDoError as error:
         error.param = f"body.{error.param}" if error.param else "body"
         raise
-    return Line(custom_id, body)
+    return custom_id
 
 
 def _object(raw: bytes) -> dict[str, Any]:
@@ -151,6 +142,7 @@ def _check_body(body: dict[str, Any], kind: str) -> None:
 
 
 def code_of(error: errors.LikeDoError) -> str:
+    """Return by which code a batch tells of what is wrong with it."""
     return error.its_code if isinstance(error, Wrong) else error.code
 
 

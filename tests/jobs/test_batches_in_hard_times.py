@@ -2,13 +2,16 @@
 
 import signal
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from openai.types import Batch
 
 from tests.batches import OVER, Batches, chats, counts, line, the_books_are_right
 from tests.callers import HELLO, Callers
-from tests.stack import Account, Stack, fetch, wait_until
+from tests.conftest import provider_settings
+from tests.s3 import S3Server, aws_settings
+from tests.stack import Account, Stack, fetch, stack, wait_until
 from tests.upstream import Upstream
 
 
@@ -83,21 +86,22 @@ def test_a_batch_outlives_workers_that_die_at_any_step(
 def test_a_worker_that_was_frozen_feeds_no_line_twice(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
-    upstream.script(default={"delay": 0.5})
+    upstream.script(default={"delay": 5})
     account = fresh_stack.account()
     batches = Batches(fresh_stack.web(), account)
-    batch = batches.create(chats(400))
     frozen = fresh_stack.worker()
-    wait_until(lambda: done(batches, batch) >= 50, "some are answered")
+    batch = batches.create(chats(150))
+    # While all that may run waits for its answers, nothing is being written that would stay locked.
+    upstream.wait(received=100)
 
     frozen.child.send_signal(signal.SIGSTOP)
     fresh_stack.worker()
-    wait_until(lambda: done(batches, batch) >= 250, "another goes on")
+    wait_until(lambda: done(batches, batch) >= 100, "another goes on")
     frozen.child.send_signal(signal.SIGCONT)
     batch = batches.until(batch, *OVER)
     wait_until(lambda: len(fresh_stack.live_workers()) == 2, "the frozen one is back")
 
-    every_line_is_answered_once(batches, batch, account, 400)
+    every_line_is_answered_once(batches, batch, account, 150)
     batches.close()
 
 
@@ -157,19 +161,17 @@ def test_a_redis_that_forgets_loses_no_line(fresh_stack: Stack, upstream: Upstre
 def test_lines_wait_for_a_worker_while_there_is_none(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
-    """Others' calls end with an error meanwhile, and the process that serves them makes upkeep."""
+    """Another's call ends with an error meanwhile: it would wait at its connection."""
     upstream.script(default={"delay": 60})
     web, account = fresh_stack.web(), fresh_stack.account()
-    batches = Batches(web, account)
+    batches, callers = Batches(web, account), Callers()
     doomed = fresh_stack.worker()
     batch = batches.create(chats(20))
-    callers = Callers()
     callers.call(web, account.key)
     upstream.wait(received=21)
-    doomed.kill()
 
+    doomed.kill()
     ((status, _, _),) = callers.replies()
-    wait_until(lambda: fresh_stack.live_workers() == [], "the worker is known to be dead")
     meanwhile = batches.now(batch)
     upstream.script(default={})
     fresh_stack.worker()
@@ -208,7 +210,7 @@ def test_lines_that_wait_in_the_queue_are_cancelled_free_of_charge(
     batches.close()
 
 
-def test_a_worker_with_a_single_slot_still_runs_chats_images_and_lines(
+def test_a_worker_with_a_single_slot_runs_chats_and_lines(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
     web, account = fresh_stack.web(), fresh_stack.account()
@@ -238,7 +240,32 @@ def test_chats_are_answered_while_a_batch_runs(fresh_stack: Stack, upstream: Ups
 
     assert {status for status, _, _ in replies} == {200}
     assert counts(batches.now(batch))[1] == 0
+    batches.sdk.batches.cancel(batch.id)
+    assert counts(batches.until(batch, "cancelled")) == (8, 0, 8)
     batches.close()
+
+
+def test_a_batch_in_a_bucket(upstream: Upstream, tmp_path: Path) -> None:
+    upstream.script({"status": 400, "json": {"error": {"message": "No."}}})
+    s3 = S3Server(tmp_path)
+    s3.reset("batches")
+    in_bucket = {"s3_bucket": "batches", "s3_endpoint_url": s3.url}
+    with stack(**provider_settings(upstream), **in_bucket, **aws_settings()) as made:
+        account = made.account()
+        batches = Batches(made.web(), account)
+        made.worker()
+
+        batch = batches.run(chats(20))
+
+        assert (batch.status, counts(batch)) == ("completed", (20, 19, 1))
+        assert (len(batches.output(batch)), len(batches.errors(batch))) == (19, 1)
+        batches.sdk.files.delete(batch.input_file_id)
+        with s3.client() as client:
+            kept = client.list_objects_v2(Bucket="batches")["Contents"]
+        names = {batch.output_file_id, batch.error_file_id}
+        assert {each["Key"] for each in kept} == {f"files/{name}" for name in names}
+        batches.close()
+    s3.process.kill()
 
 
 def test_nothing_of_a_suspended_account_begins(fresh_stack: Stack, upstream: Upstream) -> None:
