@@ -49,7 +49,7 @@ def find(request: ImageRequest) -> list[ImageWay]:
     """
     model = get_one(request.model)
     fallbacks = list(_fallbacks(request))
-    asked_for = _asked_for(model, request)
+    asked_for = routes.named(model.id, model.routes, request.provider)
     if on := [route for route in asked_for if routes.is_on(route.provider)]:
         found = [ImageWay(request, model, route) for route in _honouring(on, request)]
         return routes.each_once(found + fallbacks)
@@ -96,33 +96,10 @@ def _fallbacks(request: ImageRequest) -> Iterator[ImageWay]:
         yield from (ImageWay(asked, model, route) for route in honouring if on)
 
 
-def _asked_for(model: ImageModel, request: ImageRequest) -> Sequence[ImageRoute]:
-    if request.provider is None:
-        return model.routes
-    found = [route for route in model.routes if route.provider == request.provider]
-    if not found:
-        raise errors.InvalidRequest(
-            f"Invalid value for 'provider': '{model.id}' is served by "
-            f"{routes.one_of(routes.names_of(model.routes))}, not by {request.provider}.",
-            param="provider",
-        )
-    return found
-
-
 def _honouring(found: Sequence[ImageRoute], request: ImageRequest) -> list[ImageRoute]:
-    """Return those of `found` that honour `request`; raise the first one's reason if none does."""
-    honouring: list[ImageRoute] = []
-    refusals: list[errors.InvalidRequest] = []
-    for route in found:
-        try:
-            image.check(providers.images[route.provider], request, route)
-        except errors.InvalidRequest as refusal:
-            refusals.append(refusal)
-        else:
-            honouring.append(route)
-    if not honouring:
-        raise refusals[0]
-    return honouring
+    return routes.honouring(
+        found, lambda route: image.check(providers.images[route.provider], request, route)
+    )
 
 
 def _stand_in(request: ImageRequest, real: ImageRoute) -> ImageRoute:

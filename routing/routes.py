@@ -4,7 +4,7 @@ A provider without a key is off. The sandbox, where it is on, stands in for thos
 a provider that has a key answers for real. `sandbox/…` models are there only with the sandbox.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ SANDBOX = "sandbox"
 
 #: A way, of whichever kind: it has a `route`.
 W = TypeVar("W", bound=Any)
+R = TypeVar("R", Route, ImageRoute)
 
 
 @dataclass(frozen=True)
@@ -135,16 +136,19 @@ def _asked_for(model: Model, request: ChatRequest) -> list[Route]:
     """Return the routes of `model` that the request's `provider`, a name or an object, allows."""
     if request.routing_preference is not None:
         return _through_openrouter(model)
-    if request.provider is None:
-        return list(model.routes)
-    routes = [route for route in model.routes if route.provider == request.provider]
-    if not routes:
+    return named(model.id, model.routes, request.provider)
+
+
+def named(model_id: str, routes: Sequence[R], provider: str | None) -> list[R]:
+    """Return those of a model's `routes` that go to `provider`; all of them where it is None."""
+    found = [route for route in routes if provider in (None, route.provider)]
+    if not found:
         raise errors.InvalidRequest(
-            f"Invalid value for 'provider': '{model.id}' is served by "
-            f"{one_of(names_of(model.routes))}, not by {request.provider}.",
+            f"Invalid value for 'provider': '{model_id}' is served by "
+            f"{one_of(names_of(routes))}, not by {provider}.",
             param="provider",
         )
-    return routes
+    return found
 
 
 def _through_openrouter(model: Model) -> list[Route]:
@@ -158,20 +162,24 @@ def _through_openrouter(model: Model) -> list[Route]:
     return routes
 
 
-def _honouring(routes: list[Route], request: ChatRequest) -> list[Route]:
-    """Return those of `routes` that honour `request`; raise the first one's reason if none does."""
-    honouring: list[Route] = []
-    refusals: list[errors.UnsupportedParameter] = []
+def _honouring(routes: Sequence[Route], request: ChatRequest) -> list[Route]:
+    return honouring(routes, lambda route: providers.get_one(route.provider).check(request, route))
+
+
+def honouring(routes: Sequence[R], check: Callable[[R], None]) -> list[R]:
+    """Return those of `routes` that `check` lets through; raise its first refusal if none is."""
+    found: list[R] = []
+    refusals: list[errors.InvalidRequest] = []
     for route in routes:
         try:
-            providers.get_one(route.provider).check(request, route)
-        except errors.UnsupportedParameter as refusal:
+            check(route)
+        except errors.InvalidRequest as refusal:
             refusals.append(refusal)
         else:
-            honouring.append(route)
-    if not honouring:
+            found.append(route)
+    if not found:
         raise refusals[0]
-    return honouring
+    return found
 
 
 def _stand_in(model: Model, real: Route) -> Route:
