@@ -23,7 +23,7 @@ from models.account import Account
 from models.chat import Usage
 from models.credit import Entry
 from models.database import now
-from models.job import Body, Idempotency, Job, Result, Status
+from models.job import IS_QUEUED, IS_UNFINISHED, Body, Idempotency, Job, Result, Status
 from models.webhook import Webhook
 
 #: A key of the caller's own names a job for this long.
@@ -287,7 +287,7 @@ _LOCK = (
 #: Lines of batches are fed as there is room: they stand in nobody's way.
 _IS_NO_LINE = col(Job.batch_id).is_(None)
 _WAITING = select(func.count(), func.coalesce(func.sum(col(Job.body_bytes)), 0)).where(
-    col(Job.status) == Status.QUEUED.value, _IS_NO_LINE
+    IS_QUEUED, _IS_NO_LINE
 )
 _MOVE = (
     update(Account)
@@ -298,7 +298,7 @@ _MOVE = (
 )
 _UNFINISHED = (
     col(Job.account_id) == bindparam("account"),
-    col(Job.status).in_([Status.QUEUED.value, Status.IN_PROGRESS.value]),
+    IS_UNFINISHED,
     _IS_NO_LINE,
 )
 _RUNNING = select(func.count()).where(

@@ -10,7 +10,7 @@ from sqlmodel import col
 
 from models import database
 from models.database import now
-from models.job import Job, Status
+from models.job import IS_IN_PROGRESS, Job, Status
 from models.worker import LEASE_SECONDS, Lease
 
 
@@ -54,7 +54,7 @@ def jobs_under(name: str) -> dict[str, bool]:
 
     def work(connection: Connection) -> dict[str, bool]:
         query = select(col(Job.id), col(Job.cancel_requested)).where(
-            col(Job.worker) == name, col(Job.status) == Status.IN_PROGRESS.value
+            col(Job.worker) == name, IS_IN_PROGRESS
         )
         return {row.id: row.cancel_requested for row in connection.execute(query)}
 
@@ -70,7 +70,7 @@ def give_up(name: str, job_ids: Collection[str]) -> None:
             .where(
                 col(Job.id).in_(job_ids),
                 col(Job.worker) == name,
-                col(Job.status) == Status.IN_PROGRESS.value,
+                IS_IN_PROGRESS,
             )
             .values(status=Status.QUEUED.value, worker=None, enqueued_at=0)
         )

@@ -16,11 +16,12 @@ from config.catalog import catalog
 from jobs import queues
 from models import database
 from models.account import Account
-from models.job import Job, Status
+from models.job import IS_QUEUED, IS_UNFINISHED, Job
 
 log = structlog.get_logger()
 
-UNFINISHED = (Status.QUEUED.value, Status.IN_PROGRESS.value)
+# The index is one of what is unfinished.
+_WAITS = (IS_UNFINISHED, IS_QUEUED, col(Job.enqueued_at).is_(None))
 #: A job that waits for a place is let in by others when it is older than this.
 YOUNG_SECONDS = 1
 #: Accounts that one pass of upkeep takes on.
@@ -47,9 +48,7 @@ def let_in_all() -> None:
 
 
 def _accounts_waiting(connection: Connection) -> list[int]:
-    waiting = select(col(Job.account_id)).where(
-        col(Job.status) == Status.QUEUED.value, col(Job.enqueued_at).is_(None)
-    )
+    waiting = select(col(Job.account_id)).where(*_WAITS)
     return list(connection.execute(waiting.distinct().limit(BATCH)).scalars())
 
 
@@ -89,11 +88,11 @@ def _of_kind(account_id: int, its_own: str | None, kind: str) -> Any:
 
 
 def _waits(account_id: int, its_own: str | None) -> tuple[Any, ...]:
-    is_old = col(Job.created) < time.time() - YOUNG_SECONDS
+    # As an age: it is not to be looked for among all that the account ever asked for.
+    is_old = time.time() - col(Job.created) > YOUNG_SECONDS
     return (
         col(Job.account_id) == account_id,
-        col(Job.status) == Status.QUEUED.value,
-        col(Job.enqueued_at).is_(None),
+        *_WAITS,
         or_(is_old, col(Job.id) == its_own) if its_own else is_old,
     )
 
@@ -103,7 +102,7 @@ def _free_places(connection: Connection, account_id: int, plan_name: str, kind: 
     running = select(func.count()).where(
         col(Job.account_id) == account_id,
         col(Job.kind) == kind,
-        col(Job.status).in_(UNFINISHED),
+        IS_UNFINISHED,
         col(Job.enqueued_at).is_not(None),
         # Lines of batches take no places.
         col(Job.batch_id).is_(None),

@@ -14,7 +14,7 @@ from sqlmodel import col
 from billing.ledger import NAME_SECONDS
 from config.settings import settings
 from models import database
-from models.job import Idempotency, Job, Status
+from models.job import IS_UNFINISHED, Idempotency, Job, Status
 
 #: An SDK gives up and tries again a while after the job's own time is over.
 GRACE_SECONDS = 120
@@ -70,7 +70,7 @@ def _fitting(key_id: int, fingerprint: str, count: int) -> Any:
             # Nobody gets an answer from what is about to be cancelled.
             col(Job.cancel_requested).is_(False),
             or_(
-                col(Job.status).in_([Status.QUEUED.value, Status.IN_PROGRESS.value]),
+                IS_UNFINISHED,
                 and_(
                     col(Job.status) == Status.COMPLETED.value,
                     or_(not_handed_over, just_handed_over),

@@ -15,7 +15,7 @@ from sqlmodel import col
 from billing.ledger import Claimed
 from jobs.messages import Source
 from models import database
-from models.job import IMAGES, Job, Result, Status
+from models.job import IMAGES, IS_QUEUED, Job, Result, Status
 
 #: An answer that was handed over is kept this long, for a retry that missed its last bytes.
 HANDED_OVER_SECONDS = 600
@@ -227,7 +227,7 @@ def position(row: Row[Any]) -> int | None:
 
     def work(connection: Connection) -> int:
         ahead = select(func.count()).where(
-            col(Job.status) == Status.QUEUED,
+            IS_QUEUED,
             col(Job.kind) == row.kind,
             # Lines of batches have queues of their own.
             col(Job.batch_id).is_(None) if row.batch_id is None else col(Job.batch_id).is_not(None),

@@ -24,7 +24,7 @@ from jobs.channel import Listener
 from jobs.streams import BROKEN_OFF
 from models import database, errors
 from models.database import now
-from models.job import IMAGES, Body, Idempotency, Job, Result, Status
+from models.job import IMAGES, IS_IN_PROGRESS, IS_QUEUED, Body, Idempotency, Job, Result, Status
 from models.worker import LEASE_SECONDS, Lease
 
 log = structlog.get_logger()
@@ -127,7 +127,7 @@ def _end_leases(connection: Connection) -> list[str]:
 _TAKE_FROM_THE_DEAD = (
     update(Job)
     .where(
-        col(Job.status) == Status.IN_PROGRESS.value,
+        IS_IN_PROGRESS,
         col(Job.worker).not_in(select(col(Lease.name))),
     )
     # Queued since ever: the search for lost rows, next in this pass, takes them on.
@@ -215,9 +215,7 @@ def _page(
         col(Job.asynchronous),
     )
     place = (col(Job.created), col(Job.id))
-    query = select(*columns).where(
-        col(Job.status) == Status.QUEUED, condition, tuple_(*place) > after
-    )
+    query = select(*columns).where(IS_QUEUED, condition, tuple_(*place) > after)
     return list(connection.execute(query.order_by(*place).limit(BATCH)))
 
 
@@ -239,7 +237,7 @@ def cancel_left_jobs() -> None:
 
     def find(connection: Connection) -> list[Row[Any]]:
         query = select(col(Job.id), col(Job.body_at)).where(
-            col(Job.status) == Status.QUEUED,
+            IS_QUEUED,
             col(Job.left_at) < time.time() - LEFT_SECONDS,
             # One that was begun goes on without its client, and so does a stream that is to finish.
             col(Job.attempts) == 0,

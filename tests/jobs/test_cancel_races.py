@@ -4,10 +4,13 @@ import json
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
+import openai
 import pytest
 
+from tests.batches import OVER, Batches, chats, counts, the_books_are_right
 from tests.callers import HELLO
 from tests.events import STREAMED
 from tests.stack import Account, Stack, fetch, wait_until
@@ -23,6 +26,9 @@ LONGEST = 0.1
 CHAT = HELLO | {"background": True}
 STREAM = STREAMED | {"background": True}
 IMAGE = {"model": "dall-e-2", "prompt": "A cat.", "size": "256x256", "background": True}
+IMAGES = IMAGE | {"prompt": ["A cat.", "A dog."], "n": 2}
+#: Of the batches that race, each.
+LINES = 20
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
@@ -49,8 +55,9 @@ def race(web: str, account: Account, path: str, body: Any) -> str:
         ("chat/completions", CHAT, {"completed": {1}, "cancelled": {0, 1}}),
         ("chat/completions", STREAM, {"completed": {1}, "cancelled": {0, 1}}),
         ("images/generations", IMAGE, {"completed": {10}, "cancelled": {0, 10}}),
+        ("images/generations", IMAGES, {"completed": {40}, "cancelled": {0, 10, 20, 30, 40}}),
     ],
-    ids=["chat", "stream", "image"],
+    ids=["chat", "stream", "image", "images"],
 )
 def test_the_charge_is_right_whoever_is_first(
     fresh_stack: Stack, upstream: Upstream, path: str, body: Any, costs: dict[str, set[int]]
@@ -81,3 +88,51 @@ def test_the_charge_is_right_whoever_is_first(
     for job_id, job in jobs.items():
         if path == "chat/completions":
             assert bool(job["charged"]) == (job_id in asked), job
+    # An image that is stored is delivered and paid for.
+    sql = "SELECT job_id, count(*) FROM media WHERE is_stored GROUP BY job_id"
+    stored = {job_id: 10 * count for job_id, count in fresh_stack.query(sql)}
+    if path == "images/generations":
+        assert {job_id: job["charged"] for job_id, job in jobs.items() if job["charged"]} == stored
+
+
+def race_a_batch(batches: Batches, upstream: Upstream) -> tuple[int, int, int]:
+    """Begin a batch, cancel it at some moment after its first line was asked for; its counts."""
+    before = len(upstream.calls())
+    batch = batches.create(chats(LINES))
+    upstream.wait(received=before + 1)
+    time.sleep(random.uniform(0, LONGEST))
+    with suppress(openai.ConflictError):  # It was over.
+        batches.sdk.batches.cancel(batch.id)
+    batch = batches.until(batch, *OVER)
+    answered = [each["custom_id"] for each in batches.output(batch)]
+    failed = [each["custom_id"] for each in batches.errors(batch)]
+    assert sorted(answered + failed) == sorted(f"line-{number}" for number in range(LINES))
+    assert counts(batch) == (LINES, len(answered), len(failed))
+    assert {each["error"]["code"] for each in batches.errors(batch)} <= {"batch_cancelled"}
+    return counts(batch)
+
+
+def test_the_charge_is_right_for_every_line_of_a_batch(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    on_sqlite = fresh_stack.database_url.startswith("sqlite")
+    races = (RACES if on_sqlite else RACES_ON_POSTGRESQL) // LINES
+    upstream.script(default={"delay": LONGEST / 2})
+    web = fresh_stack.web()
+    fresh_stack.worker()
+    account = fresh_stack.account(credits=10_000)
+    batches = Batches(web, account)
+
+    found = [race_a_batch(batches, upstream) for _ in range(races)]
+
+    batches.close()
+    wait_until(lambda: fresh_stack.unfinished() == 0, "every job has ended")
+    the_books_are_right(account, 10_000)
+    jobs = account.jobs()
+    # Each answer is paid for; what a cancelled line was asked for is, too, and nothing else.
+    completed = [job for job in jobs if job["status"] == "completed"]
+    assert len(completed) == sum(answered for _, answered, _ in found)
+    assert {job["charged"] for job in completed} == {1}
+    asked = {row[0] for row in fresh_stack.query("SELECT id FROM jobs WHERE provider IS NOT NULL")}
+    assert {job["id"] for job in jobs if job["charged"]} == asked
+    assert {job["status"] for job in jobs} <= {"completed", "cancelled"}

@@ -1,0 +1,118 @@
+"""What is asked of the jobs' table with each call is not dearer with each job that ever was."""
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from access import accounts, keys
+from billing import ledger, pricing
+from billing.ledger import Answer, Asked
+from billing.pricing import ChatTerms
+from config.catalog import ChatPrice
+from jobs import leases, places, retries, rows, upkeep
+from models import database, errors
+from models.chat import Usage
+from models.job import Status, make_id
+
+PRICE = ChatPrice(1, 3)
+#: Small: their rows are those of what has not ended. The other one holds one job.
+SMALL = {"jobs_queued", "jobs_in_progress", "jobs_unfinished", "sqlite_autoindex_jobs_1"}
+
+
+@pytest.fixture
+def account(stored: None) -> int:
+    if database.engine().dialect.name != "sqlite":
+        pytest.skip("PostgreSQL chooses by what the tables hold.")
+    account_id = accounts.create("an account", "pro")
+    ledger.grant(account_id, 1000, "a test")
+    return account_id
+
+
+def hold(account_id: int) -> str:
+    key_id, _ = keys.create(account_id)
+    row = {
+        "id": make_id(),
+        "account_id": account_id,
+        "key_id": key_id,
+        "kind": "chat",
+        "model": "gpt-4",
+        "fingerprint": "f" * 64,
+        "body_bytes": 100,
+        "body_at": "redis",
+        "created": time.time(),
+        "enqueued_at": time.time(),
+        "price": pricing.as_text(PRICE),
+    }
+    ledger.hold(row, ChatTerms((PRICE,), 10, 1, 100, 1), most_running=10)
+    return str(row["id"])
+
+
+def settle(account_id: int) -> None:
+    job_id = hold(account_id)
+    claim = rows.claim(job_id, "a-worker")
+    assert claim is not None
+    ledger.settle(claim.job, Answer({}, Usage(1, 1), Asked("openai", "gpt-4.1")))
+
+
+def fail(account_id: int) -> None:
+    claim = rows.claim(hold(account_id), "a-worker")
+    assert claim is not None
+    ledger.fail(claim.job, errors.Unavailable("No."))
+
+
+def cancel_waiting(account_id: int) -> None:
+    ledger.end_unclaimed(hold(account_id), Status.CANCELLED, errors.JobCancelled("No."))
+
+
+def show_position(account_id: int) -> None:
+    row = rows.find(hold(account_id))
+    assert row is not None
+    rows.position(row)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        *(hold, settle, fail, cancel_waiting, show_position),
+        *(places.let_in, lambda _: places.let_in_all()),
+        lambda _: leases.jobs_under("a-worker"),
+        lambda _: leases.give_up("a-worker", ["a-job"]),
+        lambda _: upkeep.end_dead_leases(),
+        lambda _: upkeep.cancel_left_jobs(),
+    ],
+)
+def test_only_what_has_not_ended_is_read(account: int, work: Callable[[int], object]) -> None:
+    asked: list[tuple[str, Any]] = []
+
+    def note(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+        if re.search(r"\b(FROM|UPDATE) jobs\b", statement):
+            asked.append((statement, parameters))
+
+    event.listen(database.engine(), "before_cursor_execute", note)
+    work(account)
+    event.remove(database.engine(), "before_cursor_execute", note)
+
+    assert asked
+    for statement, parameters in asked:
+        for step in plan(statement, parameters):
+            index = re.search(r"\bjobs USING (?:COVERING )?INDEX (\w+)", step)
+            assert index is None or index[1] in SMALL, (statement, step)
+            assert index is not None or " jobs" not in step, (statement, step)
+
+
+def plan(statement: str, parameters: Any) -> list[str]:
+    """Return how SQLite goes about a statement, step by step."""
+    with database.engine().connect() as connection:
+        found = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        return [str(row[-1]) for row in found]
+
+
+def test_a_retry_finds_its_job_among_those_of_the_same_body(account: int) -> None:
+    query = retries._fitting(1, "f" * 64, 1).compile(database.engine())
+
+    (step, *_) = plan(str(query), tuple(query.params[name] for name in query.positiontup))
+    assert "USING INDEX jobs_by_fingerprint" in step
