@@ -5,8 +5,8 @@
 
 # What `make test` leaves to `make test-all`.
 EXTRA := slow or node or browser or postgres or sdks
-# Most of a test's time is waiting for something, so four run side by side.
-PYTEST := .venv/bin/python -m pytest -n 4
+# Most of a test's time is waiting for something, so some run side by side.
+PYTEST := .venv/bin/python -m pytest -n 5 --dist worksteal
 
 PIP := PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip
 NPM_LOCK := $(wildcard tests/node/package-lock.json)

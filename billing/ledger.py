@@ -279,10 +279,10 @@ _TAKE = (
     )
     .values(held=col(Account.held) + bindparam("credits"))
 )
-_LOCK = (
-    select(col(Account.id), col(Account.balance), col(Account.held), col(Account.chain))
-    .where(col(Account.id) == bindparam("account"))
-    .with_for_update()
+_LOCK = database.locked(
+    select(col(Account.id), col(Account.balance), col(Account.held), col(Account.chain)).where(
+        col(Account.id) == bindparam("account")
+    )
 )
 #: Lines of batches are fed as there is room: they stand in nobody's way.
 _IS_NO_LINE = col(Job.batch_id).is_(None)

@@ -184,7 +184,7 @@ def _hold(
 ) -> Hold | errors.LikeDoError | None:
     # Accounts are locked before anything else, everywhere.
     account = connection.execute(
-        select(col(Account.suspended)).where(col(Account.id) == job["account_id"]).with_for_update()
+        database.locked(select(col(Account.suspended)).where(col(Account.id) == job["account_id"]))
     ).one()
     if batches.still(connection, next_one) is None:
         return None

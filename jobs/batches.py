@@ -123,7 +123,7 @@ def _counted(connection: Connection, asked: Asked) -> Row[Any] | None:
         col(Batch.joined) < asked.retry,
     )
     row: Row[Any] | None
-    query = query.order_by(col(Batch.created)).limit(1).with_for_update()
+    query = database.locked(query.order_by(col(Batch.created)).limit(1))
     if (row := connection.execute(query).one_or_none()) is not None:
         _change(connection, row.id, joined=asked.retry)
     return row
@@ -148,7 +148,7 @@ def create(batch: Batch) -> Row[Any]:
 def _create(connection: Connection, values: dict[str, Any]) -> Row[Any] | errors.LikeDoError:
     # A refusal is returned, not raised: on SQLite other transactions share this one's commit.
     account = select(col(Account.id)).where(col(Account.id) == values["account_id"])
-    connection.execute(account.with_for_update())
+    connection.execute(database.locked(account))
     asked = Asked(
         values["account_id"], values["key_id"], values["fingerprint"], values["name"], None
     )
@@ -253,7 +253,7 @@ def _take_on(connection: Connection, worker: str, known: Collection[str], most: 
     chosen = select(col(Batch.id)).where(
         col(Batch.id).in_(_next_of_each(free, advanced, most)), free
     )
-    chosen = chosen.order_by(col(Batch.created), col(Batch.id)).with_for_update(skip_locked=True)
+    chosen = database.locked(chosen.order_by(col(Batch.created), col(Batch.id)), skip_locked=True)
     taken = list(connection.execute(chosen).scalars())
     if taken:
         connection.execute(update(Batch).where(col(Batch.id).in_(taken)).values(worker=worker))
@@ -280,7 +280,7 @@ def _next_of_each(free: ColumnElement[bool], advanced: ColumnElement[bool], most
 
 def still(connection: Connection, condition: ColumnElement[bool]) -> Row[Any] | None:
     """Return the batch of that condition, which nobody changes until the transaction's end."""
-    query = select(Batch.__table__).where(condition).with_for_update()  # type: ignore[attr-defined]
+    query = database.locked(select(Batch.__table__).where(condition))  # type: ignore[attr-defined]
     return connection.execute(query).one_or_none()
 
 

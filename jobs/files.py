@@ -134,7 +134,7 @@ def content(file_id: str) -> tuple[int, Pieces] | None:
 
 def lock(connection: Connection, file_id: str, account_id: int) -> Row[Any] | None:
     """Return the row of a file that nobody deletes until the transaction's end, if it is there."""
-    query = _seen(account_id).where(col(File.id) == file_id).with_for_update()
+    query = database.locked(_seen(account_id).where(col(File.id) == file_id))
     row: Row[Any] | None = connection.execute(query).one_or_none()
     return row
 

@@ -55,7 +55,7 @@ def _accounts_waiting(connection: Connection) -> list[int]:
 def _give_places(connection: Connection, account_id: int, its_own: str | None) -> list[Row[Any]]:
     # Whoever counts has the account's row, so that two do not give the same place away.
     account = connection.execute(
-        select(col(Account.plan)).where(col(Account.id) == account_id).with_for_update()
+        database.locked(select(col(Account.plan)).where(col(Account.id) == account_id))
     ).one()
     found: list[Row[Any]] = []
     for kind in connection.execute(_waiting(account_id, its_own).distinct()).scalars().all():

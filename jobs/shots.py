@@ -40,7 +40,7 @@ def ask(job: Claimed, place: int, count: int, way: ImageWay, key_id: str) -> boo
     }
 
     def work(connection: Connection) -> bool:
-        if connection.execute(_ours(job).with_for_update()).one_or_none() is None:
+        if connection.execute(database.locked(_ours(job))).one_or_none() is None:
             return False
         if not connection.execute(_at(job.id, place).values(**found)).rowcount:
             connection.execute(insert(Shot).values(job_id=job.id, place=place, **found))

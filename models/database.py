@@ -32,6 +32,8 @@ GROUP_SIZE = 64
 BUSY_TIMEOUT_MS = 10_000
 #: What is between two statements of a transaction for so long on PostgreSQL never comes to its end.
 FROZEN_MS = 10_000
+#: PostgreSQL's code for it.
+DEADLOCK = "40P01"
 #: The loop asks this often, at this distance, whether it is the process's turn at writing.
 TURN_TRIES = 20
 TURN_TRY_SECONDS = 0.0003
@@ -99,12 +101,23 @@ def _begin_immediate(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
+def locked(query: Any, *, skip_locked: bool = False) -> Any:
+    """Return a `Select` so that nobody else changes its rows before the transaction's end.
+
+    Rows that refer to them may be inserted meanwhile, as they may beside any change of ours: what
+    a foreign key names is read under a lock of its own, and a plain `FOR UPDATE` and that would
+    wait for each other.
+    """
+    return query.with_for_update(key_share=True, skip_locked=skip_locked)
+
+
 def run(work: Work[T], *, repeatable: bool = True) -> T:
     """Run `work` in one transaction and return what it returns, once that is committed.
 
     `work` must be SQL only, must not wait for anything else, and may be run again from its start:
-    in a group on SQLite when another member fails, on PostgreSQL when the connection was lost,
-    perhaps after the commit; what that would do twice is not `repeatable`.
+    in a group on SQLite when another member fails, on PostgreSQL when it and another waited for
+    each other, or when the connection was lost, perhaps after the commit; what that would do
+    twice is not `repeatable`.
     Raises `Unavailable` where the database does not answer.
     """
     try:
@@ -120,9 +133,11 @@ def _run_here(work: Work[T], repeatable: bool) -> T:
         with engine().begin() as connection:
             return work(connection)
     except exc.DBAPIError as error:
-        if not (error.connection_invalidated and repeatable):
+        # Of two that wait for each other, the server has undone this one.
+        was_undone = getattr(error.orig, "sqlstate", None) == DEADLOCK
+        if not (was_undone or error.connection_invalidated and repeatable):
             raise
-        # The server was restarted; the pool now knows, and the next connection is a new one.
+        # Where the server was restarted, the pool knows by now: the next connection is a new one.
         with engine().begin() as connection:
             return work(connection)
 

@@ -749,7 +749,7 @@ def resolve(call: Call, host: str, port: int, of_result: bool = False) -> Sequen
         done.set()
 
     with _told(call, done.set):
-        threading.Thread(target=look_up, daemon=True).start()
+        threading.Thread(target=look_up, name=f"look up {host}", daemon=True).start()
         done.wait(call.seconds_left)
     call.check()
     return found

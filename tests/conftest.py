@@ -35,6 +35,23 @@ def pytest_configure(config: pytest.Config) -> None:
         del os.environ[name]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread the tests that start processes of their own, and wait most of their time.
+
+    So none of those that run side by side has all of them, and the machine is always busy.
+    """
+    waiting = [item for item in items if "fresh_stack" in _fixtures(item)]
+    others = [item for item in items if "fresh_stack" not in _fixtures(item)]
+    every = len(items) / max(1, len(waiting))
+    for number, item in enumerate(waiting):
+        others.insert(round(number * every), item)
+    items[:] = others
+
+
+def _fixtures(item: pytest.Item) -> list[str]:
+    return list(getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[postgres.Postgres]:
     binaries = postgres.binaries()

@@ -13,8 +13,13 @@ READ_BYTES = 64 * 1024
 def cutting(port: int, seconds: float) -> Iterator[int]:
     """Give the port of a proxy to `port`, whose connections last so many seconds, for a block."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=_serve, args=(server, port, seconds), daemon=True).start()
-        yield int(server.getsockname()[1])
+        thread = threading.Thread(target=_serve, args=(server, port, seconds))
+        thread.start()
+        try:
+            yield int(server.getsockname()[1])
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 def _serve(server: socket.socket, port: int, seconds: float) -> None:

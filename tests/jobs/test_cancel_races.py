@@ -94,6 +94,15 @@ def test_the_charge_is_right_whoever_is_first(
     if path == "images/generations":
         assert {job_id: job["charged"] for job_id, job in jobs.items() if job["charged"]} == stored
 
+    nobody_waited_in_a_circle(fresh_stack)
+
+
+def nobody_waited_in_a_circle(stack: Stack) -> None:
+    """Assert that PostgreSQL, where that can happen, had no transaction to undo for it."""
+    if not stack.database_url.startswith("sqlite"):
+        sql = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        assert stack.query(sql) == [(0,)]
+
 
 def race_a_batch(batches: Batches, upstream: Upstream) -> tuple[int, int, int]:
     """Begin a batch, cancel it at some moment after its first line was asked for; its counts."""
@@ -136,3 +145,4 @@ def test_the_charge_is_right_for_every_line_of_a_batch(
     asked = {row[0] for row in fresh_stack.query("SELECT id FROM jobs WHERE provider IS NOT NULL")}
     assert {job["id"] for job in jobs if job["charged"]} == asked
     assert {job["status"] for job in jobs} <= {"completed", "cancelled"}
+    nobody_waited_in_a_circle(fresh_stack)

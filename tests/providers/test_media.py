@@ -765,7 +765,10 @@ def test_names_that_nobody_answers_for_take_few_threads(names: Names, hurried: N
         assert isinstance(outcome.at_last(), InvalidRequest)
     assert len(names.asked) == http.LOOKUPS
 
-    waiting = [thread for thread in threading.enumerate() if thread.daemon]
+    waiting = [
+        thread for thread in threading.enumerate() if thread.name == "look up silent.example"
+    ]
+    assert len(waiting) == len(outcomes)
     names.end.set()
     for thread in waiting:
         thread.join()
