@@ -254,7 +254,7 @@ def _there(connection: Connection, job: dict[str, Any], name: str) -> There | No
     """Return the job of that name, if the name still holds; wait for who is giving it just now."""
     _lock(connection, job["account_id"])
     mine = (col(Idempotency.key_id) == job["key_id"], col(Idempotency.name) == name)
-    found = connection.execute(select(Idempotency.__table__).where(*mine)).one_or_none()  # type: ignore[attr-defined]
+    found = connection.execute(select(database.table(Idempotency)).where(*mine)).one_or_none()
     if found is not None and found.created > time.time() - NAME_SECONDS:
         return There(found.job_id)
     connection.execute(delete(Idempotency).where(*mine))

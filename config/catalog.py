@@ -75,8 +75,18 @@ class ChatPrice:
     completion: Fraction
 
 
+class Retiring:
+    """A vendor's model, which the vendor shuts one day."""
+
+    retires: datetime.date | None
+
+    def is_retired(self, day: datetime.date) -> bool:
+        """Tell whether its vendor has shut it, or shuts it on `day`."""
+        return self.retires is not None and self.retires <= day
+
+
 @dataclass(frozen=True)
-class Upstream:
+class Upstream(Retiring):
     """One model of one provider, as the vendor names and limits it."""
 
     provider: str
@@ -91,10 +101,6 @@ class Upstream:
     usd_per_million_input: Fraction | None = None
     usd_per_million_output: Fraction | None = None
     retires: datetime.date | None = None
-
-    def is_retired(self, day: datetime.date) -> bool:
-        """Tell whether its vendor has shut it, or shuts it on `day`."""
-        return self.retires is not None and self.retires <= day
 
 
 @dataclass(frozen=True)
@@ -173,7 +179,7 @@ Sent = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class ImageUpstream:
+class ImageUpstream(Retiring):
     """One model of one provider that makes images, and what is sent for what callers ask."""
 
     provider: str
@@ -191,10 +197,6 @@ class ImageUpstream:
     prompt_characters: int | None = None
     usd_per_image: Fraction | None = None
     retires: datetime.date | None = None
-
-    def is_retired(self, day: datetime.date) -> bool:
-        """Tell whether its vendor has shut it, or shuts it on `day`."""
-        return self.retires is not None and self.retires <= day
 
 
 @dataclass(frozen=True)

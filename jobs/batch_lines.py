@@ -118,7 +118,7 @@ def room(running: int) -> int:
 def feed(held: Held, row: Row[Any], count: int) -> None:
     """Make the next `count` lines jobs, as far as their account affords them."""
     query = (
-        select(BatchLine.__table__)  # type: ignore[attr-defined]
+        select(database.table(BatchLine))
         .where(col(BatchLine.batch_id) == row.id, col(BatchLine.number) > row.fed)
         .order_by(col(BatchLine.number))
         .limit(count)

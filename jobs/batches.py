@@ -105,7 +105,7 @@ def _earlier(connection: Connection, asked: Asked) -> Row[Any] | None:
 
 
 def _named(connection: Connection, asked: Asked) -> Row[Any] | None:
-    query = select(Batch.__table__).where(  # type: ignore[attr-defined]
+    query = select(database.table(Batch)).where(
         col(Batch.key_id) == asked.key_id,
         col(Batch.name) == asked.name,
         col(Batch.created) > time.time() - NAME_SECONDS,
@@ -116,7 +116,7 @@ def _named(connection: Connection, asked: Asked) -> Row[Any] | None:
 def _counted(connection: Connection, asked: Asked) -> Row[Any] | None:
     """Return the oldest batch of the same request that no retry of this number has joined."""
     since = time.time() - settings.job_timeout_seconds - retries.GRACE_SECONDS
-    query = select(Batch.__table__).where(  # type: ignore[attr-defined]
+    query = select(database.table(Batch)).where(
         col(Batch.key_id) == asked.key_id,
         col(Batch.fingerprint) == asked.fingerprint,
         col(Batch.created) > since,
@@ -170,7 +170,7 @@ def _create(connection: Connection, values: dict[str, Any]) -> Row[Any] | errors
 
 
 def _get_one(connection: Connection, batch_id: str) -> Row[Any]:
-    query = select(Batch.__table__).where(col(Batch.id) == batch_id)  # type: ignore[attr-defined]
+    query = select(database.table(Batch)).where(col(Batch.id) == batch_id)
     row: Row[Any] = connection.execute(query).one()
     return row
 
@@ -199,7 +199,7 @@ def listing(limit: int, account_id: int, after: Row[Any] | None = None) -> list[
 
 
 def _of(account_id: int) -> Any:
-    return select(Batch.__table__).where(col(Batch.account_id) == account_id)  # type: ignore[attr-defined]
+    return select(database.table(Batch)).where(col(Batch.account_id) == account_id)
 
 
 def cancel(batch_id: str) -> Row[Any]:
@@ -280,7 +280,7 @@ def _next_of_each(free: ColumnElement[bool], advanced: ColumnElement[bool], most
 
 def still(connection: Connection, condition: ColumnElement[bool]) -> Row[Any] | None:
     """Return the batch of that condition, which nobody changes until the transaction's end."""
-    query = database.locked(select(Batch.__table__).where(condition))  # type: ignore[attr-defined]
+    query = database.locked(select(database.table(Batch)).where(condition))
     return connection.execute(query).one_or_none()
 
 

@@ -76,7 +76,7 @@ def show_one(file_id: str) -> Row[Any]:
 
     def work(connection: Connection) -> Row[Any]:
         show(connection, [file_id])
-        query = select(File.__table__).where(col(File.id) == file_id)  # type: ignore[attr-defined]
+        query = select(database.table(File)).where(col(File.id) == file_id)
         row: Row[Any] = connection.execute(query).one()
         return row
 
@@ -111,7 +111,7 @@ def listing(
 
 
 def _seen(account_id: int) -> Any:
-    return select(File.__table__).where(  # type: ignore[attr-defined]
+    return select(database.table(File)).where(
         col(File.account_id) == account_id,
         col(File.is_stored).is_(True),
         col(File.expires) > time.time(),

@@ -83,7 +83,7 @@ def live() -> list[Row[Any]]:
 
     def work(connection: Connection) -> list[Row[Any]]:
         age = (now() - col(Lease.last_seen)).label("age")
-        query = select(Lease.__table__, age).where(  # type: ignore[attr-defined]  # SQLModel's table
+        query = select(database.table(Lease), age).where(
             now() - col(Lease.last_seen) < LEASE_SECONDS
         )
         return list(connection.execute(query.order_by(col(Lease.started_at))))

@@ -123,7 +123,7 @@ def address(name: str) -> str:
 def of_job(job_id: str) -> list[Row[Any]]:
     """Return the images of a job that are stored, by place; of several at one, the first."""
     query = (
-        select(Media.__table__)  # type: ignore[attr-defined]
+        select(database.table(Media))
         .where(col(Media.job_id) == job_id, col(Media.is_stored).is_(True))
         .order_by(col(Media.place), col(Media.created).desc(), col(Media.name))
     )
@@ -149,7 +149,7 @@ def datum(kept: Media | Row[Any]) -> dict[str, Any]:
 
 def listing(limit: int, account_id: int | None = None) -> list[Row[Any]]:
     """Return the newest `limit` images, stored or about to be, the newest first."""
-    query = select(Media.__table__)  # type: ignore[attr-defined]
+    query = select(database.table(Media))
     if account_id is not None:
         query = query.where(col(Media.account_id) == account_id)
     query = query.order_by(col(Media.created).desc(), col(Media.name)).limit(limit)

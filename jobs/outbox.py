@@ -66,7 +66,7 @@ _TAKE = (
     # Of two workers that choose the same, the later one finds it due no more.
     .where(col(Webhook.id).in_(bindparam("ids", expanding=True)), col(Webhook.next_at) <= now())
     .values(next_at=now() + CLAIM_SECONDS, tries=col(Webhook.tries) + 1)
-    .returning(Webhook.__table__)  # type: ignore[attr-defined]
+    .returning(database.table(Webhook))
 )
 
 
@@ -182,7 +182,7 @@ def listing(
     ]
     if failed:
         conditions.append(col(Webhook.last_error).is_not(None))
-    query = select(Webhook.__table__).where(*conditions)  # type: ignore[attr-defined]
+    query = select(database.table(Webhook)).where(*conditions)
     query = query.order_by(col(Webhook.created).desc(), col(Webhook.id)).limit(limit)
     return database.run(lambda connection: list(connection.execute(query)))
 

@@ -25,7 +25,7 @@ HANDED_OVER_SECONDS = 10
 def by_name(key_id: int, name: str) -> Row[Any] | None:
     """Return the job that the digest `name` of a caller's own key names; None where none is."""
     query = (
-        select(Job.__table__)  # type: ignore[attr-defined]
+        select(database.table(Job))
         .join(Idempotency, col(Idempotency.job_id) == col(Job.id))
         .where(
             col(Idempotency.key_id) == key_id,

@@ -201,7 +201,7 @@ def find(job_id: str, account_id: int | None = None) -> Row[Any] | None:
         return None  # Nor could the database be asked for a NUL.
 
     def work(connection: Connection) -> Row[Any] | None:
-        query = select(Job.__table__).where(col(Job.id) == job_id)  # type: ignore[attr-defined]
+        query = select(database.table(Job)).where(col(Job.id) == job_id)
         if account_id is not None:
             query = query.where(col(Job.account_id) == account_id)
         return connection.execute(query).one_or_none()
@@ -251,7 +251,7 @@ def listing(
     Lines of batches are not among them: there may be thousands, and their batch tells of them.
     """
     wanted = {Job.account_id: account_id, Job.status: status, Job.kind: kind}
-    query = select(Job.__table__).where(  # type: ignore[attr-defined]
+    query = select(database.table(Job)).where(
         col(Job.batch_id).is_(None),
         *(col(column) == value for column, value in wanted.items() if value is not None),
     )

@@ -19,7 +19,7 @@ def of_job(job_id: str) -> list[Row[Any]]:
     """Return the calls that were made for a job, by place."""
 
     def work(connection: Connection) -> list[Row[Any]]:
-        query = select(Shot.__table__).where(  # type: ignore[attr-defined]
+        query = select(database.table(Shot)).where(
             col(Shot.job_id) == job_id, col(Shot.status) != ShotStatus.UNASKED.value
         )
         return list(connection.execute(query.order_by(col(Shot.place))))

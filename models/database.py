@@ -20,6 +20,7 @@ from gevent.threadpool import ThreadPool
 from sqlalchemy import Connection, Engine, event, exc
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
+from sqlmodel import SQLModel
 
 from config.settings import settings
 from models import errors
@@ -99,6 +100,13 @@ def _begin_immediate(connection: Connection) -> None:
     # A transaction that began as a reader and then wants to write may be refused at once.
     if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def table(model: type[SQLModel]) -> sqlalchemy.Table:
+    """Return a model's table, for queries of whole rows that make no objects of them."""
+    found = sqlalchemy.inspect(model).local_table
+    assert isinstance(found, sqlalchemy.Table)
+    return found
 
 
 def locked(query: Any, *, skip_locked: bool = False) -> Any:

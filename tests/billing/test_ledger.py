@@ -79,7 +79,7 @@ def standing(account_id: int) -> tuple[int, int]:
 
 def entries(account_id: int) -> list[Any]:
     def work(connection: Any) -> list[Any]:
-        query = select(Entry.__table__).where(col(Entry.account_id) == account_id)  # type: ignore[attr-defined]  # SQLModel's table
+        query = select(database.table(Entry)).where(col(Entry.account_id) == account_id)
         return list(connection.execute(query.order_by(col(Entry.id))))
 
     return database.run(work)

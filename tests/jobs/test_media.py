@@ -108,7 +108,7 @@ def keep(job_id: str, image: Path, place: int = 0) -> str:
 
 
 def rows() -> list[Any]:
-    query = select(Media.__table__)  # type: ignore[attr-defined]
+    query = select(database.table(Media))
     return database.run(lambda connection: list(connection.execute(query)))
 
 
