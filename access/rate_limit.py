@@ -16,10 +16,11 @@ from config.connections import connection
 from models import errors
 
 WINDOW_SECONDS = 3600
+NOT_COUNTED = "The request could not be counted just now. Try again."
 
 #: KEYS: the account's window. ARGV: the limit, the window in seconds, 1 to count a request.
-#: Returns whether it was let in, how many are in the window, and the microseconds until the one
-#: leaves it that makes room for another (0 where there is room).
+#: Returns whether it was let in, how many are in the window, the microseconds until the one leaves
+#: it that makes room for another (0 where there is room), and what stands there for the request.
 _SLIDE = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -33,8 +34,10 @@ end
 
 local used = redis.call('LLEN', KEYS[1])
 local accepted = used < limit
+local mark = ''
 if counted and accepted then
-    redis.call('LPUSH', KEYS[1], string.format('%.0f', now))
+    mark = string.format('%.0f', now)
+    redis.call('LPUSH', KEYS[1], mark)
     redis.call('EXPIRE', KEYS[1], ARGV[2])
     used = used + 1
     oldest = oldest or now
@@ -42,7 +45,7 @@ end
 
 local leaves = tonumber(redis.call('LINDEX', KEYS[1], limit - 1)) or oldest
 local wait = leaves and string.format('%.0f', leaves + window - now) or '0'
-return {accepted and 1 or 0, used, wait}
+return {accepted and 1 or 0, used, wait, mark}
 """
 
 
@@ -54,6 +57,8 @@ class Window:
     remaining: int
     #: Seconds until the oldest request that stands in the way leaves the window.
     reset_seconds: float
+    #: What stands in it for the request that was counted last; its time.
+    mark: str = ""
 
 
 @cache
@@ -77,6 +82,18 @@ def count(account_id: int, plan: Plan) -> Window:
     return window
 
 
+def take_back(account_id: int, plan: Plan, mark: str) -> Window:
+    """Take a request that was counted out of the window, and return how the account stands then.
+
+    Raises `Unavailable` as `count` does.
+    """
+    try:
+        connection().lrem(_key(account_id), 1, mark)
+    except redis.RedisError as error:
+        raise errors.Unavailable(NOT_COUNTED) from error
+    return look(account_id, plan)
+
+
 def look(account_id: int, plan: Plan) -> Window:
     """Return how the account stands, without counting."""
     return _slide(account_id, plan, counted=False)[1]
@@ -85,9 +102,14 @@ def look(account_id: int, plan: Plan) -> Window:
 def _slide(account_id: int, plan: Plan, counted: bool) -> tuple[bool, Window]:
     limit = plan.requests_per_hour
     try:
-        accepted, used, wait = _script()(
-            keys=[f"likedo:window:{account_id}"], args=[limit, WINDOW_SECONDS, int(counted)]
+        accepted, used, wait, mark = _script()(
+            keys=[_key(account_id)], args=[limit, WINDOW_SECONDS, int(counted)]
         )
     except redis.RedisError as error:
-        raise errors.Unavailable("The request could not be counted just now. Try again.") from error
-    return bool(accepted), Window(limit, max(0, limit - used), int(wait) / 1_000_000)
+        raise errors.Unavailable(NOT_COUNTED) from error
+    window = Window(limit, max(0, limit - used), int(wait) / 1_000_000, mark.decode())
+    return bool(accepted), window
+
+
+def _key(account_id: int) -> str:
+    return f"likedo:window:{account_id}"

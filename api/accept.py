@@ -77,6 +77,7 @@ def accept(
         if isinstance(held, There):
             if waiter:
                 waiter.close()
+            guards.take_count_back()
             return held
         _enqueue(row, waiter, body, held)
     except BaseException:

@@ -5,6 +5,7 @@ from typing import Any
 
 import gevent
 import orjson
+import structlog
 from flask import Response, g, request
 from gevent.lock import BoundedSemaphore
 from gunicorn.http.errors import ParseException
@@ -15,6 +16,8 @@ from api import forms
 from config.catalog import Plan, catalog
 from config.settings import settings
 from models import errors
+
+log = structlog.get_logger()
 
 #: A burst of calls goes through admission a few at a time. All at once, every call would wait
 #: for the slowest before the first is enqueued, and they would stay in step from there on.
@@ -145,6 +148,14 @@ def count() -> None:
     except errors.RateLimitExceeded as error:
         g.window = rate_limit.Window(plan().requests_per_hour, 0, error.retry_after or 0)
         raise
+
+
+def take_count_back() -> None:
+    """Let the request, which turned out to be a retry, not count against the hour after all."""
+    try:
+        g.window = rate_limit.take_back(caller().account_id, plan(), g.window.mark)
+    except errors.Unavailable as error:
+        log.warning("hour.counts_a_retry", account=caller().account_id, reason=error.message)
 
 
 def parse(body: bytes) -> Any:

@@ -42,6 +42,15 @@ def test_looking_counts_nothing(store: redis.Redis) -> None:
     assert not store.exists(WINDOW)
 
 
+def test_a_request_can_be_taken_back(store: redis.Redis) -> None:
+    rate_limit.count(1, THREE)
+    counted = rate_limit.count(1, THREE)
+
+    assert rate_limit.take_back(1, THREE, counted.mark).remaining == 2
+    # Once.
+    assert rate_limit.take_back(1, THREE, counted.mark).remaining == 2
+
+
 def test_a_request_leaves_the_window_an_hour_after_it_came(store: redis.Redis) -> None:
     age(store, 3600.01, 3599, 10)
 

@@ -303,6 +303,9 @@ def test_twenty_at_once_under_one_key_are_one_call(
     assert len({headers["x-job-id"] for _, headers, _ in replies}) == 1
     assert len(upstream.calls()) == 1
     assert account.standing() == (9_999, 0)
+    # Those who came in the same moment are retries, too: they do not count.
+    _, headers, _ = fetch(f"{server.url}/v1/jobs", key=account.key)
+    assert headers["x-ratelimit-remaining-requests"] == "1999"
 
 
 def test_other_requests_under_the_same_key_at_once_get_no_answer_of_anothers(
