@@ -13,7 +13,7 @@ from api import errors as envelope
 from api.client import Client, Gone, current
 from api.handover import handed_over
 from config.settings import settings
-from jobs import cancelling, media, rows, sse, stream_log
+from jobs import cancelling, media, pace, rows, sse, stream_log
 from jobs.channel import Waiter
 from jobs.messages import EVENT_END, Ended, Events
 from jobs.readers import Reader, failure
@@ -27,6 +27,8 @@ COMMENT_SECONDS = 10
 MOST_WRITE_BYTES = 64 * 1024
 #: A reader of a job that has not said anything yet is told within this time what became of it.
 TRAIL_SECONDS = 1
+
+KEEP_ALIVE = sse.comment("keep-alive")
 
 HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -162,13 +164,25 @@ def _gather(reader: Reader, events: Events) -> tuple[bytes, Said]:
 def _comment(reader: Reader) -> bytes:
     """Return a sign of life: where the job stands, as long as it waits for a worker."""
     if reader.number:
-        return sse.comment("keep-alive")
+        return KEEP_ALIVE
     try:
         row = rows.find(reader.waiter.job_id)
-        position = rows.position(row) if row is not None else None
+        return _standing(row) if row is not None else KEEP_ALIVE
     except errors.Unavailable:
-        position = None
-    return sse.comment(f"queued position={position}" if position else "keep-alive")
+        return KEEP_ALIVE
+
+
+def _standing(row: Row[Any]) -> bytes:
+    """Return as comments where a waiting job stands, and how long it will wait where one can tell.
+
+    Raises `Unavailable`.
+    """
+    position = rows.position(row)
+    if position is None:
+        return KEEP_ALIVE
+    said = sse.comment(f"queued position={position}")
+    wait = pace.wait_seconds(row.kind, position)
+    return said if wait is None else said + sse.comment(f"estimated_wait_seconds={wait}")
 
 
 # ---- Any reader, at any time ---------------------------------------------------------------------
@@ -270,7 +284,10 @@ class _Trail:
         """Yield a sign of life, if one is due."""
         if time.monotonic() - self.commented_at >= COMMENT_SECONDS:
             self.commented_at = time.monotonic()
-            yield sse.comment("keep-alive")
+            try:
+                yield _standing(self.row)
+            except errors.Unavailable:
+                yield KEEP_ALIVE
 
 
 def _is_over(attempt: dict[str, Any]) -> bool:

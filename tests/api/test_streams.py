@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import re
 from typing import Any
 
 import openai
@@ -193,6 +194,30 @@ def test_a_silent_stream_shows_signs_of_life(fresh_stack: Stack, upstream: Upstr
         ": queued position=1\n",
         ": queued position=2\n",
     ]
+
+
+def test_a_waiting_stream_says_how_long_it_will_wait(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    web = fresh_stack.web(stream_commit_seconds=0.2)
+    account = fresh_stack.account()
+    worker = fresh_stack.worker()
+    stream(web, account.key).events()
+    with redis.Redis(port=fresh_stack.valkey.port) as connection:
+        wait_until(lambda: connection.keys("likedo:pace:*"), "the pace is known")
+    worker.stop()
+
+    answer = stream(web, account.key)
+    asked = json.loads(fetch(f"{web}/v1/jobs/{answer.job_id}", key=account.key)[2])
+    fresh_stack.worker()
+    events = answer.events()
+
+    assert text_of(events) == "Hello from upstream."
+    assert asked["queue_position"] == 1
+    assert asked["estimated_wait_seconds"] >= 0
+    first, second, *_ = answer.comments
+    assert first == ": queued position=1\n"
+    assert re.fullmatch(r": estimated_wait_seconds=\d+\n", second)
 
 
 def test_a_failure_after_the_headers_went_is_an_error_event(
