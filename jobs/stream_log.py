@@ -139,13 +139,20 @@ def read(job_id: str, number: int) -> Iterator[Events]:
 
 def _pieces(job_id: str, number: int) -> Iterator[Events]:
     try:
-        ended = cast("bytes | None", connection().get(_ended_key(job_id)))
-        if ended is not None:
-            yield from _unpack(ended)
-        else:
+        whole = _whole(job_id)
+        if whole is None:
             yield from _entries(job_id, number)
+            # Of a job that ended meanwhile, the entries are gone, perhaps before they were read.
+            whole = _whole(job_id)
+        if whole is not None:
+            yield from _unpack(whole)
     except redis.RedisError as error:
         raise errors.Unavailable("The stream cannot be read just now. Try again.") from error
+
+
+def _whole(job_id: str) -> bytes | None:
+    """Return the compressed log of a job that has ended; None where it is not kept, or not yet."""
+    return cast("bytes | None", connection().get(_ended_key(job_id)))
 
 
 def _entries(job_id: str, number: int) -> Iterator[Events]:
