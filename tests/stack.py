@@ -23,6 +23,8 @@ from typing import Any
 import redis
 import sqlalchemy
 
+from tests import clerk
+
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60
 
@@ -146,8 +148,7 @@ class Stack:
         self.webs: list[Process] = []
         self.workers: list[Process] = []
         self.ports: list[int] = []
-        self.clerk: subprocess.Popen[str] | None = None
-        self.run("db", "upgrade")
+        clerk.ask("upgrade", self.database_url)
 
     def env(self, **more: Any) -> dict[str, str]:
         return (
@@ -215,20 +216,9 @@ class Stack:
 
     def account(self, credits: int = 1000, plan: str = "pro") -> "Account":
         """Make an account with a key."""
-        asked = {"name": f"test-{time.monotonic_ns()}", "plan": plan, "credits": credits}
-        if self.clerk is None:
-            self.clerk = subprocess.Popen(
-                [sys.executable, "-m", "tests.clerk"],
-                cwd=self.folder,
-                env=self._code_env(),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-        assert self.clerk.stdin is not None and self.clerk.stdout is not None
-        print(json.dumps(asked), file=self.clerk.stdin, flush=True)
-        made = json.loads(self.clerk.stdout.readline())
-        return Account(self, str(asked["name"]), made["key"], made["id"])
+        name = f"test-{time.monotonic_ns()}"
+        made = clerk.ask("account", self.database_url, name=name, plan=plan, credits=credits)
+        return Account(self, name, made["key"], made["id"])
 
     def query(self, sql: str, **parameters: Any) -> list[Any]:
         """Ask the database directly, as an auditor would."""
@@ -262,12 +252,9 @@ class Stack:
         return int(self.query(sql)[0][0])
 
     def close(self) -> None:
-        if self.clerk is not None:
-            self.clerk.communicate()  # Its input ends, and so does it.
+        # What they would still do in the end is of no interest to anybody.
         for process in [*self.webs, *self.workers]:
-            process.terminate() if process.child.poll() is None else None
-        for process in [*self.webs, *self.workers]:
-            process.stop()
+            process.kill()
         self.valkey.process.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 

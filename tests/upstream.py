@@ -19,7 +19,7 @@ Gemini's words, any number of them at a time, and records what it was asked. It 
     POST /__script   {"next": [step, …], "default": step}; either may be left out
     GET  /__calls    {"received", "running", "aborted", "connections", "calls": [call, …]}
                      `?received=N` or `?aborted=N` waits until there are as many, for 10 s
-    POST /__release  let the predictions go on that a step holds
+    POST /__release  let the answers and the predictions go on that a step holds
     POST /__reset    forget the script, the calls and the predictions
 
 A step says how one request is answered; a request takes the first step of `next` that matches it,
@@ -36,6 +36,7 @@ or else the default. All its fields may be left out:
                             for nothing else
     noise                   OpenAI's images are squares of so many pixels a side that cannot be
                             compressed
+    hold                    true: no byte of the answer before it is released
     delay                   seconds before the first byte of the answer
     body_delay              seconds between the headers and the body
     dribble, gap, times     before the body, this text `times` times (for ever where there is no
@@ -216,7 +217,7 @@ class Upstream:
             assert reached[name] >= count, f"{name}: {reached[name]}, not {count}"
 
     def release(self) -> None:
-        """Let the predictions go on that a step holds."""
+        """Let the answers and the predictions go on that a step holds."""
         self._ask("POST", "/__release")
 
     def reset(self) -> None:
@@ -241,6 +242,10 @@ def as_step(response: dict[str, Any]) -> Step:
 # ---- The server ----------------------------------------------------------------------------------
 
 
+#: Whoever is held looks this often whether he still is.
+HELD_LOOK_SECONDS = 0.02
+
+
 class _Hangup(Exception):
     """The client has gone."""
 
@@ -255,6 +260,7 @@ class _Answer:
     def __init__(self, step: Step) -> None:
         self.step = step
         self.match = step.get("match", "")
+        self.hold = bool(step.get("hold"))
         self.delay = step.get("delay", 0.0)
         self.body_delay = step.get("body_delay", 0.0)
         self.gap = step.get("gap", 0.0)
@@ -340,6 +346,7 @@ class _Server:
         self.calls: deque[dict[str, Any]] = deque(maxlen=KEPT_CALLS)
         self.counts = {"received": 0, "running": 0, "aborted": 0, "connections": 0}
         self.images = Images()
+        self.released = Event()
 
     def answer_by_default(self, **more: Any) -> None:
         """Answer as if nothing had been scripted, `more` being what all these steps have."""
@@ -377,7 +384,10 @@ class _Server:
         self.calls.append(request)
         self.changed.set()
         try:
-            return _play(sock, self._answer_to(request))
+            answer = self._answer_to(request)
+            if answer.hold:
+                self._hold(sock, self.released)
+            return _play(sock, answer)
         except (_Hangup, OSError):
             request["aborted"] = True
             counts["aborted"] += 1
@@ -385,6 +395,10 @@ class _Server:
         finally:
             counts["running"] -= 1
             self.changed.set()
+
+    def _hold(self, sock: Any, released: Event) -> None:
+        while not released.is_set():
+            _pause(sock, HELD_LOOK_SECONDS)
 
     def _answer_to(self, request: dict[str, Any]) -> _Answer:
         path, default = request["path"], self.default
@@ -423,6 +437,7 @@ class _Server:
                 said = self._report({name: found[0] for name, found in parse_qs(query).items()})
             case "/__release":
                 self.images.release()
+                self.released.set()
                 said = {}
             case _:
                 self.forget()

@@ -21,7 +21,7 @@ def waiting(stack: Stack) -> int:
 def test_an_account_runs_as_many_jobs_at_a_time_as_its_plan_lets_it(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
-    upstream.script(*[{"delay": 3}] * MAX_RUNNING)
+    upstream.script(*[{"hold": True}] * MAX_RUNNING)
     web = fresh_stack.web()
     fresh_stack.worker()
     account, other = fresh_stack.account(plan="free"), fresh_stack.account()
@@ -34,6 +34,7 @@ def test_an_account_runs_as_many_jobs_at_a_time_as_its_plan_lets_it(
 
     assert status == 200
     assert upstream.counts()["received"] == MAX_RUNNING + 1
+    upstream.release()
     assert {status for status, _, _ in callers.replies()} == {200}
     assert waiting(fresh_stack) == 0
     assert account.standing() == (1000 - 2 * MAX_RUNNING, 0)
