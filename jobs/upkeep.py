@@ -19,6 +19,7 @@ from sqlmodel import col
 
 from billing import ledger
 from config.connections import connection
+from config.settings import settings
 from jobs import files, leases, media, messages, places, queues, stream_log
 from jobs.channel import Listener
 from jobs.streams import BROKEN_OFF
@@ -55,6 +56,7 @@ _media_begun_at = 0.0
 _forgetting_media: gevent.Greenlet | None = None
 _LOCK = "likedo:upkeep"
 CANCELLED = errors.JobCancelled("The job was cancelled.")
+NOBODY_CAME = "No worker was free for this call in all the time that it may take. Try again."
 LOST = "The worker that ran this call is gone, and no other could take it over. Try again."
 
 
@@ -96,6 +98,7 @@ def sweep() -> None:
     end_dead_leases()
     find_lost_rows()
     cancel_left_jobs()
+    end_overdue_waits()
     places.let_in_all()
     forget_old_results()
     forget_media_now_and_then()
@@ -249,6 +252,27 @@ def cancel_left_jobs() -> None:
     for row in _unheard(database.run(find)):
         gone = errors.JobCancelled("The client left while the call was still queued.")
         queues.end_waiting(row.id, row.body_at, Status.CANCELLED, gone)
+
+
+def end_overdue_waits() -> None:
+    """End, free of charge, calls that no worker took on in the time that they may take in all.
+
+    No retry of theirs could join them any more.
+    """
+
+    def find(connection: Connection) -> list[Row[Any]]:
+        query = select(col(Job.id), col(Job.body_at)).where(
+            IS_QUEUED,
+            col(Job.created) < time.time() - settings.job_timeout_seconds,
+            col(Job.attempts) == 0,
+            # Nobody waits at a connection for the others.
+            col(Job.asynchronous).is_(False),
+            col(Job.batch_id).is_(None),
+        )
+        return list(connection.execute(query.limit(BATCH)))
+
+    for row in database.run(find):
+        queues.end_waiting(row.id, row.body_at, Status.FAILED, errors.Unavailable(NOBODY_CAME))
 
 
 def _unheard(rows: list[Row[Any]]) -> list[Row[Any]]:

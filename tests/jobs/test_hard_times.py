@@ -74,6 +74,28 @@ def test_without_any_worker_left_callers_get_a_clear_error(
     assert account.standing() == (1000, 0)
 
 
+def test_a_call_that_no_worker_ever_takes_on_ends_with_its_time(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
+    web = fresh_stack.web(job_timeout_seconds=1)
+    account = fresh_stack.account()
+
+    later = fetch(f"{web}/v1/chat/completions", HELLO | {"background": True}, key=account.key)
+    status, headers, body = fetch(f"{web}/v1/chat/completions", HELLO, key=account.key)
+
+    assert (status, json.loads(body)["error"]["code"]) == (503, "unavailable")
+    assert "retry-after" in headers
+    assert account.standing() == (1000, 1)
+    fresh_stack.worker()
+    job_id = json.loads(later[2])["id"]
+    wait_until(lambda: fresh_stack.unfinished() == 0, "what can wait was answered")
+    assert {job["id"]: job["status"] for job in account.jobs()} == {
+        job_id: "completed",
+        headers["x-job-id"]: "failed",
+    }
+    assert account.standing() == (999, 0)
+
+
 @pytest.mark.slow
 def test_without_any_worker_left_an_accepted_job_waits_for_the_next(
     fresh_stack: Stack, upstream: Upstream

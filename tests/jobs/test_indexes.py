@@ -23,10 +23,12 @@ PRICE = ChatPrice(1, 3)
 SMALL = {"jobs_queued", "jobs_in_progress", "jobs_unfinished", "sqlite_autoindex_jobs_1"}
 
 
+# PostgreSQL chooses by what the tables hold.
+pytestmark = pytest.mark.parametrize("stored", ["sqlite"], indirect=True)
+
+
 @pytest.fixture
 def account(stored: None) -> int:
-    if database.engine().dialect.name != "sqlite":
-        pytest.skip("PostgreSQL chooses by what the tables hold.")
     account_id = accounts.create("an account", "pro")
     ledger.grant(account_id, 1000, "a test")
     return account_id
@@ -83,6 +85,7 @@ def show_position(account_id: int) -> None:
         lambda _: leases.give_up("a-worker", ["a-job"]),
         lambda _: upkeep.end_dead_leases(),
         lambda _: upkeep.cancel_left_jobs(),
+        lambda _: upkeep.end_overdue_waits(),
     ],
 )
 def test_only_what_has_not_ended_is_read(account: int, work: Callable[[int], object]) -> None:

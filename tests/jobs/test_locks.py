@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,14 +12,12 @@ from access import accounts, keys
 from models import database
 from models.account import Account
 
-pytestmark = pytest.mark.usefixtures("on_postgresql")
-
-
-@pytest.fixture
-def on_postgresql(stored: None) -> Iterator[None]:
-    if database.engine().dialect.name != "postgresql":
-        pytest.skip("SQLite lets one transaction in at a time.")
-    yield
+# SQLite lets one transaction in at a time.
+pytestmark = [
+    pytest.mark.postgres,
+    pytest.mark.usefixtures("stored"),
+    pytest.mark.parametrize("stored", ["postgresql"], indirect=True),
+]
 
 
 def make_account() -> int:
