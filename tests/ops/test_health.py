@@ -3,10 +3,14 @@
 from pathlib import Path
 
 import pytest
+import structlog
 
 from app import create_app
 from config.settings import settings
 from models import database
+
+#: Of the form that keys have; nobody's.
+KEY = f"lk-{'x' * 43}"
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
@@ -36,3 +40,18 @@ def test_readiness_says_that_the_tables_have_to_be_made() -> None:
             "database": "It lacks tables that this version needs: run `likedo db upgrade`."
         },
     }
+
+
+@pytest.mark.usefixtures("store", "bare_database")
+def test_the_log_of_a_failed_request_has_the_id_that_its_caller_got(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = create_app()
+    with structlog.testing.capture_logs() as logged:
+        # A logger that has written already keeps the processors it had then.
+        monkeypatch.setattr("api.errors.log", structlog.get_logger())
+        reply = app.test_client().get("/v1/models", headers={"Authorization": f"Bearer {KEY}"})
+
+    (failed,) = [line for line in logged if line["event"] == "request.failed"]
+    assert reply.status_code == 503
+    assert failed["request"] == reply.headers["x-request-id"]
