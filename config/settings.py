@@ -35,7 +35,11 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", extra="ignore", env_ignore_empty=True
+        env_file=".env",
+        # Some editors begin a file with a mark, which would be part of the first name.
+        env_file_encoding="utf-8-sig",
+        extra="ignore",
+        env_ignore_empty=True,
     )
 
     var_dir: Path = Field(Path("var"), alias="LIKEDO_VAR")
@@ -238,6 +242,10 @@ def load() -> Settings:
         return _with_providers()()  # type: ignore[call-arg]  # pydantic reads the arguments itself
     except ValidationError as error:
         raise InvalidSettings(_explain(error)) from None
+    except UnicodeDecodeError:
+        raise InvalidSettings("likedo: .env cannot be read: save it as UTF-8.") from None
+    except OSError as error:
+        raise InvalidSettings(f"likedo: .env cannot be read: {error.strerror}.") from None
 
 
 settings = load()

@@ -93,3 +93,17 @@ def test_a_refusal_shows_no_password_and_no_key(tmp_path: Path, env: dict[str, s
 
     assert next(iter(env)) in done.stderr
     assert "cret" not in done.stderr
+
+
+def test_an_env_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PORT=8001", encoding="utf-16")
+
+    done = start(tmp_path, STARTS["worker"])
+
+    assert (done.returncode, done.stderr) == (1, "likedo: .env cannot be read: save it as UTF-8.\n")
+
+
+def test_the_mark_that_some_editors_begin_a_file_with_is_no_part_of_a_name(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("SANDBOX=perhaps", encoding="utf-8-sig")
+
+    assert "SANDBOX: input should be a valid boolean" in start(tmp_path, STARTS["worker"]).stderr
