@@ -30,7 +30,8 @@ def respond(error: errors.LikeDoError) -> Response:
     """Return `error` as every caller gets it."""
     if error.status >= 500 and error.__cause__ is not None:
         # The caller is told what to do; what happened is for the operator.
-        log.warning("request.failed", code=error.code, cause=repr(error.__cause__), exc_info=error)
+        facts = {"request": g.get("request_id"), "code": error.code}
+        log.warning("request.failed", **facts, cause=repr(error.__cause__), exc_info=error)
     response = Response(
         orjson.dumps({"error": error.as_json()}),
         status=_status(error),

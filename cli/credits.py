@@ -42,7 +42,7 @@ def show_(account: str, as_json: bool) -> None:
 
 @command.command("ledger")
 @account_option
-@click.option("--limit", metavar="N", type=click.IntRange(1), help="Only the newest N entries.")
+@click.option("--limit", metavar="N", type=words.Count, help="Only the newest N entries.")
 @json_option
 def ledger_(account: str, limit: int | None, as_json: bool) -> None:
     """List every movement of an account's credits, the oldest first."""

@@ -11,6 +11,8 @@ MOST_CREDITS = 10**15
 
 Credits = click.IntRange(-MOST_CREDITS, MOST_CREDITS)
 Id = click.IntRange(1, 2**31 - 1)
+#: As many rows as a database can be asked for.
+Count = click.IntRange(1, 2**31 - 1)
 
 
 def name(text: str) -> str:

@@ -4,6 +4,7 @@ import logging
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, create_model, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -34,7 +35,11 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", extra="ignore", env_ignore_empty=True
+        env_file=".env",
+        # Some editors begin a file with a mark, which would be part of the first name.
+        env_file_encoding="utf-8-sig",
+        extra="ignore",
+        env_ignore_empty=True,
     )
 
     var_dir: Path = Field(Path("var"), alias="LIKEDO_VAR")
@@ -53,17 +58,17 @@ class Settings(BaseSettings):
     s3_public_url: str = ""
     #: Images are kept for so long. Links to a bucket that is not public hold for so long, too, but
     #: no longer than S3 lets them, which is seven days.
-    media_ttl_days: float = Field(30, gt=0)
+    media_ttl_days: float = Field(30, gt=0, le=36_500)
     media_url_seconds: int = Field(7 * 24 * 3600, ge=60, le=7 * 24 * 3600)
 
     web_concurrency: int = Field(2, ge=1, le=64)
     worker_concurrency: int = Field(1000, ge=1, le=100_000)
     image_concurrency: int = Field(4, ge=1, le=1000)
 
-    sync_wait_seconds: float = Field(25, ge=0)
+    sync_wait_seconds: float = Field(25, ge=0, allow_inf_nan=False)
     sync_relay: bool = True
-    stream_commit_seconds: float = Field(8, ge=0)
-    job_timeout_seconds: float = Field(600, gt=0)
+    stream_commit_seconds: float = Field(8, ge=0, allow_inf_nan=False)
+    job_timeout_seconds: float = Field(600, gt=0, le=86_400)
 
     max_queue_depth: int = Field(10_000, ge=1)
     max_queue_bytes: int = Field(64 * MIB, ge=1)
@@ -99,6 +104,7 @@ class Settings(BaseSettings):
     @field_validator(
         "public_url",
         "s3_public_url",
+        "s3_endpoint_url",
         *(f"{name}_base_url" for name in providers.BASE_URLS),
         check_fields=False,
     )
@@ -108,11 +114,21 @@ class Settings(BaseSettings):
             raise ValueError("must begin with http:// or https://")
         return url.rstrip("/")
 
+    @field_validator(
+        *(key_variable(name).lower() for name in providers.BASE_URLS), check_fields=False
+    )
+    @classmethod
+    def _fit_into_a_header(cls, keys: str) -> str:
+        if not (keys.isascii() and keys.isprintable()):
+            raise ValueError("holds a character that no key has, such as the … of an example")
+        return keys
+
     @field_validator("redis_url")
     @classmethod
     def _know_the_scheme(cls, url: str) -> str:
         if not url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must begin with redis://, rediss:// or unix://")
+        _check_redis_url(url)
         return url
 
     @field_validator("log_level")
@@ -169,6 +185,19 @@ def _check_sql_url(url: str) -> None:
         raise ValueError("is not a URL that can be read") from None
 
 
+def _check_redis_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        number = parts.path.strip("/")
+        readable = parts.port is None or parts.port > 0
+    except ValueError:
+        raise ValueError("is not a URL that can be read") from None
+    # redis-py takes another word for database 0, where nobody looks for it.
+    is_number = not number or number.isdecimal() or parts.scheme == "unix"
+    if not (readable and is_number):
+        raise ValueError("must end with a port and the number of a database, as in :6379/0")
+
+
 def environment() -> dict[str, str]:
     """Return a copy of the environment, to start a child process with."""
     return dict(os.environ)
@@ -182,7 +211,22 @@ def _explain(error: ValidationError) -> str:
 def _explain_one(problem: Any) -> str:
     name = str(problem["loc"][0]).upper() if problem["loc"] else "?"
     text = problem["msg"].removeprefix("Value error, ")
-    return f"{name}: {text[0].lower()}{text[1:]} (it is {str(problem['input'])[:80]!r})"
+    said = f"{name}: {text[0].lower()}{text[1:]}"
+    if name in map(key_variable, providers.BASE_URLS):
+        return said
+    return f"{said} (it is {_shown(str(problem['input']))!r})"
+
+
+def _shown(value: str) -> str:
+    """Return the beginning of `value`; logs keep it, so no password of a URL is in it."""
+    scheme, slashes, rest = value.partition("://")
+    credentials, at, place = rest.rpartition("@")
+    if at:
+        value = f"{scheme}{slashes}{credentials.partition(':')[0]}:***@{place}"
+    elif not slashes:
+        # Without a scheme nobody can tell what of it is a password.
+        value = value.rpartition("@")[2]
+    return value[:80]
 
 
 def _with_providers() -> type[Settings]:
@@ -198,6 +242,10 @@ def load() -> Settings:
         return _with_providers()()  # type: ignore[call-arg]  # pydantic reads the arguments itself
     except ValidationError as error:
         raise InvalidSettings(_explain(error)) from None
+    except UnicodeDecodeError:
+        raise InvalidSettings("likedo: .env cannot be read: save it as UTF-8.") from None
+    except OSError as error:
+        raise InvalidSettings(f"likedo: .env cannot be read: {error.strerror}.") from None
 
 
 settings = load()

@@ -35,6 +35,8 @@ BUSY_TIMEOUT_MS = 10_000
 FROZEN_MS = 10_000
 #: PostgreSQL's code for it.
 DEADLOCK = "40P01"
+#: And those for a table and a column that is not there.
+LACKING = ("42P01", "42703")
 #: The loop asks this often, at this distance, whether it is the process's turn at writing.
 TURN_TRIES = 20
 TURN_TRY_SECONDS = 0.0003
@@ -126,7 +128,7 @@ def run(work: Work[T], *, repeatable: bool = True) -> T:
     in a group on SQLite when another member fails, on PostgreSQL when it and another waited for
     each other, or when the connection was lost, perhaps after the commit; what that would do
     twice is not `repeatable`.
-    Raises `Unavailable` where the database does not answer.
+    Raises `Unavailable` where the database does not answer, or lacks tables.
     """
     try:
         if settings.uses_sqlite and monkey.is_module_patched("threading"):
@@ -134,6 +136,18 @@ def run(work: Work[T], *, repeatable: bool = True) -> T:
         return _run_here(work, repeatable)
     except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
         raise errors.Unavailable("The database does not answer just now. Try again.") from error
+    except exc.ProgrammingError as error:
+        if not lacks_tables(error):
+            raise
+        raise errors.Unavailable("The database is not ready just now. Try again.") from error
+
+
+def lacks_tables(error: BaseException | None) -> bool:
+    """Tell whether what `likedo db upgrade` makes was not there."""
+    if not isinstance(error, exc.DBAPIError):
+        return False
+    on_sqlite = "no such table" in str(error.orig) or "no such column" in str(error.orig)
+    return on_sqlite or getattr(error.orig, "sqlstate", None) in LACKING
 
 
 def _run_here(work: Work[T], repeatable: bool) -> T:

@@ -13,7 +13,7 @@ import storage
 from config.connections import connection
 from config.settings import settings
 from jobs import leases
-from models import errors
+from models import database, errors
 from routing import health as provider_health
 
 bp = Blueprint("health", __name__)
@@ -78,11 +78,17 @@ def _missing() -> dict[str, str | None]:
     for name, check in _CHECKS.items():
         try:
             check()
-        except (redis.RedisError, errors.Unavailable):
-            found[name] = None
+        except (redis.RedisError, errors.Unavailable) as error:
+            found[name] = _reason(error)
     if reason := storage.backend().problem():
         found["storage"] = reason
     return found
+
+
+def _reason(error: Exception) -> str | None:
+    if database.lacks_tables(error.__cause__):
+        return "It lacks tables that this version needs: run `likedo db upgrade`."
+    return None
 
 
 _CHECKS: dict[str, Callable[[], object]] = {

@@ -35,6 +35,12 @@ def test_the_ledger_tells_every_movement_the_oldest_first(likedo: Likedo) -> Non
     assert likedo("credits", "ledger", "--account", "acme", "--limit", "1", "--json") == [second]
 
 
+def test_more_entries_than_a_database_counts_are_not_asked_for(likedo: Likedo) -> None:
+    arguments = ("credits", "ledger", "--account", "acme", "--limit", str(10**20))
+
+    assert "is not in the range" in likedo.refuses(*arguments, code=2)
+
+
 def test_a_balance_cannot_be_taken_below_zero(likedo: Likedo) -> None:
     likedo("credits", "grant", "--account", "acme", "10")
 
