@@ -29,9 +29,10 @@ def register(app: Flask) -> None:
 def respond(error: errors.LikeDoError) -> Response:
     """Return `error` as every caller gets it."""
     if error.status >= 500 and error.__cause__ is not None:
-        # The caller is told what to do; what happened is for the operator.
+        # The caller is told what to do; what happened is for the operator, in one line: while
+        # something is away, every call says so.
         facts = {"request": g.get("request_id"), "code": error.code}
-        log.warning("request.failed", **facts, cause=repr(error.__cause__), exc_info=error)
+        log.warning("request.failed", **facts, cause=repr(error.__cause__))
     response = Response(
         orjson.dumps({"error": error.as_json()}),
         status=_status(error),
