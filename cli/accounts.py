@@ -19,7 +19,7 @@ def command() -> None:
 @command.command()
 @click.argument("name")
 @click.option("--plan", default="free", show_default=True, help="free, pro or lifetime.")
-@click.option("--credits", default=0, type=click.IntRange(0, words.MOST_CREDITS))
+@click.option("--credits", default=0, type=words.WholeNumber(0, words.MOST_CREDITS))
 @json_option
 def create(name: str, plan: str, credits: int, as_json: bool) -> None:
     """Make an account, with credits to begin with."""

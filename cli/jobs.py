@@ -11,7 +11,7 @@ from access import accounts
 from api.jobs import whole
 from billing import ledger
 from billing.pricing import Terms
-from cli import instance
+from cli import instance, words
 from cli.output import json_option, show, show_all
 from config.settings import settings
 from jobs import cancelling, queues, rows, terms
@@ -33,7 +33,7 @@ def command() -> None:
 @click.option("--account", help="Only the jobs of this account.")
 @click.option("--status", type=click.Choice([*map(str, Status)]))
 @click.option("--kind", type=click.Choice(["chat", "image", "batch"]))
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
+@click.option("--limit", default=50, show_default=True, type=words.WholeNumber(1, 10_000))
 @json_option
 def list_(
     account: str | None, status: str | None, kind: str | None, limit: int, as_json: bool

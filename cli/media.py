@@ -7,6 +7,7 @@ import click
 from sqlalchemy import Row
 
 from access import accounts
+from cli import words
 from cli.output import json_option, show, show_all
 from jobs import media
 from models import errors
@@ -21,7 +22,7 @@ def command() -> None:
 
 @command.command("list")
 @account_option
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
+@click.option("--limit", default=50, show_default=True, type=words.WholeNumber(1, 10_000))
 @json_option
 def list_(account: str | None, limit: int, as_json: bool) -> None:
     """List images, the newest first."""
@@ -47,7 +48,10 @@ def usage_(account: str | None, as_json: bool) -> None:
 
 @command.command()
 @click.option(
-    "--older-than", metavar="DAYS", type=click.IntRange(0, 36_500), help="Those made before, too."
+    "--older-than",
+    metavar="DAYS",
+    type=words.WholeNumber(0, 36_500),
+    help="Those made before, too.",
 )
 @account_option
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")

@@ -16,7 +16,7 @@ import click
 import orjson
 
 import migrations
-from cli import explain, instance, local_account, local_valkey, welcome
+from cli import explain, instance, local_account, local_valkey, welcome, words
 from cli.processes import Child, Crew, Log
 from config.settings import environment, settings
 from models import database
@@ -31,7 +31,7 @@ PATIENCE_SECONDS = 20
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65535), help="Default: PORT, or 8000.")
+@click.option("--port", type=words.WholeNumber(1, 65535), help="Default: PORT, or 8000.")
 def command(port: int | None) -> None:
     """Start all of it on this machine: web, worker, Valkey, SQLite."""
     settings.port = port or settings.port

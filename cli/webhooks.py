@@ -6,6 +6,7 @@ import click
 from sqlalchemy import Row
 
 from access import accounts
+from cli import words
 from cli.output import json_option, show_all
 from jobs import outbox, rows
 from models import errors
@@ -20,7 +21,7 @@ def command() -> None:
 @click.option("--account", help="Only those of this account.")
 @click.option("--job", metavar="ID", help="Only those of this job.")
 @click.option("--failed", is_flag=True, help="Only those whose last try failed.")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
+@click.option("--limit", default=50, show_default=True, type=words.WholeNumber(1, 10_000))
 @json_option
 def list_(account: str | None, job: str | None, failed: bool, limit: int, as_json: bool) -> None:
     """List webhooks, the newest first."""

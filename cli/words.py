@@ -1,6 +1,7 @@
 """What people type: names, dates, plans; each refused with a sentence where it will not do."""
 
 import datetime
+from typing import Any
 
 import click
 
@@ -9,10 +10,22 @@ from config.catalog import catalog
 #: More credits than anybody buys, and few enough to add up in 64 bits.
 MOST_CREDITS = 10**15
 
-Credits = click.IntRange(-MOST_CREDITS, MOST_CREDITS)
-Id = click.IntRange(1, 2**31 - 1)
+
+class WholeNumber(click.IntRange):
+    """A whole number between two others, which may stand where a command takes `-5` for it."""
+
+    name = "whole number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and value.startswith("--"):
+            raise click.NoSuchOption(value, ctx=ctx)
+        return super().convert(value, param, ctx)
+
+
+Credits = WholeNumber(-MOST_CREDITS, MOST_CREDITS)
+Id = WholeNumber(1, 2**31 - 1)
 #: As many rows as a database can be asked for.
-Count = click.IntRange(1, 2**31 - 1)
+Count = WholeNumber(1, 2**31 - 1)
 
 
 def name(text: str) -> str:

@@ -55,6 +55,15 @@ def test_what_is_no_number_of_credits_is_refused(likedo: Likedo, number: str) ->
     assert likedo("credits", "ledger", "--account", "acme", "--json") == []
 
 
+def test_a_misspelt_option_is_called_one(likedo: Likedo) -> None:
+    said = likedo.refuses("credits", "grant", "--acount", "acme", "--account", "acme", "5", code=2)
+
+    assert "No such option" in said and "--acount" in said
+    assert "'five' is not a valid whole number" in likedo.refuses(
+        "credits", "grant", "--account", "acme", "five", code=2
+    )
+
+
 def test_a_grant_of_nothing_is_refused(likedo: Likedo) -> None:
     assert "changes nothing" in likedo.refuses("credits", "grant", "--account", "acme", "0")
 
