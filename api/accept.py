@@ -111,7 +111,7 @@ def _enqueue(row: dict[str, Any], waiter: Waiter | None, body: bytes, held: Hold
         in_redis = body if row["body_at"] is BodyAt.REDIS else None
         queues.enqueue(row["id"], row["kind"], in_redis, held.has_place)
         if not held.has_place:
-            places.let_in(row["account_id"], row["id"])
+            places.let_in(row["account_id"])
     except Exception as error:
         known = error if isinstance(error, errors.LikeDoError) else errors.InternalError(OUR_SIDE)
         if ledger.end_unclaimed(row["id"], Status.FAILED, known):

@@ -16,24 +16,25 @@ from config.catalog import catalog
 from jobs import queues
 from models import database
 from models.account import Account
-from models.job import IS_QUEUED, IS_UNFINISHED, Job
+from models.job import IS_QUEUED, IS_UNFINISHED, BodyAt, Job
 
 log = structlog.get_logger()
 
 # The index is one of what is unfinished.
 _WAITS = (IS_UNFINISHED, IS_QUEUED, col(Job.enqueued_at).is_(None))
-#: A job that waits for a place is let in by others when it is older than this.
+#: Elsewhere than in Redis, a job's body is there before the job is.
+_HAS_BODY = col(Job.body_at) != BodyAt.REDIS.value
+#: A job that is younger than this may wait for a place before its body is in Redis.
 YOUNG_SECONDS = 1
-#: Accounts that one pass of upkeep takes on.
+#: Accounts that one pass of upkeep takes on, and young jobs that are looked at for one of them.
 BATCH = 500
 
 
-def let_in(account_id: int, its_own: str | None = None) -> None:
-    """Put waiting jobs of the account in the queue, the oldest first, as many as have a place.
-
-    `its_own`: the job of who asks, whose body is where it waits.
-    """
-    for row in database.run(lambda connection: _give_places(connection, account_id, its_own)):
+def let_in(account_id: int) -> None:
+    """Put waiting jobs of the account in the queue, the oldest first, as many as have a place."""
+    young = database.run(lambda connection: _young(connection, account_id))
+    whole = _have_bodies(young) if young else []
+    for row in database.run(lambda connection: _give_places(connection, account_id, whole)):
         try:
             queues.enqueue_again(row.id, row.kind, at_front=False)
         except redis.RedisError as error:
@@ -52,17 +53,33 @@ def _accounts_waiting(connection: Connection) -> list[int]:
     return list(connection.execute(waiting.distinct().limit(BATCH)).scalars())
 
 
-def _give_places(connection: Connection, account_id: int, its_own: str | None) -> list[Row[Any]]:
+def _young(connection: Connection, account_id: int) -> list[str]:
+    """Return the waiting jobs whose bodies may still be on their way to Redis."""
+    found = select(col(Job.id)).where(
+        col(Job.account_id) == account_id, *_WAITS, ~_HAS_BODY, ~_is_old()
+    )
+    return list(connection.execute(found.limit(BATCH)).scalars())
+
+
+def _have_bodies(job_ids: list[str]) -> list[str]:
+    try:
+        return queues.in_redis(job_ids)
+    except redis.RedisError as error:
+        log.warning("places.redis_lost", reason=str(error))
+        return []
+
+
+def _give_places(connection: Connection, account_id: int, whole: list[str]) -> list[Row[Any]]:
     # Whoever counts has the account's row, so that two do not give the same place away.
     account = connection.execute(
         database.locked(select(col(Account.plan)).where(col(Account.id) == account_id))
     ).one()
     found: list[Row[Any]] = []
-    for kind in connection.execute(_waiting(account_id, its_own).distinct()).scalars().all():
+    for kind in connection.execute(_waiting(account_id, whole).distinct()).scalars().all():
         free = _free_places(connection, account_id, account.plan, kind)
         oldest = (
             select(col(Job.id), col(Job.kind))
-            .where(col(Job.id).in_(_of_kind(account_id, its_own, kind)))
+            .where(col(Job.id).in_(_of_kind(account_id, whole, kind)))
             .order_by(col(Job.created))
             .limit(max(0, free))
         )
@@ -75,26 +92,26 @@ def _give_places(connection: Connection, account_id: int, its_own: str | None) -
     return found
 
 
-def _waiting(account_id: int, its_own: str | None) -> Any:
+def _waiting(account_id: int, whole: list[str]) -> Any:
     """Return a query of the kinds of jobs that wait for a place and can be run.
 
-    A young one's body may still be on its way to where it waits.
+    `whole`: the young ones whose bodies are in Redis.
     """
-    return select(col(Job.kind)).where(*_waits(account_id, its_own))
+    return select(col(Job.kind)).where(*_waits(account_id, whole))
 
 
-def _of_kind(account_id: int, its_own: str | None, kind: str) -> Any:
-    return select(col(Job.id)).where(*_waits(account_id, its_own), col(Job.kind) == kind)
+def _of_kind(account_id: int, whole: list[str], kind: str) -> Any:
+    return select(col(Job.id)).where(*_waits(account_id, whole), col(Job.kind) == kind)
 
 
-def _waits(account_id: int, its_own: str | None) -> tuple[Any, ...]:
+def _waits(account_id: int, whole: list[str]) -> tuple[Any, ...]:
+    can_run = or_(_HAS_BODY, _is_old(), col(Job.id).in_(whole))
+    return (col(Job.account_id) == account_id, *_WAITS, can_run)
+
+
+def _is_old() -> Any:
     # As an age: it is not to be looked for among all that the account ever asked for.
-    is_old = time.time() - col(Job.created) > YOUNG_SECONDS
-    return (
-        col(Job.account_id) == account_id,
-        *_WAITS,
-        or_(is_old, col(Job.id) == its_own) if its_own else is_old,
-    )
+    return time.time() - col(Job.created) > YOUNG_SECONDS
 
 
 def _free_places(connection: Connection, account_id: int, plan_name: str, kind: str) -> int:

@@ -1,5 +1,6 @@
 """How work gets to the workers: put in the queue by id, its body beside it."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import cast
 
@@ -164,6 +165,15 @@ def has_body(job_id: str, body_at: str) -> bool:
     if body_at == BodyAt.REDIS:
         return bool(connection().exists(_body_key(job_id)))
     return body(job_id, body_at) is not None
+
+
+def in_redis(job_ids: Sequence[str]) -> list[str]:
+    """Return those of the jobs whose bodies are in Redis."""
+    with connection().pipeline(transaction=False) as pipeline:
+        for job_id in job_ids:
+            pipeline.exists(_body_key(job_id))
+        found = pipeline.execute()
+    return [job_id for job_id, there in zip(job_ids, found, strict=True) if there]
 
 
 def announce(pipeline: "redis.client.Pipeline", job_id: str, ended: Ended) -> None:

@@ -1,0 +1,88 @@
+"""Who waits for a place is let in at once when there is one, but never without its body."""
+
+import time
+
+import pytest
+import redis
+
+from access import accounts, keys
+from billing import ledger, pricing
+from billing.ledger import Hold
+from billing.pricing import ChatTerms
+from config.catalog import ChatPrice
+from jobs import places, queues
+from models.job import BodyAt, make_id
+
+PRICE = ChatPrice(1, 3)
+
+pytestmark = pytest.mark.usefixtures("stored")
+
+
+@pytest.fixture
+def account(store: redis.Redis) -> int:
+    queues.queue.cache_clear()
+    account_id = accounts.create("an account", "free")
+    ledger.grant(account_id, 1000, "a test")
+    return account_id
+
+
+def hold(account_id: int, body_at: BodyAt, created: float) -> str:
+    """Hold for a job that finds no place."""
+    key_id, _ = keys.create(account_id)
+    row = {
+        "id": make_id(),
+        "account_id": account_id,
+        "key_id": key_id,
+        "kind": "chat",
+        "model": "gpt-4",
+        "fingerprint": "f" * 64,
+        "body_bytes": 2,
+        "body_at": body_at,
+        "created": created,
+        "enqueued_at": created,
+        "price": pricing.as_text(PRICE),
+    }
+    body = b"{}" if body_at is BodyAt.SQL else None
+    held = ledger.hold(row, ChatTerms((PRICE,), 10, 1, 100, 1), most_running=0, body=body)
+    assert isinstance(held, Hold) and not held.has_place
+    return str(row["id"])
+
+
+def queued() -> list[str]:
+    return queues.queue("chat").get_job_ids()
+
+
+def test_a_young_job_is_let_in_when_its_body_has_come(account: int) -> None:
+    # However long this takes, it is young.
+    job_id = hold(account, BodyAt.REDIS, created=time.time() + 60)
+
+    places.let_in(account)
+    assert queued() == []
+
+    queues.enqueue(job_id, "chat", b"{}", has_place=False)
+    places.let_in(account)
+    assert queued() == [job_id]
+
+
+def test_elsewhere_than_in_redis_its_body_is_there_before_it(account: int) -> None:
+    job_id = hold(account, BodyAt.SQL, created=time.time() + 60)
+
+    places.let_in(account)
+
+    assert queued() == [job_id]
+
+
+def test_what_waits_for_long_is_let_in_to_be_told_that_its_body_is_lost(account: int) -> None:
+    job_id = hold(account, BodyAt.REDIS, created=time.time() - 60)
+
+    places.let_in(account)
+
+    assert queued() == [job_id]
+
+
+def test_the_oldest_is_the_first(account: int) -> None:
+    ids = [hold(account, BodyAt.SQL, created=time.time() - seconds) for seconds in (1, 3, 2)]
+
+    places.let_in(account)
+
+    assert queued() == [ids[1], ids[2], ids[0]]
