@@ -277,9 +277,10 @@ def test_another_body_under_the_same_key_is_refused(
 ) -> None:
     ask(server.url, account, idempotency_key="order-8")
 
-    status, _, body = ask(server.url, account, HELLO | {"n": 2}, idempotency_key="order-8")
+    status, headers, body = ask(server.url, account, HELLO | {"n": 2}, idempotency_key="order-8")
 
     assert (status, body["error"]["code"]) == (422, "idempotency_key_reused")
+    assert headers["x-ratelimit-remaining-requests"] == "1999"
     assert len(upstream.calls()) == 1
 
 
@@ -394,9 +395,10 @@ def test_a_stream_is_joined_from_its_beginning(
 
 
 def test_a_key_that_is_too_long_is_refused(server: Server, account: Account) -> None:
-    status, _, body = ask(server.url, account, idempotency_key="x" * 256)
+    status, headers, body = ask(server.url, account, idempotency_key="x" * 256)
 
     assert (status, body["error"]["code"]) == (400, "invalid_parameter")
+    assert headers["x-ratelimit-remaining-requests"] == "2000"
 
 
 # ---- Disasters
