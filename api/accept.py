@@ -69,7 +69,6 @@ def accept(
     if client.current().gone():
         raise client.Gone
     job_id = job.make_id()
-    g.job_headers = {"x-job-id": job_id}
     waiter = None if asynchronous else answers.listener().listen(job_id)
     try:
         row = _row(job_id, kind, body, price, asynchronous) | columns
@@ -78,6 +77,8 @@ def accept(
             if waiter:
                 waiter.close()
             return held
+        # From here on there is such a job; who is refused before is not told of one.
+        g.job_headers = {"x-job-id": job_id}
         _enqueue(row, waiter, body, held)
     except BaseException:
         if waiter:
