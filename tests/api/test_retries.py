@@ -375,6 +375,37 @@ def test_a_key_joins_a_job_that_is_fetched_later_too(
     assert len(account.jobs()) == 1
 
 
+@pytest.mark.parametrize(
+    "headers", [{"idempotency_key": "plain"}, {"x_stainless_retry_count": "1"}]
+)
+def test_who_does_not_ask_for_a_job_gets_the_answer_of_one(
+    server: Server, account: Account, upstream: Upstream, headers: dict[str, str]
+) -> None:
+    upstream.script({"delay": 1})
+    first = ask(server.url, account, prefer="respond-async", **headers)
+
+    again = ask(server.url, account, **headers)
+
+    assert (first[0], again[0]) == (202, 200)
+    assert again[1]["x-job-id"] == first[2]["id"]
+    assert again[2]["object"] == "chat.completion"
+    assert len(upstream.calls()) == 1
+    assert account.standing() == (9_999, 0)
+
+
+def test_who_does_not_ask_for_a_job_gets_the_stream_of_one(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    upstream.script({"delay": 1})
+    url, key = f"{server.api}/chat/completions", {"Idempotency-Key": "streamed"}
+    first = fetch(url, STREAMED, key=account.key, headers=key | {"Prefer": "respond-async"})
+
+    again = fetch(url, STREAMED, key=account.key, headers=key)
+
+    assert (first[0], again[0]) == (202, 200)
+    assert again[2].endswith(b"data: [DONE]\n\n")
+
+
 def test_a_stream_is_joined_from_its_beginning(
     server: Server, account: Account, upstream: Upstream
 ) -> None:
