@@ -41,6 +41,7 @@ def _api(number: int) -> Blueprint:
     api = Blueprint(f"api{number}", __name__)
     api.before_request(guards.enter)
     api.after_request(guards.drain)
+    api.after_request(guards.tell_window)
     for noun in (chat, image, models, credits, jobs, estimate, files, batches):
         api.register_blueprint(noun.bp)
     return api

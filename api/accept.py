@@ -69,7 +69,6 @@ def accept(
     if client.current().gone():
         raise client.Gone
     job_id = job.make_id()
-    g.job_headers = {"x-job-id": job_id}
     waiter = None if asynchronous else answers.listener().listen(job_id)
     try:
         row = _row(job_id, kind, body, price, asynchronous) | columns
@@ -79,6 +78,8 @@ def accept(
                 waiter.close()
             guards.take_count_back()
             return held
+        # From here on there is such a job; who is refused before is not told of one.
+        g.job_headers = {"x-job-id": job_id}
         _enqueue(row, waiter, body, held)
     except BaseException:
         if waiter:

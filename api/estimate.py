@@ -33,11 +33,14 @@ def create_estimate() -> Response:
 
 
 def _terms(body: Any) -> Terms:
-    if isinstance(body, dict) and "messages" in body:
+    if not isinstance(body, dict):
+        raise errors.InvalidRequest("The body must be that of a chat or image request.")
+    if "messages" in body:
         return terms.of_chat(ChatRequest.read(body))
-    if isinstance(body, dict) and "prompt" in body:
+    if "prompt" in body:
         return terms.of_images(ImageRequest.read(body))
-    raise errors.InvalidRequest(
-        "The body must be that of a chat request, with 'messages', or of an image request, with "
-        "'prompt'."
+    raise errors.MissingParameter(
+        "Missing required parameter: 'messages', as in a chat request, or 'prompt', as in an "
+        "image request.",
+        param="messages",
     )

@@ -91,15 +91,6 @@ def _key() -> str:
 
 def read_body() -> bytes:
     """Return the raw body; raise `RequestTooLarge` or, where it is broken, `InvalidRequest`."""
-    try:
-        return _read_body()
-    except errors.LikeDoError:
-        # Every answer to a known caller says how its hour stands, this one too.
-        look()
-        raise
-
-
-def _read_body() -> bytes:
     declared = request.content_length
     # One byte more than may come tells a body that is too large from one that just fits.
     wanted = settings.max_body_bytes + 1 if declared is None else declared
@@ -115,6 +106,15 @@ def _read_body() -> bytes:
         )
     g.body_read = True
     return body.removeprefix(BYTE_ORDER_MARK)
+
+
+def tell_window(response: Response) -> Response:
+    """Let an answer to a known caller say how its hour stands, also where nothing was counted."""
+    # A 503 may be because Redis, which knows, does not answer: it is not asked once more.
+    if "caller" in g and "window" not in g and response.status_code != 503:
+        with contextlib.suppress(errors.Unavailable):
+            look()
+    return response
 
 
 #: Of a body that was refused unread, this much is taken off the line before the answer.

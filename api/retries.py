@@ -3,10 +3,11 @@
 import hashlib
 from typing import Any
 
+import orjson
 from flask import Response, g, request
 from sqlalchemy import Row
 
-from api import answers, guards, jobs, sdk, streams
+from api import answers, guards, jobs, prefer, sdk, streams
 from jobs import retries, rows
 from models import errors
 
@@ -23,17 +24,23 @@ def answered(body: bytes) -> Response | None:
     if found is None:
         return None
     guards.look()
-    return again(found)
+    return again(found, body)
 
 
-def again(row: Row[Any]) -> Response:
-    """Return the answer of a job that somebody asked for before."""
+def again(row: Row[Any], body: bytes) -> Response:
+    """Return the answer of a job that somebody asked for before with the same `body`."""
     g.job_headers = {"x-job-id": row.id, "Idempotent-Replayed": "true"}
-    if row.asynchronous:
+    # `Prefer` may have been the first request's alone: an SDK takes a 202 for an answer.
+    if row.asynchronous and (prefer.asynchronously() or _says_background(body)):
         return jobs.accepted(row)
     if row.stream:
         return streams.join(row)
     return answers.join(row)
+
+
+def _says_background(body: bytes) -> bool:
+    """Tell whether a `body` that was taken on before asks for a job."""
+    return orjson.loads(body).get("background") is True
 
 
 def there(job_id: str, body: bytes) -> Response:
@@ -45,7 +52,7 @@ def there(job_id: str, body: bytes) -> Response:
     assert row is not None
     if row.fingerprint != fingerprint(body):
         raise reused()
-    return again(row)
+    return again(row, body)
 
 
 def _named(body: bytes) -> Row[Any] | None:

@@ -336,9 +336,12 @@ def image_as_json(model: ImageModel, providers: list[str], route: ImageRoute) ->
     """Return a model that makes images as `GET /models` shows it, `route` being tried first.
 
     `takes.sizes` are those that every model has here and those that the model makes itself;
-    `limits.free_sizes`, where it makes others, says which, in pixels.
+    `limits.free_sizes`, where it makes others, says which, in pixels. A quality that the first
+    route lacks is made by another one of the `providers`.
     """
     upstream = route.upstream
+    there = [route, *(each for each in model.routes if each.provider in providers)]
+    qualities = list(dict.fromkeys(name for each in there for name in each.qualities))
     shown: dict[str, Any] = {
         "id": model.id,
         "object": "model",
@@ -349,7 +352,7 @@ def image_as_json(model: ImageModel, providers: list[str], route: ImageRoute) ->
         "pricing": {
             "unit": "credits per image",
             "standard": model.price.standard,
-            "hd": model.price.hd if "hd" in route.qualities else None,
+            "hd": model.price.hd if "hd" in qualities else None,
         },
         "limits": {
             "images": MOST_IMAGES,
@@ -358,7 +361,7 @@ def image_as_json(model: ImageModel, providers: list[str], route: ImageRoute) ->
         },
         "takes": {
             "sizes": list(dict.fromkeys([*DOCUMENTED_SIZES, *upstream.sizes])),
-            "qualities": list(route.qualities),
+            "qualities": qualities,
             "styles": sorted(route.styles),
             "parameters": sorted(upstream.takes),
         },

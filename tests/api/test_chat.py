@@ -154,6 +154,8 @@ def test_too_small_a_balance_is_a_402_that_is_final(server: Server, upstream: Up
     assert refused.value.type == "insufficient_quota"
     assert refused.value.response.headers["x-should-retry"] == "false"
     assert "2 credits" in str(refused.value) and "balance is 1" in str(refused.value)
+    # There is no such job.
+    assert "x-job-id" not in refused.value.response.headers
     assert (poor.standing(), upstream.calls()) == ((1, 0), [])
 
 

@@ -426,6 +426,18 @@ def test_the_catalogue_says_what_image_models_make_and_cost(
     assert set(DOCUMENTED) <= {each["id"] for each in listed}
 
 
+def test_the_catalogue_says_what_hd_costs_where_it_can_be_had(
+    server: Server, account: Account
+) -> None:
+    listed = json.loads(fetch(f"{server.api}/models", key=account.key)[2])["data"]
+
+    for model in (each for each in listed if each["kind"] == "image"):
+        body = {"model": model["id"], "prompt": CAT, "quality": "hd"}
+        _, _, content = fetch(f"{server.api}/estimate", body, key=account.key)
+        assert json.loads(content).get("max_credits") == model["pricing"]["hd"]
+        assert ("hd" in model["takes"]["qualities"]) == (model["pricing"]["hd"] is not None)
+
+
 def test_an_image_has_a_type_and_may_be_kept_by_whoever_fetches_it(
     server: Server, account: Account, upstream: Upstream
 ) -> None:

@@ -296,3 +296,10 @@ def test_images_are_estimated_too(server: Server) -> None:
 @pytest.mark.parametrize("body", [{}, [], {"model": "gpt-4"}, {"messages": []}, {"prompt": "x"}])
 def test_what_is_no_request_has_no_estimate(server: Server, account: Account, body: Any) -> None:
     assert post(server, account, "/estimate", body)[0] == 400
+
+
+def test_an_estimate_of_nothing_says_what_is_missing(server: Server, account: Account) -> None:
+    _, _, body = post(server, account, "/estimate", {"model": "gpt-4"})
+
+    assert body["error"]["code"] == "missing_required_parameter"
+    assert body["error"]["param"] == "messages"

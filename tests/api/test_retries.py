@@ -277,9 +277,10 @@ def test_another_body_under_the_same_key_is_refused(
 ) -> None:
     ask(server.url, account, idempotency_key="order-8")
 
-    status, _, body = ask(server.url, account, HELLO | {"n": 2}, idempotency_key="order-8")
+    status, headers, body = ask(server.url, account, HELLO | {"n": 2}, idempotency_key="order-8")
 
     assert (status, body["error"]["code"]) == (422, "idempotency_key_reused")
+    assert headers["x-ratelimit-remaining-requests"] == "1999"
     assert len(upstream.calls()) == 1
 
 
@@ -377,6 +378,37 @@ def test_a_key_joins_a_job_that_is_fetched_later_too(
     assert len(account.jobs()) == 1
 
 
+@pytest.mark.parametrize(
+    "headers", [{"idempotency_key": "plain"}, {"x_stainless_retry_count": "1"}]
+)
+def test_who_does_not_ask_for_a_job_gets_the_answer_of_one(
+    server: Server, account: Account, upstream: Upstream, headers: dict[str, str]
+) -> None:
+    upstream.script({"delay": 1})
+    first = ask(server.url, account, prefer="respond-async", **headers)
+
+    again = ask(server.url, account, **headers)
+
+    assert (first[0], again[0]) == (202, 200)
+    assert again[1]["x-job-id"] == first[2]["id"]
+    assert again[2]["object"] == "chat.completion"
+    assert len(upstream.calls()) == 1
+    assert account.standing() == (9_999, 0)
+
+
+def test_who_does_not_ask_for_a_job_gets_the_stream_of_one(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    upstream.script({"delay": 1})
+    url, key = f"{server.api}/chat/completions", {"Idempotency-Key": "streamed"}
+    first = fetch(url, STREAMED, key=account.key, headers=key | {"Prefer": "respond-async"})
+
+    again = fetch(url, STREAMED, key=account.key, headers=key)
+
+    assert (first[0], again[0]) == (202, 200)
+    assert again[2].endswith(b"data: [DONE]\n\n")
+
+
 def test_a_stream_is_joined_from_its_beginning(
     server: Server, account: Account, upstream: Upstream
 ) -> None:
@@ -397,9 +429,10 @@ def test_a_stream_is_joined_from_its_beginning(
 
 
 def test_a_key_that_is_too_long_is_refused(server: Server, account: Account) -> None:
-    status, _, body = ask(server.url, account, idempotency_key="x" * 256)
+    status, headers, body = ask(server.url, account, idempotency_key="x" * 256)
 
     assert (status, body["error"]["code"]) == (400, "invalid_parameter")
+    assert headers["x-ratelimit-remaining-requests"] == "2000"
 
 
 # ---- Disasters
