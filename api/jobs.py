@@ -34,7 +34,7 @@ CANCELLED = errors.JobCancelled("The job was cancelled.")
 
 @bp.get("/jobs")
 def list_jobs() -> Response:
-    """List the caller's jobs, the newest first, without their results."""
+    """List the caller's jobs, the newest first; each one's result is `null` here."""
     account_id = guards.caller().account_id
     limit = lists.limit(LISTED, MOST_LISTED)
     found = rows.listing(
@@ -44,7 +44,7 @@ def list_jobs() -> Response:
         lists.one_of("kind", KINDS),
         _after(request.args.get("after"), account_id),
     )
-    return lists.page(found, limit, as_json)
+    return lists.page(found, limit, lambda row: as_json(row) | {"result": None})
 
 
 def _after(job_id: str | None, account_id: int) -> Row[Any] | None:

@@ -25,9 +25,9 @@ log = structlog.get_logger()
 #: What has happened counts for less and less: a third of it after so many seconds.
 FADING_SECONDS = 20
 #: A breaker opens on so many failures in a row,
-MOST_IN_A_ROW = 10
+MOST_IN_A_ROW = 20
 #: or on so many, as far as they still count, where they are half of all calls or more.
-LEAST_FAILED = 5
+LEAST_FAILED = 20
 #: It stays open for so long at first, then for twice as long each time, up to the longest.
 FIRST_REST_SECONDS = 5
 LONGEST_REST_SECONDS = 30

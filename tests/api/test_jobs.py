@@ -143,7 +143,7 @@ def test_jobs_are_listed_newest_first_and_page_by_page(server: Server, account: 
 
     assert [job["id"] for job in first["data"] + second["data"]] == ids[::-1]
     assert (first["has_more"], second["has_more"]) == (True, False)
-    assert "result" not in first["data"][0]
+    assert first["data"][0]["result"] is None
     assert first["object"] == "list"
 
 
