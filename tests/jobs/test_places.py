@@ -77,7 +77,9 @@ def test_an_asynchronous_job_outlives_an_emptied_redis(
     wait_until(lambda: fresh_stack.unfinished() == 0, "both have ended")
     assert [job["status"] for job in account.jobs()] == ["completed", "completed"]
     assert account.standing() == (998, 0)
-    assert fresh_stack.query("SELECT count(*) FROM bodies")[0][0] == 0
+    # They are forgotten just after their jobs have ended.
+    sql = "SELECT count(*) FROM bodies"
+    wait_until(lambda: fresh_stack.query(sql)[0][0] == 0, "the bodies are forgotten")
 
 
 def test_jobs_of_hundreds_of_images_take_no_place_of_a_chat(
