@@ -33,7 +33,7 @@ GROUP_SIZE = 64
 BUSY_TIMEOUT_MS = 10_000
 #: What is between two statements of a transaction for so long on PostgreSQL never comes to its end.
 FROZEN_MS = 10_000
-#: PostgreSQL's code for it.
+#: PostgreSQL's code for two transactions that wait for each other.
 DEADLOCK = "40P01"
 #: And those for a table and a column that is not there.
 LACKING = ("42P01", "42703")

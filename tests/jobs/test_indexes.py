@@ -1,24 +1,21 @@
 """What is asked of the jobs' table with each call is not dearer with each job that ever was."""
 
 import re
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from sqlalchemy import event
 
-from access import accounts, keys
-from billing import ledger, pricing
+from access import accounts
+from billing import ledger
 from billing.ledger import Answer, Asked
-from billing.pricing import ChatTerms
-from config.catalog import ChatPrice
 from jobs import leases, places, retries, rows, upkeep
 from models import database, errors
 from models.chat import Usage
-from models.job import Status, make_id
+from models.job import Status
+from tests.jobs.held import hold
 
-PRICE = ChatPrice(1, 3)
 #: Small: their rows are those of what has not ended. The other one holds one job.
 SMALL = {"jobs_queued", "jobs_in_progress", "jobs_unfinished", "sqlite_autoindex_jobs_1"}
 
@@ -32,25 +29,6 @@ def account(stored: None) -> int:
     account_id = accounts.create("an account", "pro")
     ledger.grant(account_id, 1000, "a test")
     return account_id
-
-
-def hold(account_id: int) -> str:
-    key_id, _ = keys.create(account_id)
-    row = {
-        "id": make_id(),
-        "account_id": account_id,
-        "key_id": key_id,
-        "kind": "chat",
-        "model": "gpt-4",
-        "fingerprint": "f" * 64,
-        "body_bytes": 100,
-        "body_at": "redis",
-        "created": time.time(),
-        "enqueued_at": time.time(),
-        "price": pricing.as_text(PRICE),
-    }
-    ledger.hold(row, ChatTerms((PRICE,), 10, 1, 100, 1), most_running=10)
-    return str(row["id"])
 
 
 def settle(account_id: int) -> None:

@@ -5,15 +5,11 @@ import time
 import pytest
 import redis
 
-from access import accounts, keys
-from billing import ledger, pricing
-from billing.ledger import Hold
-from billing.pricing import ChatTerms
-from config.catalog import ChatPrice
+from access import accounts
+from billing import ledger
 from jobs import places, queues
-from models.job import BodyAt, make_id
-
-PRICE = ChatPrice(1, 3)
+from models.job import BodyAt
+from tests.jobs.held import hold
 
 pytestmark = pytest.mark.usefixtures("stored")
 
@@ -26,26 +22,10 @@ def account(store: redis.Redis) -> int:
     return account_id
 
 
-def hold(account_id: int, body_at: BodyAt, created: float) -> str:
-    """Hold for a job that finds no place."""
-    key_id, _ = keys.create(account_id)
-    row = {
-        "id": make_id(),
-        "account_id": account_id,
-        "key_id": key_id,
-        "kind": "chat",
-        "model": "gpt-4",
-        "fingerprint": "f" * 64,
-        "body_bytes": 2,
-        "body_at": body_at,
-        "created": created,
-        "enqueued_at": created,
-        "price": pricing.as_text(PRICE),
-    }
+def wait_for_place(account_id: int, body_at: BodyAt, created: float) -> str:
+    """Hold for a job that finds no place, and return its id."""
     body = b"{}" if body_at is BodyAt.SQL else None
-    held = ledger.hold(row, ChatTerms((PRICE,), 10, 1, 100, 1), most_running=0, body=body)
-    assert isinstance(held, Hold) and not held.has_place
-    return str(row["id"])
+    return hold(account_id, most_running=0, body=body, body_at=body_at, created=created)
 
 
 def queued() -> list[str]:
@@ -54,7 +34,7 @@ def queued() -> list[str]:
 
 def test_a_young_job_is_let_in_when_its_body_has_come(account: int) -> None:
     # However long this takes, it is young.
-    job_id = hold(account, BodyAt.REDIS, created=time.time() + 60)
+    job_id = wait_for_place(account, BodyAt.REDIS, created=time.time() + 60)
 
     places.let_in(account)
     assert queued() == []
@@ -65,7 +45,7 @@ def test_a_young_job_is_let_in_when_its_body_has_come(account: int) -> None:
 
 
 def test_elsewhere_than_in_redis_its_body_is_there_before_it(account: int) -> None:
-    job_id = hold(account, BodyAt.SQL, created=time.time() + 60)
+    job_id = wait_for_place(account, BodyAt.SQL, created=time.time() + 60)
 
     places.let_in(account)
 
@@ -73,7 +53,7 @@ def test_elsewhere_than_in_redis_its_body_is_there_before_it(account: int) -> No
 
 
 def test_what_waits_for_long_is_let_in_to_be_told_that_its_body_is_lost(account: int) -> None:
-    job_id = hold(account, BodyAt.REDIS, created=time.time() - 60)
+    job_id = wait_for_place(account, BodyAt.REDIS, created=time.time() - 60)
 
     places.let_in(account)
 
@@ -81,7 +61,9 @@ def test_what_waits_for_long_is_let_in_to_be_told_that_its_body_is_lost(account:
 
 
 def test_the_oldest_is_the_first(account: int) -> None:
-    ids = [hold(account, BodyAt.SQL, created=time.time() - seconds) for seconds in (1, 3, 2)]
+    ids = [
+        wait_for_place(account, BodyAt.SQL, created=time.time() - seconds) for seconds in (1, 3, 2)
+    ]
 
     places.let_in(account)
 

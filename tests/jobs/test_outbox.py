@@ -13,18 +13,18 @@ import orjson
 import pytest
 from sqlalchemy import event, insert, text
 
-from access import accounts, keys
-from billing import ledger, pricing
+from access import accounts
+from billing import ledger
 from billing.ledger import Answer, Asked
-from billing.pricing import ChatTerms
 from config.catalog import catalog
 from config.settings import settings
 from jobs import ending, outbox, rows, webhooks
-from models import database, errors, job, webhook
+from models import database, errors, webhook
 from models.chat import Usage
 from models.job import Status
 from providers import http, media
 from providers.http import Call
+from tests.jobs.held import hold
 from tests.receiver import Receiver
 
 pytestmark = pytest.mark.usefixtures("stored")
@@ -41,23 +41,7 @@ def make_account() -> int:
 
 def queue(account_id: int, url: str | None = URL) -> str:
     """Hold for a chat with a webhook at `url`, and return its id."""
-    key_id, _ = keys.create(account_id)
-    row = {
-        "id": job.make_id(),
-        "account_id": account_id,
-        "key_id": key_id,
-        "kind": "chat",
-        "model": "gpt-4",
-        "fingerprint": "f" * 64,
-        "body_bytes": 100,
-        "body_at": "redis",
-        "created": time.time(),
-        "enqueued_at": time.time(),
-        "price": pricing.as_text(PRICE),
-        "webhook_url": url,
-    }
-    ledger.hold(row, ChatTerms((PRICE,), 10, 1, 100, 100))
-    return str(row["id"])
+    return hold(account_id, webhook_url=url)
 
 
 def claim(job_id: str) -> ledger.Claimed:

@@ -1,0 +1,39 @@
+"""Chats that are held for in this process, as a request would have them held for."""
+
+import time
+from typing import Any
+
+from access import keys
+from billing import ledger, pricing
+from billing.pricing import ChatTerms
+from config.catalog import catalog
+from models.job import make_id
+
+PRICE = catalog.chat.price
+
+
+def hold(
+    account_id: int, most_running: int = 10**9, body: bytes | None = None, **columns: Any
+) -> str:
+    """Hold for a small chat under a new key of the account, and return its id.
+
+    `columns` are those of its row that are to be other than usual.
+    """
+    key_id, _ = keys.create(account_id)
+    row = {
+        "id": make_id(),
+        "account_id": account_id,
+        "key_id": key_id,
+        "kind": "chat",
+        "model": "gpt-4",
+        "fingerprint": "f" * 64,
+        "body_bytes": 100,
+        "body_at": "redis",
+        "created": time.time(),
+        "enqueued_at": time.time(),
+        "price": pricing.as_text(PRICE),
+    }
+    row |= columns
+    held = ledger.hold(row, ChatTerms((PRICE,), 10, 1, 100, 100), most_running, body=body)
+    assert isinstance(held, ledger.Hold)
+    return str(row["id"])
