@@ -2,21 +2,10 @@
 
 from flask import Blueprint, Flask
 
-from api import (
-    batches,
-    chat,
-    credits,
-    errors,
-    estimate,
-    files,
-    guards,
-    headers,
-    image,
-    jobs,
-    media,
-    models,
-)
-from ops import health, logs
+from api import batches, chat, credits, errors, estimate, files, health, image, jobs, media, models
+from api.request import admission
+from api.response import headers
+from ops import logs
 
 #: The documented address of the API, and the one that some tools insist on.
 BASE_PATHS = ("/api/v1/ai", "/v1")
@@ -39,9 +28,9 @@ def create_app() -> Flask:
 
 def _api(number: int) -> Blueprint:
     api = Blueprint(f"api{number}", __name__)
-    api.before_request(guards.enter)
-    api.after_request(guards.drain)
-    api.after_request(guards.tell_window)
+    api.before_request(admission.enter)
+    api.after_request(admission.drain)
+    api.after_request(admission.ensure_peeked)
     for noun in (chat, image, models, credits, jobs, estimate, files, batches):
         api.register_blueprint(noun.bp)
     return api

@@ -5,25 +5,26 @@ from gevent import monkey
 
 monkey.patch_all()
 
-from config import connections, limits, start
+from config import redis as redis_config
+from config import startup
 from config.settings import settings
-from jobs import chat, image, queues  # noqa: F401  # RQ finds its functions by name; they are loaded up front
-from jobs.worker_class import GreenletWorker
+from jobs import kinds as jobs_kinds
+from jobs.worker.greenlet_worker import GreenletWorker
 from ops import logs
 
 
 def main() -> None:
     """Work until told to stop."""
-    start.check()
+    startup.check()
     logs.configure()
-    limits.raise_open_files()
-    GreenletWorker(_queues(), settings.worker_concurrency, connections.connection()).work()
+    startup.raise_open_files()
+    GreenletWorker(_queues(), settings.worker_concurrency, redis_config.connection()).work()
 
 
 def _queues() -> dict[str, int]:
     """Return the queues, each with the most jobs of it that may run at once."""
     kinds = {"chat": settings.worker_concurrency, "image": settings.image_concurrency}
-    lines = {queues.name_of_lines(kind): max(1, most // 4) for kind, most in kinds.items()}
+    lines = {jobs_kinds.line_queue_of(kind): max(1, most // 4) for kind, most in kinds.items()}
     # Nobody waits for these.
     return kinds | lines | {"batch": max(1, settings.image_concurrency // 2)}
 

@@ -1,1 +1,1 @@
-"""Who may: keys, and how often."""
+"""Who may: accounts, keys, rate limits. Run by the web process and the command line."""

@@ -6,9 +6,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, exc, func, insert, select, update
 from sqlmodel import col
 
+import database
 from access import keys
-from models import account, credit, database, errors
+from models import account, credit
 from models.account import Account, Key
+from models.errors import InvalidRequest, NotFound
 
 
 def create(name: str, plan: str) -> int:
@@ -31,7 +33,7 @@ def create(name: str, plan: str) -> int:
     try:
         return database.run(work)
     except exc.IntegrityError as error:
-        raise errors.InvalidRequest(
+        raise InvalidRequest(
             f"There is an account named '{name}' already. Choose another name."
         ) from error
 
@@ -54,7 +56,7 @@ def get_one(name: str) -> Row[Any]:
     """Return the account called `name`, as `listing` does; raise `NotFound`."""
     found = find(name)
     if found is None:
-        raise errors.NotFound(
+        raise NotFound(
             f"There is no account named '{name}'. `likedo accounts list` shows those there are."
         )
     return found
@@ -62,7 +64,7 @@ def get_one(name: str) -> Row[Any]:
 
 def webhook_secret(account_id: int) -> str:
     """Return what the account's webhooks are signed with."""
-    return database.run(lambda connection: account.webhook_secret(connection, account_id))
+    return database.run(lambda connection: read_webhook_secret(connection, account_id))
 
 
 def _shown() -> Select[Any]:
@@ -99,3 +101,17 @@ def _change(account_id: int, **columns: Any) -> None:
 
     database.run(work)
     keys.announce(account_id)
+
+
+def read_webhook_secret(connection: Connection, account_id: int) -> str:
+    """Return what the account's webhooks are signed with; an account that has none is given one."""
+    mine = col(Account.id) == account_id
+    query = select(col(Account.webhook_secret)).where(mine)
+    if (found := connection.execute(query).scalar_one()) is not None:
+        return found
+    connection.execute(
+        update(Account)
+        .where(mine, col(Account.webhook_secret).is_(None))
+        .values(webhook_secret=account.make_webhook_secret())
+    )
+    return str(connection.execute(query).scalar_one())

@@ -10,9 +10,11 @@ from cachetools import TTLCache
 from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlmodel import col
 
-from config.connections import connection as redis_connection
-from models import account, database, errors
+import database
+from config.redis import connection
+from models import account
 from models.account import Account, Key
+from models.errors import InvalidKey, NotFound
 
 #: The channel on which every web process hears which account's keys to look up anew.
 CHANGED_CHANNEL = "likedo:access"
@@ -40,7 +42,7 @@ def identify(key: str) -> Caller:
     hashed = account.hash_key(key)
     caller = _cache.get(hashed) or _remember(hashed)
     if caller.expires_at is not None and caller.expires_at <= time.time():
-        raise errors.InvalidKey("Incorrect API key provided: it has expired.")
+        raise InvalidKey("Incorrect API key provided: it has expired.")
     return caller
 
 
@@ -71,12 +73,12 @@ def _look_up(hashed: str) -> Caller:
 
     found = database.run(work)
     if not found:
-        raise errors.InvalidKey("Incorrect API key provided: nobody has this key.")
+        raise InvalidKey("Incorrect API key provided: nobody has this key.")
     account_id, key_id, plan, suspended, expires_at, revoked_at = found
     if revoked_at is not None:
-        raise errors.InvalidKey("Incorrect API key provided: it has been revoked.")
+        raise InvalidKey("Incorrect API key provided: it has been revoked.")
     if suspended:
-        raise errors.InvalidKey("Incorrect API key provided: its account is suspended.")
+        raise InvalidKey("Incorrect API key provided: its account is suspended.")
     return Caller(account_id, key_id, plan, expires_at)
 
 
@@ -113,14 +115,14 @@ def revoke(key_id: int) -> None:
 
     account_id = database.run(work)
     if account_id is None:
-        raise errors.NotFound(f"There is no key {key_id}.")
+        raise NotFound(f"There is no key {key_id}.")
     announce(account_id)
 
 
 def announce(account_id: int) -> None:
     """Tell every web process that what it knows of an account's keys and plan is out of date."""
     try:
-        redis_connection().publish(CHANGED_CHANNEL, orjson.dumps({"account": account_id}))
+        connection().publish(CHANGED_CHANNEL, orjson.dumps({"account": account_id}))
     except redis.RedisError:
         # Without Redis no request is let in anyway, and what is cached ends within seconds.
         return

@@ -11,12 +11,12 @@ from functools import cache
 import redis
 from redis.commands.core import Script
 
-from config.catalog import Plan
-from config.connections import connection
-from models import errors
+from config.catalog.model import Plan
+from config.redis import connection
+from models.errors import RateLimitExceeded, Unavailable
 
 WINDOW_SECONDS = 3600
-NOT_COUNTED = "The request could not be counted just now. Try again."
+NO_HIT = "The request could not be counted just now. Try again."
 
 #: KEYS: the account's window. ARGV: the limit, the window in seconds, 1 to count a request.
 #: Returns whether it was let in, how many are in the window, the microseconds until the one leaves
@@ -66,7 +66,7 @@ def _script() -> Script:
     return connection().register_script(_SLIDE)
 
 
-def count(account_id: int, plan: Plan) -> Window:
+def hit(account_id: int, plan: Plan) -> Window:
     """Count one request; raise `RateLimitExceeded` where the window is full, without counting.
 
     Raises `Unavailable` where Redis does not answer: nobody is let in uncounted.
@@ -74,7 +74,7 @@ def count(account_id: int, plan: Plan) -> Window:
     accepted, window = _slide(account_id, plan, counted=True)
     if not accepted:
         wait = math.floor(window.reset_seconds) + 1
-        raise errors.RateLimitExceeded(
+        raise RateLimitExceeded(
             f"Rate limit reached: {plan.requests_per_hour} requests per hour on the "
             f"{plan.name} plan. Try again in {wait} seconds.",
             retry_after=wait,
@@ -90,11 +90,11 @@ def take_back(account_id: int, plan: Plan, mark: str) -> Window:
     try:
         connection().lrem(_key(account_id), 1, mark)
     except redis.RedisError as error:
-        raise errors.Unavailable(NOT_COUNTED) from error
-    return look(account_id, plan)
+        raise Unavailable(NO_HIT) from error
+    return peek(account_id, plan)
 
 
-def look(account_id: int, plan: Plan) -> Window:
+def peek(account_id: int, plan: Plan) -> Window:
     """Return how the account stands, without counting."""
     return _slide(account_id, plan, counted=False)[1]
 
@@ -106,7 +106,7 @@ def _slide(account_id: int, plan: Plan, counted: bool) -> tuple[bool, Window]:
             keys=[_key(account_id)], args=[limit, WINDOW_SECONDS, int(counted)]
         )
     except redis.RedisError as error:
-        raise errors.Unavailable(NOT_COUNTED) from error
+        raise Unavailable(NO_HIT) from error
     window = Window(limit, max(0, limit - used), int(wait) / 1_000_000, mark.decode())
     return bool(accepted), window
 

@@ -1,1 +1,1 @@
-"""The HTTP contract, one file for each noun."""
+"""The HTTP contract, one file per noun. Run by the web process."""

@@ -7,16 +7,18 @@ import orjson
 from flask import Blueprint, Response, request
 from sqlalchemy import Row
 
-from api import guards, lists, pictures, retries, sdk
-from jobs import batches, files
-from jobs.batches import Asked
-from models import errors
+from api.request import admission, idempotency, pagination, sdk
+from api.response import images
+from jobs.batch import store as batch_store
+from jobs.batch.store import BatchSubmission
 from models.batch import KINDS, OVER, WINDOW_SECONDS, Batch, BatchRequest, BatchStatus, make_id
+from models.errors import InvalidRequest, JobAlreadyFinished, NotFound
+from storage import files
 
 bp = Blueprint("batches", __name__)
 
 #: Batches in a list, unless the caller says how many, and at most.
-LISTED, MOST_LISTED = 20, 100
+LISTED, MAX_LISTED = 20, 100
 #: What is shown of a batch as it is kept.
 AS_KEPT = ("id", "endpoint", "input_file_id", "status", "output_file_id", "error_file_id")
 TIMES = (
@@ -28,33 +30,39 @@ TIMES = (
 @bp.post("/batches")
 def create_batch() -> Response:
     """Take on a batch: it is checked, run and answered by the workers."""
-    body = guards.read_body()
+    body = admission.read_body()
     asked = _asked(body)
-    if (there := batches.earlier(asked)) is not None:
+    if (there := batch_store.earlier(asked)) is not None:
         return _again(there, asked)
-    guards.count()
-    wanted = _batch(asked, BatchRequest.read(guards.parse(body)))
-    row = batches.create(wanted)
+    admission.hit()
+    wanted = _batch(asked, BatchRequest.read(admission.parse(body)))
+    row = batch_store.create(wanted)
     return _answer(row) if row.id == wanted.id else _again(row, asked)
 
 
-def _asked(body: bytes) -> Asked:
-    caller, count = guards.caller(), sdk.retry_count()
-    retry = count if count is not None and 1 <= count <= sdk.MOST_RETRIES else None
-    return Asked(caller.account_id, caller.key_id, retries.fingerprint(body), retries.name(), retry)
+def _asked(body: bytes) -> BatchSubmission:
+    caller, count = admission.caller(), sdk.retry_count()
+    retry = count if count is not None and 1 <= count <= sdk.MAX_RETRIES else None
+    return BatchSubmission(
+        caller.account_id,
+        caller.key_id,
+        idempotency.fingerprint(body),
+        idempotency.key_digest(),
+        retry,
+    )
 
 
-def _again(row: Row[Any], asked: Asked) -> Response:
+def _again(row: Row[Any], asked: BatchSubmission) -> Response:
     """Return the batch that an earlier request made; raise where that was another request."""
-    guards.look()
+    admission.peek()
     if row.fingerprint != asked.fingerprint:
-        raise retries.reused()
+        raise idempotency.key_reused()
     response = _answer(row)
     response.headers["Idempotent-Replayed"] = "true"
     return response
 
 
-def _batch(asked: Asked, wanted: BatchRequest) -> Batch:
+def _batch(asked: BatchSubmission, wanted: BatchRequest) -> Batch:
     now, after = time.time(), wanted.output_expires_after
     return Batch(
         id=make_id(),
@@ -65,7 +73,7 @@ def _batch(asked: Asked, wanted: BatchRequest) -> Batch:
         input_file_id=wanted.input_file_id,
         output_seconds=after.seconds if after else files.KEPT_SECONDS,
         caller_metadata=None if wanted.metadata is None else _as_text(wanted.metadata),
-        address=pictures.own_address(),
+        address=images.own_address(),
         fingerprint=asked.fingerprint,
         name=asked.name,
         created=now,
@@ -80,18 +88,18 @@ def _as_text(metadata: dict[str, str]) -> str:
 @bp.get("/batches")
 def list_batches() -> Response:
     """List the caller's batches, the newest first."""
-    account_id = guards.caller().account_id
-    limit = lists.limit(LISTED, MOST_LISTED)
+    account_id = admission.caller().account_id
+    limit = pagination.limit(LISTED, MAX_LISTED)
     after = _after(request.args.get("after"), account_id)
-    return lists.page(batches.listing(limit + 1, account_id, after), limit, as_json)
+    return pagination.page(batch_store.listing(limit + 1, account_id, after), limit, as_json)
 
 
 def _after(batch_id: str | None, account_id: int) -> Row[Any] | None:
     if batch_id is None:
         return None
-    row = batches.find(batch_id, account_id)
+    row = batch_store.find(batch_id, account_id)
     if row is None:
-        raise errors.InvalidRequest(
+        raise InvalidRequest(
             f"Invalid value for 'after': there is no batch '{batch_id}'.", param="after"
         )
     return row
@@ -106,18 +114,18 @@ def get_batch(batch_id: str) -> Response:
 @bp.post("/batches/<batch_id>/cancel")
 def cancel_batch(batch_id: str) -> Response:
     """Let no more of a batch begin and end what runs; one that was cancelled already, as well."""
-    guards.look()
-    row = batches.cancel(_own(batch_id).id)
+    admission.peek()
+    row = batch_store.cancel(_own(batch_id).id)
     if row.status in {*OVER, BatchStatus.FINALIZING} - {BatchStatus.CANCELLED}:
-        raise errors.JobAlreadyFinished(f"The batch has ended before: it is {row.status}.")
+        raise JobAlreadyFinished(f"The batch has ended before: it is {row.status}.")
     return _answer(row)
 
 
 def _own(batch_id: str) -> Row[Any]:
     """Return a batch of the caller's account; raise `NotFound` for any other."""
-    row = batches.find(batch_id, guards.caller().account_id)
+    row = batch_store.find(batch_id, admission.caller().account_id)
     if row is None:
-        raise errors.NotFound(f"There is no batch '{batch_id}'.")
+        raise NotFound(f"There is no batch '{batch_id}'.")
     return row
 
 

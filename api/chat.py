@@ -2,11 +2,11 @@
 
 from flask import Blueprint, Response, g
 
-from api import accept, answers, guards, retries, streams
-from api.accept import Accepted
-from billing import ledger
-from billing.ledger import There
-from jobs import terms
+from api.request import admission, submit
+from api.request.submit import Accepted
+from api.response import answer, replay, stream
+from billing.holds import ExistingJob, Hold
+from jobs.lifecycle import quote
 from models.chat import ChatRequest
 
 bp = Blueprint("chat", __name__)
@@ -15,15 +15,15 @@ bp = Blueprint("chat", __name__)
 @bp.post("/chat/completions")
 def create_completion() -> Response:
     """Answer a chat, at once or as a stream of chunks; or with the job that it is."""
-    body = guards.read_body()
-    if (again := retries.answered(body)) is not None:
+    body = admission.read_body()
+    if (again := replay.answer_retry(body)) is not None:
         return again
-    with guards.admission:
-        guards.count()
-        chat = ChatRequest.read(guards.parse(body))
-        asynchronous = accept.is_asynchronous(chat.body)
-        its_terms = terms.of_chat(chat)
-        accepted = accept.accept(
+    with admission.admission_slots:
+        admission.hit()
+        chat = ChatRequest.read(admission.parse(body))
+        asynchronous = submit.is_asynchronous(chat.body)
+        its_terms = quote.chat(chat)
+        accepted = submit.submit(
             "chat",
             body,
             its_terms,
@@ -38,15 +38,15 @@ def create_completion() -> Response:
         if isinstance(accepted, Accepted):
             _say_what_was_applied(chat, accepted.hold)
     # What waits for others' jobs must not keep others from being admitted.
-    if isinstance(accepted, There):
-        return retries.there(accepted.job_id, body)
+    if isinstance(accepted, ExistingJob):
+        return replay.answer_existing(accepted.job_id, body)
     if accepted.waiter is None:
         return accepted.job()
     if chat.stream:
-        return streams.stream(accepted.waiter, chat.cancels_on_disconnect)
-    return answers.wait(accepted.waiter, chat.cancels_on_disconnect)
+        return stream.stream(accepted.waiter, chat.cancels_on_disconnect)
+    return answer.answer_when_done(accepted.waiter, chat.cancels_on_disconnect)
 
 
-def _say_what_was_applied(chat: ChatRequest, held: ledger.Hold) -> None:
+def _say_what_was_applied(chat: ChatRequest, held: Hold) -> None:
     if held.max_tokens != chat.max_tokens:
         g.job_headers["x-max-tokens-applied"] = str(held.max_tokens)

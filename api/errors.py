@@ -8,10 +8,18 @@ import structlog
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from api.client import GONE_STATUS, Gone
+from api.server.client import GONE_STATUS, Gone
 from config.settings import settings
-from jobs.messages import Source
-from models import errors
+from jobs.streaming.messages import Source
+from models.errors import (
+    InternalError,
+    InvalidRequest,
+    LikeDoError,
+    MethodNotAllowed,
+    NotFound,
+    RequestTooLarge,
+    UnsupportedMediaType,
+)
 
 log = structlog.get_logger()
 
@@ -20,13 +28,13 @@ EDGE_UNSAFE = frozenset({502, 504})
 
 
 def register(app: Flask) -> None:
-    app.register_error_handler(errors.LikeDoError, respond)
+    app.register_error_handler(LikeDoError, respond)
     app.register_error_handler(HTTPException, _respond_to_http)
     app.register_error_handler(Gone, lambda _: Response(status=GONE_STATUS))
     app.register_error_handler(Exception, _respond_to_bug)
 
 
-def respond(error: errors.LikeDoError) -> Response:
+def respond(error: LikeDoError) -> Response:
     """Return `error` as every caller gets it."""
     if error.status >= 500 and error.__cause__ is not None:
         # The caller is told what to do; what happened is for the operator, in one line: while
@@ -46,7 +54,7 @@ def respond(error: errors.LikeDoError) -> Response:
     return response
 
 
-def _status(error: errors.LikeDoError) -> int:
+def _status(error: LikeDoError) -> int:
     return 503 if settings.edge_safe_errors and error.status in EDGE_UNSAFE else error.status
 
 
@@ -62,25 +70,25 @@ def _respond_to_http(error: HTTPException) -> Response:
     return response
 
 
-def _translate(error: HTTPException) -> errors.LikeDoError:
+def _translate(error: HTTPException) -> LikeDoError:
     match error.code:
         case 404:
-            return errors.NotFound("There is nothing at this path. The API is under /api/v1/ai.")
+            return NotFound("There is nothing at this path. The API is under /api/v1/ai.")
         case 405:
-            return errors.MethodNotAllowed("This path does not take this method; see Allow.")
+            return MethodNotAllowed("This path does not take this method; see Allow.")
         case 413:
-            return errors.RequestTooLarge("The body is too large.")
+            return RequestTooLarge("The body is too large.")
         case 415:
-            return errors.UnsupportedMediaType("Send JSON, as 'application/json'.")
+            return UnsupportedMediaType("Send JSON, as 'application/json'.")
         case code if code is not None and 400 <= code < 500:
-            return errors.InvalidRequest(f"The request cannot be read: {error.description}")
+            return InvalidRequest(f"The request cannot be read: {error.description}")
         case _:
-            return errors.InternalError("Something went wrong on our side.")
+            return InternalError("Something went wrong on our side.")
 
 
 def _respond_to_bug(error: Exception) -> Response:
     log.error("request.broke", request=g.get("request_id"), exc_info=error)
-    return respond(errors.InternalError("Something went wrong on our side."))
+    return respond(InternalError("Something went wrong on our side."))
 
 
 def facts_of(source: Source) -> dict[str, Any]:

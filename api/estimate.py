@@ -5,12 +5,12 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response
 
-from api import guards
+from api.request import admission
 from billing import ledger
-from billing.pricing import Terms
-from jobs import terms
-from models import errors
+from billing.pricing import Quote
+from jobs.lifecycle import quote
 from models.chat import ChatRequest
+from models.errors import InvalidRequest, MissingParameter
 from models.image import ImageRequest
 
 bp = Blueprint("estimate", __name__)
@@ -19,9 +19,9 @@ bp = Blueprint("estimate", __name__)
 @bp.post("/estimate")
 def create_estimate() -> Response:
     """Answer the least and the most credits that a chat or image request can cost."""
-    guards.look()
-    its_terms = _terms(guards.parse(guards.read_body()))
-    available = ledger.standing(guards.caller().account_id).available
+    admission.peek()
+    its_terms = _quote(admission.parse(admission.read_body()))
+    available = ledger.standing(admission.caller().account_id).available
     content = {
         "object": "estimate",
         "min_credits": its_terms.fewest,
@@ -32,14 +32,14 @@ def create_estimate() -> Response:
     return Response(orjson.dumps(content), content_type="application/json")
 
 
-def _terms(body: Any) -> Terms:
+def _quote(body: Any) -> Quote:
     if not isinstance(body, dict):
-        raise errors.InvalidRequest("The body must be that of a chat or image request.")
+        raise InvalidRequest("The body must be that of a chat or image request.")
     if "messages" in body:
-        return terms.of_chat(ChatRequest.read(body))
+        return quote.chat(ChatRequest.read(body))
     if "prompt" in body:
-        return terms.of_images(ImageRequest.read(body))
-    raise errors.MissingParameter(
+        return quote.images(ImageRequest.read(body))
+    raise MissingParameter(
         "Missing required parameter: 'messages', as in a chat request, or 'prompt', as in an "
         "image request.",
         param="messages",

@@ -6,17 +6,19 @@ import orjson
 from flask import Blueprint, Response, request
 from sqlalchemy import Row
 
-from api import forms, guards, lists
-from api.forms import Form, Upload
-from jobs import files
-from models import checks, errors
+from api.request import admission, pagination
+from api.request import upload as request_upload
+from api.request.upload import Form, Upload
+from models import checks
 from models.batch import ExpiresAfter
+from models.errors import InvalidRequest, MissingParameter, NotFound
 from models.file import Purpose
+from storage import files
 
 bp = Blueprint("files", __name__)
 
 #: Files in a list, unless the caller says how many, and at most.
-MOST_LISTED = 10_000
+MAX_LISTED = 10_000
 #: How a form writes the fields of an object.
 EXPIRES_AFTER = {f"expires_after[{name}]": name for name in ExpiresAfter.model_fields}
 
@@ -24,11 +26,11 @@ EXPIRES_AFTER = {f"expires_after[{name}]": name for name in ExpiresAfter.model_f
 @bp.post("/files")
 def create_file() -> Response:
     """Keep a file of requests for a batch."""
-    guards.look()
-    with forms.uploaded() as form:
-        guards.count()
+    admission.peek()
+    with request_upload.uploaded() as form:
+        admission.hit()
         upload, seconds = _checked(form)
-        caller = guards.caller()
+        caller = admission.caller()
         file_id = files.save(
             caller.account_id, Purpose.BATCH, upload.filename, upload.path, seconds
         )
@@ -39,14 +41,14 @@ def _checked(form: Form) -> tuple[Upload, int]:
     """Return the file, and for how long it is kept; raise what is wrong with the form."""
     for name in ("file", "purpose"):
         if name not in form.files and name not in form.fields:
-            raise errors.MissingParameter(f"Missing required parameter: '{name}'.", param=name)
+            raise MissingParameter(f"Missing required parameter: '{name}'.", param=name)
     if form.fields.get("purpose") != Purpose.BATCH:
-        raise errors.InvalidRequest(
+        raise InvalidRequest(
             "Invalid value for 'purpose': only 'batch' is taken here.", param="purpose"
         )
     upload = form.files.get("file")
     if upload is None or not upload.path.stat().st_size:
-        raise errors.InvalidRequest(
+        raise InvalidRequest(
             "Invalid value for 'file': it must be a file that is not empty.", param="file"
         )
     return upload, _seconds(form)
@@ -67,15 +69,15 @@ def _seconds(form: Form) -> int:
 @bp.get("/files")
 def list_files() -> Response:
     """List the caller's files, the newest first unless `order` says otherwise."""
-    account_id = guards.caller().account_id
-    limit = lists.limit(MOST_LISTED, MOST_LISTED)
+    account_id = admission.caller().account_id
+    limit = pagination.limit(MAX_LISTED, MAX_LISTED)
     purpose = request.args.get("purpose")
     after = _after(request.args.get("after"), account_id)
-    oldest_first = lists.one_of("order", ("asc", "desc")) == "asc"
+    oldest_first = pagination.one_of("order", ("asc", "desc")) == "asc"
     if purpose is not None and not purpose.isprintable():
-        return lists.page([], limit, as_json)
+        return pagination.page([], limit, as_json)
     found = files.listing(limit + 1, account_id, purpose, after, oldest_first)
-    return lists.page(found, limit, as_json)
+    return pagination.page(found, limit, as_json)
 
 
 def _after(file_id: str | None, account_id: int) -> Row[Any] | None:
@@ -83,7 +85,7 @@ def _after(file_id: str | None, account_id: int) -> Row[Any] | None:
         return None
     row = files.find(file_id, account_id)
     if row is None:
-        raise errors.InvalidRequest(
+        raise InvalidRequest(
             f"Invalid value for 'after': there is no file '{file_id}'.", param="after"
         )
     return row
@@ -101,7 +103,7 @@ def get_content(file_id: str) -> Response:
     row = _own(file_id)
     content = files.content(row.id)
     if content is None:
-        raise errors.NotFound(f"The content of the file '{row.id}' is gone.")
+        raise NotFound(f"The content of the file '{row.id}' is gone.")
     length, pieces = content
     response = Response(pieces, content_type="application/octet-stream")
     response.headers["Content-Length"] = str(length)
@@ -114,21 +116,21 @@ def get_content(file_id: str) -> Response:
 @bp.delete("/files/<file_id>")
 def delete_file(file_id: str) -> Response:
     """Delete a file that no batch needs any more."""
-    if not files.forget(_own(file_id).id, guards.caller().account_id):
+    if not files.forget(_own(file_id).id, admission.caller().account_id):
         raise _not_there(file_id)
     return _answer({"id": file_id, "object": "file", "deleted": True})
 
 
 def _own(file_id: str) -> Row[Any]:
     """Return a file of the caller's account; raise `NotFound` for any other."""
-    row = files.find(file_id, guards.caller().account_id)
+    row = files.find(file_id, admission.caller().account_id)
     if row is None:
         raise _not_there(file_id)
     return row
 
 
-def _not_there(file_id: str) -> errors.NotFound:
-    return errors.NotFound(f"There is no file '{file_id}'.")
+def _not_there(file_id: str) -> NotFound:
+    return NotFound(f"There is no file '{file_id}'.")
 
 
 def as_json(row: Row[Any]) -> dict[str, Any]:

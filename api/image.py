@@ -2,10 +2,11 @@
 
 from flask import Blueprint, Response
 
-from api import accept, answers, guards, pictures, retries
-from billing.ledger import There
+from api.request import admission, submit
+from api.response import answer, images, replay
+from billing.holds import ExistingJob
 from billing.pricing import EachPrice
-from jobs import terms
+from jobs.lifecycle import quote
 from models.image import ImageRequest
 
 bp = Blueprint("image", __name__)
@@ -14,16 +15,16 @@ bp = Blueprint("image", __name__)
 @bp.post("/images/generations")
 def create_images() -> Response:
     """Answer with images, as links or in base64; or with the job that makes them."""
-    body = guards.read_body()
-    if (again := retries.answered(body)) is not None:
+    body = admission.read_body()
+    if (again := replay.answer_retry(body)) is not None:
         return again
-    with guards.admission:
-        guards.count()
-        image = ImageRequest.read(guards.parse(body))
-        asynchronous = accept.is_asynchronous(image.body)
+    with admission.admission_slots:
+        admission.hit()
+        image = ImageRequest.read(admission.parse(body))
+        asynchronous = submit.is_asynchronous(image.body)
         image.check_size(asynchronous)
-        its_terms = terms.of_images(image)
-        accepted = accept.accept(
+        its_terms = quote.images(image)
+        accepted = submit.submit(
             "batch" if image.is_batch else "image",
             body,
             its_terms,
@@ -37,8 +38,8 @@ def create_images() -> Response:
             webhook_url=image.body.get("webhook_url"),
         )
     # What waits for others' jobs must not keep others from being admitted.
-    if isinstance(accepted, There):
-        return retries.there(accepted.job_id, body)
+    if isinstance(accepted, ExistingJob):
+        return replay.answer_existing(accepted.job_id, body)
     if accepted.waiter is None:
         return accepted.job()
-    return answers.wait(accepted.waiter, image.cancels_on_disconnect, pictures.renderer())
+    return answer.answer_when_done(accepted.waiter, image.cancels_on_disconnect, images.renderer())

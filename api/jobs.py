@@ -1,58 +1,54 @@
 """The caller's own jobs."""
 
 import time
-from collections.abc import Iterator
 from contextlib import closing
-from itertools import chain
 from typing import Any
 
 import orjson
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, request
 from sqlalchemy import Row
 
-from api import answers, guards, lists, pictures, prefer, streams
+from api.request import admission, pagination
+from api.response import events, images
 from billing import ledger, pricing
-from jobs import cancelling, media, rows
-from jobs.media import datum
-from jobs.pictures import rendered
-from jobs.shown import as_json
-from models import errors
-from models.job import FINAL, IMAGES, Status
+from jobs.following import listener
+from jobs.lifecycle import cancel, store, view
+from jobs.lifecycle.view import as_json
+from models.errors import InvalidRequest, JobAlreadyFinished, JobCancelled, NotFound
+from models.job import FINAL, Status
 
 bp = Blueprint("jobs", __name__)
 
 KINDS = ("chat", "image", "batch")
 #: Jobs in a list, unless the caller says how many, and at most.
-LISTED, MOST_LISTED = 20, 100
-#: When it is worth asking for a job again, in seconds.
-POLL_SECONDS = 1
+LISTED, MAX_LISTED = 20, 100
 #: A worker ends a cancelled job within a second; one that is blocked may take longer.
 CANCEL_SECONDS = 5
 LOOK_SECONDS = 0.5
-CANCELLED = errors.JobCancelled("The job was cancelled.")
+CANCELLED = JobCancelled("The job was cancelled.")
 
 
 @bp.get("/jobs")
 def list_jobs() -> Response:
     """List the caller's jobs, the newest first; each one's result is `null` here."""
-    account_id = guards.caller().account_id
-    limit = lists.limit(LISTED, MOST_LISTED)
-    found = rows.listing(
+    account_id = admission.caller().account_id
+    limit = pagination.limit(LISTED, MAX_LISTED)
+    found = store.listing(
         limit + 1,
         account_id,
-        lists.one_of("status", Status),
-        lists.one_of("kind", KINDS),
+        pagination.one_of("status", Status),
+        pagination.one_of("kind", KINDS),
         _after(request.args.get("after"), account_id),
     )
-    return lists.page(found, limit, lambda row: as_json(row) | {"result": None})
+    return pagination.page(found, limit, lambda row: as_json(row) | {"result": None})
 
 
 def _after(job_id: str | None, account_id: int) -> Row[Any] | None:
     if job_id is None:
         return None
-    row = rows.find(job_id, account_id)
+    row = store.find(job_id, account_id)
     if row is None:
-        raise errors.InvalidRequest(
+        raise InvalidRequest(
             f"Invalid value for 'after': there is no job '{job_id}'.", param="after"
         )
     return row
@@ -62,57 +58,39 @@ def _after(job_id: str | None, account_id: int) -> Row[Any] | None:
 def get_job(job_id: str) -> Response:
     """Answer one job, its result included for as long as that is kept."""
     row = _own(job_id)
-    return Response(whole(row, pictures.own_address()), content_type="application/json")
+    return Response(view.with_result(row, images.own_address()), content_type="application/json")
 
 
 def _own(job_id: str) -> Row[Any]:
     """Return a job of the caller's account; raise `NotFound` for any other."""
-    row = rows.find(job_id, guards.caller().account_id)
+    row = store.find(job_id, admission.caller().account_id)
     if row is None:
-        raise errors.NotFound(f"There is no job '{job_id}'.")
+        raise NotFound(f"There is no job '{job_id}'.")
     return row
-
-
-def accepted(row: Row[Any]) -> Response:
-    """Return a job that its caller is to come back for: 202, and where to."""
-    headers = g.job_headers | {
-        "Location": f"/api/v1/ai/jobs/{row.id}",
-        "Retry-After": str(POLL_SECONDS),
-    }
-    if prefer.asynchronously():
-        headers["Preference-Applied"] = "respond-async"
-    body = whole(row, pictures.own_address())
-    return Response(body, status=202, content_type="application/json", headers=headers)
-
-
-def _so_far(row: Row[Any]) -> bytes:
-    """Return the images of a job that runs, as it keeps them when it has ended."""
-    kept = [{"index": image.place} | datum(image) for image in media.of_job(row.id)]
-    return orjson.dumps({"created": int(row.created), "data": kept, "forms": ["url"]})
 
 
 @bp.post("/jobs/<job_id>/cancel")
 def cancel_job(job_id: str) -> Response:
     """Cancel a job, and answer it as it stands then; one that was cancelled already, as well."""
-    guards.look()
+    admission.peek()
     row = _own(job_id)
     if row.status not in FINAL:
-        cancelling.cancel(row.id, CANCELLED)
+        cancel.cancel(row.id, CANCELLED)
         row = _wait_for_end(row)
     if row.status in FINAL and row.status != Status.CANCELLED:
-        raise errors.JobAlreadyFinished(f"The job has ended before: it is {row.status}.")
-    return Response(whole(row, pictures.own_address()), content_type="application/json")
+        raise JobAlreadyFinished(f"The job has ended before: it is {row.status}.")
+    return Response(view.with_result(row, images.own_address()), content_type="application/json")
 
 
 def _wait_for_end(row: Row[Any]) -> Row[Any]:
     """Return the job when its worker has ended it, or after some seconds as it stands."""
     deadline = time.monotonic() + CANCEL_SECONDS
-    with closing(answers.listener().listen(row.id)) as waiter:
+    with closing(listener.listener().listen(row.id)) as waiter:
         waiter.ready()
-        found = rows.find(row.id) or row
+        found = store.find(row.id) or row
         while found.status not in FINAL and (left := deadline - time.monotonic()) > 0:
             waiter.get(min(left, LOOK_SECONDS))
-            found = rows.find(row.id) or row
+            found = store.find(row.id) or row
     return found
 
 
@@ -142,29 +120,11 @@ def entry_as_json(entry: Row[Any]) -> dict[str, Any]:
     return {name: getattr(entry, name) for name in names} | {"created": int(entry.created)}
 
 
-def whole(row: Row[Any], address: str) -> Iterator[bytes]:
-    """Return a job with its result as JSON, in pieces, since that may hold images.
-
-    `address`: where links to images begin, unless `PUBLIC_URL` or the storage say where.
-    """
-    job = orjson.dumps(as_json(row))
-    body = rows.result(row.id) if row.status in (Status.COMPLETED, Status.CANCELLED) else None
-    if body is None and row.kind in IMAGES and row.asynchronous and row.status not in FINAL:
-        body = _so_far(row)
-    if body is None:
-        result = iter([b"null"])
-    elif row.kind in IMAGES:
-        _, result = rendered(body, address)
-    else:
-        result = iter([body])
-    return chain([job[:-1], b',"result":'], result, [b"}"])
-
-
 @bp.get("/jobs/<job_id>/events")
 def get_events(job_id: str) -> Response:
     """Follow one job: its trail and, where it streams, the chunks after the one last seen."""
     row = _own(job_id)
-    return streams.follow(row, _last_seen())
+    return events.follow(row, _last_seen())
 
 
 def _last_seen() -> int:
@@ -181,7 +141,7 @@ def _number(name: str, text: str | None) -> int:
         return 0
     # A browser sends the id it saw last, in a header; more than a number may not come back.
     if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise errors.InvalidRequest(
+        raise InvalidRequest(
             f"Invalid value for '{name}': it must be the number of an event.", param=name
         )
     return int(text)

@@ -10,7 +10,7 @@ from werkzeug.exceptions import RequestedRangeNotSatisfiable
 import storage
 from api.errors import respond
 from config.settings import settings
-from models import errors
+from models.errors import InvalidRequest, NotFound
 from models.media import ENDINGS
 from storage.local import Local
 
@@ -39,11 +39,11 @@ def get_media(name: str) -> Response:
     """Answer an image, or a part of it."""
     path = _find(name)
     if path is None:
-        raise errors.NotFound("There is no image at this address, or no longer.")
+        raise NotFound("There is no image at this address, or no longer.")
     try:
         return _send(path, conditional=True)
     except FileNotFoundError:
-        raise errors.NotFound("There is no image at this address any more.") from None
+        raise NotFound("There is no image at this address any more.") from None
     except RequestedRangeNotSatisfiable as error:
         if _ONE_RANGE.fullmatch(request.headers["Range"]):
             return _out_of_range(error)
@@ -82,7 +82,7 @@ def _fresh_seconds(saved_at: float) -> int:
 
 
 def _out_of_range(error: RequestedRangeNotSatisfiable) -> Response:
-    response = respond(errors.InvalidRequest("The image has no such bytes; see Content-Range."))
+    response = respond(InvalidRequest("The image has no such bytes; see Content-Range."))
     response.status_code = 416
     for name, value in error.get_headers():
         if name.lower() == "content-range":

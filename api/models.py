@@ -3,7 +3,7 @@
 import orjson
 from flask import Blueprint, Response
 
-from routing import models
+from routing import model_view
 
 bp = Blueprint("models", __name__)
 
@@ -11,13 +11,13 @@ bp = Blueprint("models", __name__)
 @bp.get("/models")
 def list_models() -> Response:
     """List every model a caller can name."""
-    return _json({"object": "list", "data": models.listing()})
+    return _json({"object": "list", "data": model_view.listing()})
 
 
 @bp.get("/models/<path:model_id>")
 def get_model(model_id: str) -> Response:
     """Describe one model."""
-    return _json(models.get_one(model_id))
+    return _json(model_view.get_one(model_id))
 
 
 def _json(content: object) -> Response:

@@ -1,1 +1,1 @@
-"""Who pays: what things cost, and the ledger that says so."""
+"""Money: prices, holds, settlement, the ledger. Run by both processes."""

@@ -5,11 +5,11 @@ from fractions import Fraction
 from math import ceil
 from typing import Protocol
 
-from config.catalog import ChatPrice, plain
+from config.catalog.model import ChatPrice, plain
 from models.chat import Usage
 
 #: Below this many output tokens an answer is not worth starting.
-LEAST_OUTPUT_TOKENS = 256
+MIN_OUTPUT_TOKENS = 256
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class EachPrice:
 Price = ChatPrice | EachPrice
 
 
-class Terms(Protocol):
+class Quote(Protocol):
     """What a call may cost."""
 
     #: Output tokens of one choice, as many as it may use.
@@ -49,7 +49,7 @@ class Terms(Protocol):
 
 
 @dataclass(frozen=True)
-class ImageTerms:
+class ImageQuote:
     """What some images may cost: credits for each, at all models they may come from."""
 
     prices: tuple[int, ...]
@@ -75,7 +75,7 @@ class ImageTerms:
 
 
 @dataclass(frozen=True)
-class ChatTerms:
+class ChatQuote:
     """What a chat may cost: its price, or those of all models it may go to, and its tokens."""
 
     prices: tuple[ChatPrice, ...]

@@ -7,8 +7,10 @@ from sqlalchemy import Row
 
 from access import accounts
 from billing import ledger
-from cli import instance, words
-from cli.output import json_option, show, show_all
+from cli.local import instance
+from cli.terminal import arguments
+from cli.terminal.arguments import WholeNumber
+from cli.terminal.output import json_option, show, show_all
 
 
 @click.group()
@@ -19,11 +21,11 @@ def command() -> None:
 @command.command()
 @click.argument("name")
 @click.option("--plan", default="free", show_default=True, help="free, pro or lifetime.")
-@click.option("--credits", default=0, type=words.WholeNumber(0, words.MOST_CREDITS))
+@click.option("--credits", default=0, type=WholeNumber(0, arguments.MAX_CREDITS))
 @json_option
 def create(name: str, plan: str, credits: int, as_json: bool) -> None:
     """Make an account, with credits to begin with."""
-    name, plan = words.name(name), words.plan(plan)
+    name, plan = arguments.name(name), arguments.plan(plan)
     account_id = accounts.create(name, plan)
     if credits:
         ledger.grant(account_id, credits, "To begin with")
@@ -65,7 +67,7 @@ def suspend(name: str, undo: bool) -> None:
 @click.argument("plan")
 def set_plan(name: str, plan: str) -> None:
     """Give an account another plan, from now on."""
-    plan = words.plan(plan)
+    plan = arguments.plan(plan)
     account = accounts.get_one(name)
     instance.use_its_redis()
     accounts.set_plan(account.id, plan)

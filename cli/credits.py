@@ -7,8 +7,9 @@ from sqlalchemy import Row
 
 from access import accounts
 from billing import ledger
-from cli import words
-from cli.output import json_option, show, show_all
+from cli.terminal import arguments
+from cli.terminal.arguments import Count, Credits
+from cli.terminal.output import json_option, show, show_all
 
 account_option = click.option("--account", required=True, help="The account's name.")
 
@@ -20,12 +21,12 @@ def command() -> None:
 
 @command.command(context_settings={"ignore_unknown_options": True})
 @account_option
-@click.argument("credits", metavar="N", type=words.Credits)
+@click.argument("credits", metavar="N", type=Credits)
 @click.option("--reason", default="", help="What the ledger says beside it.")
 @json_option
 def grant(account: str, credits: int, reason: str, as_json: bool) -> None:
     """Add N credits to an account; a negative N takes them."""
-    reason = words.line(reason, "The reason", 500)
+    reason = arguments.line(reason, "The reason", 500)
     if credits == 0:
         raise click.ClickException("A grant of 0 credits changes nothing: give another number.")
     ledger.grant(accounts.get_one(account).id, credits, reason)
@@ -42,7 +43,7 @@ def show_(account: str, as_json: bool) -> None:
 
 @command.command("ledger")
 @account_option
-@click.option("--limit", metavar="N", type=words.Count, help="Only the newest N entries.")
+@click.option("--limit", metavar="N", type=Count, help="Only the newest N entries.")
 @json_option
 def ledger_(account: str, limit: int | None, as_json: bool) -> None:
     """List every movement of an account's credits, the oldest first."""

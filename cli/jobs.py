@@ -8,20 +8,21 @@ import orjson
 from sqlalchemy import Row
 
 from access import accounts
-from api.jobs import whole
-from billing import ledger
-from billing.pricing import Terms
-from cli import instance, words
-from cli.output import json_option, show, show_all
+from billing import holds, settlement
+from billing.pricing import Quote
+from cli.local import instance
+from cli.terminal.arguments import WholeNumber
+from cli.terminal.output import json_option, show, show_all
 from config.settings import settings
-from jobs import cancelling, queues, rows, terms
-from jobs.shown import as_json as job_as_json
-from models import errors
+from jobs.lifecycle import bodies, queue, quote, store, view
+from jobs.lifecycle import cancel as job_cancel
+from jobs.lifecycle.view import with_result
 from models.chat import ChatRequest
+from models.errors import InvalidRequest, JobAlreadyFinished, JobCancelled, NotFound, Unavailable
 from models.image import ImageRequest
 from models.job import FINAL, BodyAt, Status, make_id
 
-CANCELLED = errors.JobCancelled("The job was cancelled.")
+CANCELLED = JobCancelled("The job was cancelled.")
 
 
 @click.group()
@@ -33,7 +34,7 @@ def command() -> None:
 @click.option("--account", help="Only the jobs of this account.")
 @click.option("--status", type=click.Choice([*map(str, Status)]))
 @click.option("--kind", type=click.Choice(["chat", "image", "batch"]))
-@click.option("--limit", default=50, show_default=True, type=words.WholeNumber(1, 10_000))
+@click.option("--limit", default=50, show_default=True, type=WholeNumber(1, 10_000))
 @json_option
 def list_(
     account: str | None, status: str | None, kind: str | None, limit: int, as_json: bool
@@ -42,8 +43,8 @@ def list_(
     account_id = accounts.get_one(account).id if account is not None else None
     names = {row.id: row.name for row in accounts.listing()}
     found = [
-        {"account": names.get(row.account_id)} | job_as_json(row)
-        for row in rows.listing(limit, account_id, status, kind)
+        {"account": names.get(row.account_id)} | view.as_json(row)
+        for row in store.listing(limit, account_id, status, kind)
     ]
     columns = ("id", "account", "kind", "status", "model", "provider", "attempts", "created")
     show_all(found, (*columns, "credits_held", "credits_consumed"), as_json)
@@ -55,12 +56,12 @@ def list_(
 def show_(job_id: str, as_json: bool) -> None:
     """Show one job; with --json its result too."""
     row = _get_one(job_id)
-    show(_whole(row) if as_json else job_as_json(row), as_json)
+    show(_whole(row) if as_json else view.as_json(row), as_json)
 
 
 def _whole(row: Row[Any]) -> dict[str, Any]:
     address = settings.public_url or f"http://127.0.0.1:{settings.port}"
-    found: dict[str, Any] = orjson.loads(b"".join(whole(row, address)))
+    found: dict[str, Any] = orjson.loads(b"".join(with_result(row, address)))
     return found
 
 
@@ -76,13 +77,13 @@ def _cancel(row: Row[Any]) -> str:
     if row.status == Status.CANCELLED:
         return f"Job {row.id} was cancelled before."
     instance.use_its_redis()
-    match cancelling.cancel(row.id, CANCELLED) if row.status not in FINAL else row.status:
+    match job_cancel.cancel(row.id, CANCELLED) if row.status not in FINAL else row.status:
         case Status.CANCELLED:
             return f"Job {row.id} is cancelled, free of charge."
         case Status.IN_PROGRESS:
             return f"Job {row.id} is running; its worker ends it within seconds."
         case status:
-            raise errors.JobAlreadyFinished(f"Job {row.id} has ended already: it is {status}.")
+            raise JobAlreadyFinished(f"Job {row.id} has ended already: it is {status}.")
 
 
 @command.command()
@@ -106,10 +107,10 @@ def retry(job_id: str, as_json: bool) -> None:
 
 def _retry(row: Row[Any]) -> str:
     if row.status not in FINAL:
-        raise errors.InvalidRequest(f"Job {row.id} has not ended yet: it is {row.status}.")
-    body = queues.body(row.id, row.body_at) if row.status == Status.FAILED else None
+        raise InvalidRequest(f"Job {row.id} has not ended yet: it is {row.status}.")
+    body = bodies.body(row.id, row.body_at) if row.status == Status.FAILED else None
     if body is None:
-        raise errors.InvalidRequest(
+        raise InvalidRequest(
             f"The request of job {row.id} is not kept: that of a failed asynchronous job is, of up "
             "to 64 KiB, for 24 hours, and that of a batch's line until its batch is over."
         )
@@ -123,15 +124,15 @@ def _hold(columns: dict[str, Any], kind: str, body: bytes) -> None:
     job_id, body_at = columns["id"], columns["body_at"]
     kept = body if body_at is BodyAt.SQL else None
     if kept is None:
-        queues.save_file(job_id, body)
-    ledger.hold({name: columns[name] for name in _KEPT}, _terms(kind, body), body=kept)
+        bodies.save_file(job_id, body)
+    holds.hold({name: columns[name] for name in _KEPT}, _quote(kind, body), body=kept)
     try:
-        queues.enqueue(job_id, kind, None)
-    except errors.Unavailable as error:
-        if not ledger.end_unclaimed(job_id, Status.FAILED, error):
+        queue.enqueue(job_id, kind, None)
+    except Unavailable as error:
+        if not settlement.end_unclaimed(job_id, Status.FAILED, error):
             return  # It had reached the queue all the same, and a worker has it.
-        queues.forget_body(job_id, body_at, Status.FAILED)
-        raise errors.Unavailable(
+        bodies.forget_body(job_id, body_at, Status.FAILED)
+        raise Unavailable(
             f"Job {job_id} was to be in its place and has ended, free of charge: {error.message}"
         ) from error
 
@@ -150,7 +151,7 @@ def _begun_anew(body: bytes) -> dict[str, Any]:
         "id": make_id(),
         "body_bytes": len(body),
         # A line's is in its batch's file, which may go.
-        "body_at": queues.body_place(body, outlives_redis=True),
+        "body_at": bodies.choose_location(body, outlives_redis=True),
         "attempts": 0,
         "cancel_requested": False,
         "is_idempotent": False,
@@ -159,15 +160,15 @@ def _begun_anew(body: bytes) -> dict[str, Any]:
     }
 
 
-def _terms(kind: str, body: bytes) -> Terms:
+def _quote(kind: str, body: bytes) -> Quote:
     asked = orjson.loads(body)
     if kind == "chat":
-        return terms.of_chat(ChatRequest.read(asked))
-    return terms.of_images(ImageRequest.read(asked))
+        return quote.chat(ChatRequest.read(asked))
+    return quote.images(ImageRequest.read(asked))
 
 
 def _get_one(job_id: str) -> Row[Any]:
-    row = rows.find(job_id) if job_id.isprintable() else None
+    row = store.find(job_id) if job_id.isprintable() else None
     if row is None:
-        raise errors.NotFound(f"There is no job '{job_id}'. `likedo jobs list` shows the newest.")
+        raise NotFound(f"There is no job '{job_id}'. `likedo jobs list` shows the newest.")
     return row

@@ -7,8 +7,10 @@ import click
 from sqlalchemy import Row
 
 from access import accounts, keys
-from cli import instance, words
-from cli.output import json_option, show, show_all
+from cli.local import instance
+from cli.terminal import arguments
+from cli.terminal.arguments import Id
+from cli.terminal.output import json_option, show, show_all
 
 
 @click.group()
@@ -26,8 +28,8 @@ def create(account: str, name: str, expires: str | None, as_json: bool) -> None:
 
     A key that expires on a day is refused from the first moment of that day, UTC.
     """
-    name = words.line(name, "The name of a key", 200)
-    expires_at = words.date(expires) if expires is not None else None
+    name = arguments.line(name, "The name of a key", 200)
+    expires_at = arguments.date(expires) if expires is not None else None
     key_id, key = keys.create(accounts.get_one(account).id, name, expires_at)
     show({"key": key, "id": key_id, "account": account, "expires_at": _whole(expires_at)}, as_json)
     if expires_at is not None and expires_at <= time.time():
@@ -47,7 +49,7 @@ def list_(account: str | None, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("key_id", metavar="ID", type=words.Id)
+@click.argument("key_id", metavar="ID", type=Id)
 def revoke(key_id: int) -> None:
     """End a key, from now on."""
     instance.use_its_redis()

@@ -53,7 +53,7 @@ def explained() -> Iterator[None]:
         raise
     except Exception as error:
         # What it needs is loaded by then, or the error could not have happened.
-        from cli import explain
+        from cli.terminal import explain
 
         if (sentence := explain.sentence(error)) is None:
             raise

@@ -7,10 +7,10 @@ import click
 from sqlalchemy import Row
 
 from access import accounts
-from cli import words
-from cli.output import json_option, show, show_all
-from jobs import media
-from models import errors
+from cli.terminal.arguments import WholeNumber
+from cli.terminal.output import json_option, show, show_all
+from models.errors import Unavailable
+from storage import media
 
 account_option = click.option("--account", help="Only the images of this account.")
 
@@ -22,7 +22,7 @@ def command() -> None:
 
 @command.command("list")
 @account_option
-@click.option("--limit", default=50, show_default=True, type=words.WholeNumber(1, 10_000))
+@click.option("--limit", default=50, show_default=True, type=WholeNumber(1, 10_000))
 @json_option
 def list_(account: str | None, limit: int, as_json: bool) -> None:
     """List images, the newest first."""
@@ -50,7 +50,7 @@ def usage_(account: str | None, as_json: bool) -> None:
 @click.option(
     "--older-than",
     metavar="DAYS",
-    type=words.WholeNumber(0, 36_500),
+    type=WholeNumber(0, 36_500),
     help="Those made before, too.",
 )
 @account_option
@@ -63,7 +63,7 @@ def prune(older_than: int | None, account: str | None, dry_run: bool, as_json: b
     """
     condition = media.expired() if older_than is None else media.older_than(older_than)
     done = {"images": 0, "bytes": 0, "failed": 0}
-    for batch in media.batches(condition, _id_of(account)):
+    for batch in media.pages(condition, _id_of(account)):
         gone = {row.name for row in batch} if dry_run else set(_forget(batch))
         done["images"] += len(gone)
         done["bytes"] += sum(row.bytes for row in batch if row.name in gone)
@@ -108,6 +108,6 @@ def _as_facts(row: Row[Any]) -> dict[str, Any]:
 
 def _address(name: str) -> str | None:
     """Return an image's address; None where nobody can sign a link to it just now."""
-    with suppress(errors.Unavailable):
+    with suppress(Unavailable):
         return media.address(name)
     return None

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from cli.output import json_option, show, show_all
-from config import catalog_check
-from config.catalog_check import Note, Report
-from config.catalog_file import InvalidCatalog, Remark
+from cli.terminal.output import json_option, show, show_all
+from config.catalog import lint
+from config.catalog.lint import Note, Report
+from config.catalog.source import InvalidCatalog, Remark
 from config.settings import settings
 
 COLUMNS = ("id", "kind", "owned_by", "providers", "successor", "retires")
@@ -26,9 +26,9 @@ def command() -> None:
 def list_(as_json: bool) -> None:
     """List the catalogue, with the providers that would answer now."""
     # The catalogue in use is loaded by them, and `check` is for one that cannot be.
-    from routing import models
+    from routing import model_view
 
-    show_all(models.listing(), COLUMNS, as_json)
+    show_all(model_view.listing(), COLUMNS, as_json)
 
 
 @command.command()
@@ -42,7 +42,7 @@ def check(file: Path | None, as_json: bool) -> None:
     """
     path = file or settings.catalog
     try:
-        report = catalog_check.check(path, datetime.datetime.now(datetime.UTC).date())
+        report = lint.check(path, datetime.datetime.now(datetime.UTC).date())
     except InvalidCatalog as refusal:
         if as_json:
             show(_document(path, errors=refusal.mistakes), as_json)

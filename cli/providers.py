@@ -2,8 +2,8 @@
 
 import click
 
-from cli import instance
-from cli.output import json_option, show_all
+from cli.local import instance
+from cli.terminal.output import json_option, show_all
 from routing import health
 
 COLUMNS = ("name", "state", "breaker", "error_rate", "latency_seconds", "keys", "base_url")

@@ -16,10 +16,13 @@ import click
 import orjson
 
 import migrations
-from cli import explain, instance, local_account, local_valkey, welcome, words
-from cli.processes import Child, Crew, Log
+from cli.local import account, instance, welcome
+from cli.local import valkey as local_valkey
+from cli.local.supervisor import Child, Log, Supervisor
+from cli.terminal import explain
+from cli.terminal.arguments import WholeNumber
 from config.settings import environment, settings
-from models import database
+from database import engine
 
 #: Where `app.py` and `worker.py` are, whatever the working folder.
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,7 +34,7 @@ PATIENCE_SECONDS = 20
 
 
 @click.command()
-@click.option("--port", type=words.WholeNumber(1, 65535), help="Default: PORT, or 8000.")
+@click.option("--port", type=WholeNumber(1, 65535), help="Default: PORT, or 8000.")
 def command(port: int | None) -> None:
     """Start all of it on this machine: web, worker, Valkey, SQLite."""
     settings.port = port or settings.port
@@ -43,15 +46,15 @@ def command(port: int | None) -> None:
 
 
 def _up(lock: int) -> None:
-    crew = Crew(Log(), lock)
+    crew = Supervisor(Log(), lock)
     with _stopped_by_signals(crew):
         valkey = _find_redis()
         instance.tell(lock)
         if "sandbox" not in settings.model_fields_set:
             settings.sandbox = not welcome.providers_on()
         migrations.upgrade()
-        key = local_account.key()
-        database.engine().dispose()
+        key = account.key()
+        engine.engine().dispose()
         _run(crew, valkey, key)
 
 
@@ -87,7 +90,7 @@ def _find_redis() -> Child | None:
 
 
 @contextmanager
-def _stopped_by_signals(crew: Crew) -> Iterator[None]:
+def _stopped_by_signals(crew: Supervisor) -> Iterator[None]:
     """Have a signal, or a closed terminal, ask for an orderly stop; a second cuts nothing short."""
     # Under nohup the end of the terminal is ignored, and stays so.
     closable = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
@@ -100,7 +103,7 @@ def _stopped_by_signals(crew: Crew) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _run(crew: Crew, valkey: Child | None, key: str) -> None:
+def _run(crew: Supervisor, valkey: Child | None, key: str) -> None:
     """Start what is to run, keep it running until told to stop, and stop it in good order."""
     env = _child_environment()
     gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:config.gunicorn"]

@@ -6,10 +6,11 @@ import click
 from sqlalchemy import Row
 
 from access import accounts
-from cli import words
-from cli.output import json_option, show_all
-from jobs import outbox, rows
-from models import errors
+from cli.terminal.arguments import WholeNumber
+from cli.terminal.output import json_option, show_all
+from jobs.lifecycle import store
+from jobs.webhook import outbox
+from models.errors import NotFound
 
 
 @click.group()
@@ -21,13 +22,13 @@ def command() -> None:
 @click.option("--account", help="Only those of this account.")
 @click.option("--job", metavar="ID", help="Only those of this job.")
 @click.option("--failed", is_flag=True, help="Only those whose last try failed.")
-@click.option("--limit", default=50, show_default=True, type=words.WholeNumber(1, 10_000))
+@click.option("--limit", default=50, show_default=True, type=WholeNumber(1, 10_000))
 @json_option
 def list_(account: str | None, job: str | None, failed: bool, limit: int, as_json: bool) -> None:
     """List webhooks, the newest first."""
     account_id = accounts.get_one(account).id if account is not None else None
-    if job is not None and rows.find(job) is None:
-        raise errors.NotFound(f"There is no job '{job}'. `likedo jobs list` shows the newest.")
+    if job is not None and store.find(job) is None:
+        raise NotFound(f"There is no job '{job}'. `likedo jobs list` shows the newest.")
     names = {row.id: row.name for row in accounts.listing()}
     found = [
         {"id": row.id, "account": names.get(row.account_id)} | _as_facts(row)
@@ -71,7 +72,7 @@ def redeliver(webhook_id: str) -> None:
     It has the same id, by which its receiver knows it, and is tried for a day again.
     """
     if not webhook_id.isprintable() or not outbox.redeliver(webhook_id):
-        raise errors.NotFound(
+        raise NotFound(
             f"There is no webhook '{webhook_id}'. `likedo webhooks list` shows the newest."
         )
     click.echo(f"Webhook {webhook_id} is sent again by the next worker that looks, within seconds.")

@@ -2,8 +2,8 @@
 
 import click
 
-from cli.output import json_option, show_all
-from jobs import leases
+from cli.terminal.output import json_option, show_all
+from jobs.maintenance import leases
 
 COLUMNS = ("name", "host", "pid", "running", "capacity", "last_seen")
 

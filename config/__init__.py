@@ -1,1 +1,1 @@
-"""What an operator decides: the environment, the catalogue, the connections they name."""
+"""Settings, the catalogue and connections. Run by both processes."""

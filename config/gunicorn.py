@@ -1,14 +1,13 @@
 """How gunicorn runs the web processes: `gunicorn -c python:config.gunicorn 'app:create_app()'`."""
 
-# ruff: noqa: E402  # gevent patches before anything is imported that it patches
-from gevent import monkey
-
-monkey.patch_all()
-
 from typing import Any
 
-from config import limits, start
+from gevent import monkey
+
+from config import startup
 from config.settings import settings
+
+monkey.patch_all()
 
 bind = f"0.0.0.0:{settings.port}"
 workers = settings.web_concurrency
@@ -30,9 +29,9 @@ control_socket_disable = True
 
 def on_starting(_server: Any) -> None:
     """Refuse, once and clearly, where this machine's disk may not hold what it would."""
-    start.check()
+    startup.check()
 
 
 def post_fork(_server: Any, _worker: Any) -> None:
     """Raise the limit of open files: each waiting call is one."""
-    limits.raise_open_files()
+    startup.raise_open_files()

@@ -1,1 +1,1 @@
-"""The work: jobs are queued here, run here, and announced here."""
+"""Jobs: submitted by the web process, run by workers. Each folder says which process runs it."""

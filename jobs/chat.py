@@ -7,38 +7,42 @@ from typing import Any
 import orjson
 from rq import Retry
 
-from billing.ledger import Answer, Asked, Settled
-from config.catalog import catalog
-from jobs import ending, rows, sse, streams
-from jobs.messages import Ended, Source
-from jobs.running import work
-from jobs.streams import Stream
-from models import errors
+from billing.outcomes import ChatOutcome, Settled, UpstreamAttribution
+from config.catalog.load import catalog
+from jobs.lifecycle import store
+from jobs.streaming import sse
+from jobs.streaming.messages import Ended, Source
+from jobs.worker import publisher as worker_publisher
+from jobs.worker.in_flight import this_worker
+from jobs.worker.publisher import Stream
+from jobs.worker.run_job import RunningJob, run_to_end
 from models.chat import ChatRequest, Usage
-from providers import get_one, tokens
-from providers.chunks import Assembly
-from routing import routes
+from models.errors import ModelGone, ModelNotFound, Unavailable
+from providers import get_one
+from providers.wire.chunks import Assembly
+from routing import candidates
 from routing.attempts import Attempt, Attempts
-from routing.routes import Way
+from routing.candidates import Candidate
+from tokens import count
 
 
 @dataclass
-class Running(ending.Running):
+class RunningChat(RunningJob):
     """A chat while it runs; of one that streams, what it has said so far."""
 
     request: ChatRequest | None = None
     assembly: Assembly = field(default_factory=Assembly)
 
-    def used(self) -> Answer:
+    def used(self) -> ChatOutcome:
         """Return what a cancelled job used: the prompt as counted, and what was produced."""
         assert self.request is not None  # It was asked for.
         produced = self.assembly.completion()
         if produced.get("usage"):
             usage = _usage(self.request, produced)
         else:
-            prompt = tokens.count_prompt(self.request.body)
-            usage = Usage(prompt, tokens.count_answer(produced), estimated=True)
-        return Answer({}, usage, self.asked, events=self.events)
+            prompt = count.count_prompt(self.request.body)
+            usage = Usage(prompt, count.count_answer(produced), estimated=True)
+        return ChatOutcome({}, usage, self.asked, events=self.events)
 
     def tail(self, settled: Settled) -> list[bytes] | None:
         if self.stream is None:
@@ -53,32 +57,32 @@ def run(job_id: str) -> Ended | Retry | None:
     Returns RQ's `Retry` where the job was handed back and belongs in the queue again; None where
     it was not there to be claimed, or is no longer ours.
     """
-    claim = rows.claim(job_id, work.lease) if work.may_claim else None
+    claim = store.claim(job_id, this_worker.lease) if this_worker.may_claim else None
     if claim is None:
         return None
-    with work.calling(job_id) as call, ExitStack() as afterwards:
-        running = Running(claim, call, trail=claim.trail)
-        return ending.bring_to_end(running, lambda: _ask(running, afterwards))
+    with this_worker.calling(job_id) as call, ExitStack() as afterwards:
+        running = RunningChat(claim, call, trail=claim.trail)
+        return run_to_end(running, lambda: _ask(running, afterwards))
 
 
-def _ask(running: Running, afterwards: ExitStack) -> Answer:
+def _ask(running: RunningChat, afterwards: ExitStack) -> ChatOutcome:
     running.request = request = ChatRequest.checked(orjson.loads(running.body()))
     if request.stream:
         running.stream = _open_stream(running, afterwards)
-    return _first_answer(running, routes.find(request))
+    return _first_answer(running, candidates.find(request))
 
 
-def _open_stream(running: Running, afterwards: ExitStack) -> Stream:
-    publisher = streams.publisher()
+def _open_stream(running: RunningChat, afterwards: ExitStack) -> Stream:
+    publisher = worker_publisher.publisher()
     stream = publisher.open(running.id, running.claim.job.attempt, running.call)
     afterwards.callback(publisher.close, stream)
     # The row knows better than the body: nobody listens to an asynchronous one.
     if running.claim.cancel_on_disconnect:
-        work.expect_listeners(running.id)
+        this_worker.expect_listeners(running.id)
     return stream
 
 
-def _first_answer(running: Running, ways: list[Way]) -> Answer:
+def _first_answer(running: RunningChat, ways: list[Candidate]) -> ChatOutcome:
     """Ask along the ways until one gives an answer."""
     attempts = Attempts(
         ways,
@@ -89,34 +93,36 @@ def _first_answer(running: Running, ways: list[Way]) -> Answer:
     )
     try:
         return attempts.answer(lambda attempt: _ask_one(running, attempt))
-    except errors.ModelGone:
+    except ModelGone:
         if ways[0].model.id in catalog.models:
             raise
         # Not an id of ours: the caller named a model that the vendor does not know.
-        raise errors.ModelNotFound(
+        raise ModelNotFound(
             f"The model '{ways[0].model.id}' does not exist. GET /api/v1/ai/models lists the "
             "models.",
             param="model",
         ) from None
 
 
-def _tell_trail(running: Running) -> None:
+def _tell_trail(running: RunningChat) -> None:
     """Let those who follow the job see what failed, before it has ended."""
-    with suppress(errors.Unavailable):  # It is told again when the job ends.
-        rows.note_trail(running.claim.job, running.trail)
+    with suppress(Unavailable):  # It is told again when the job ends.
+        store.note_trail(running.claim.job, running.trail)
 
 
-def _ask_one(running: Running, attempt: Attempt[Way]) -> Answer:
+def _ask_one(running: RunningChat, attempt: Attempt[Candidate]) -> ChatOutcome:
     """Ask one provider, once."""
     way = attempt.way
     running.call.asked = True
     running.assembly = Assembly()
-    running.asked = Asked(way.provider, way.upstream_model, way.model.price, running.trail)
+    running.asked = UpstreamAttribution(
+        way.provider, way.upstream_model, way.model.price, running.trail
+    )
     completion = _stream(running, attempt) if running.stream else _complete(running, attempt)
     return _answer(running, way, completion)
 
 
-def _complete(running: Running, attempt: Attempt[Way]) -> dict[str, Any]:
+def _complete(running: RunningChat, attempt: Attempt[Candidate]) -> dict[str, Any]:
     way = attempt.way
     limit = _limit(running, way)
     return get_one(way.provider).complete(
@@ -124,13 +130,13 @@ def _complete(running: Running, attempt: Attempt[Way]) -> dict[str, Any]:
     )
 
 
-def _limit(running: Running, way: Way) -> int:
+def _limit(running: RunningChat, way: Candidate) -> int:
     """Return the most tokens of one choice to ask for: of what was held for, what the model has."""
     most = running.claim.max_tokens
     return min(most, way.route.upstream.max_output_tokens or most)
 
 
-def _stream(running: Running, attempt: Attempt[Way]) -> dict[str, Any]:
+def _stream(running: RunningChat, attempt: Attempt[Candidate]) -> dict[str, Any]:
     way, stream = attempt.way, running.stream
     assert stream is not None
     stream.source = Source(way.provider, way.upstream_model, len(running.trail))
@@ -147,7 +153,9 @@ def _stream(running: Running, attempt: Attempt[Way]) -> dict[str, Any]:
         return _relay(chunks, running, attempt, stream)
 
 
-def _relay(chunks: Any, running: Running, attempt: Attempt[Way], stream: Stream) -> dict[str, Any]:
+def _relay(
+    chunks: Any, running: RunningChat, attempt: Attempt[Candidate], stream: Stream
+) -> dict[str, Any]:
     """Publish a provider's chunks as they come, and return the completion they make.
 
     The finish reasons and the usage are not among what is published: they go out when the answer
@@ -182,11 +190,11 @@ def _says_something(chunk: dict[str, Any]) -> bool:
     return any(choice["finish_reason"] is None for choice in chunk["choices"])
 
 
-def _answer(running: Running, way: Way, completion: dict[str, Any]) -> Answer:
+def _answer(running: RunningChat, way: Candidate, completion: dict[str, Any]) -> ChatOutcome:
     assert running.request is not None
     usage = _usage(way.request, completion)
     shown = {"model": running.request.model, "usage": completion.get("usage") or usage.as_json()}
-    return Answer(
+    return ChatOutcome(
         content=completion | shown,
         usage=usage,
         asked=running.asked,
@@ -203,8 +211,8 @@ def _usage(request: ChatRequest, completion: dict[str, Any]) -> Usage:
             max(0, int(reported.get("prompt_tokens") or 0)),
             max(0, int(reported.get("completion_tokens") or 0)),
         )
-    prompt = tokens.count_prompt(request.body)
-    return Usage(prompt, tokens.count_answer(completion), estimated=True)
+    prompt = count.count_prompt(request.body)
+    return Usage(prompt, count.count_answer(completion), estimated=True)
 
 
 def _says_nothing(completion: dict[str, Any]) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 
-from models import database
+from database import engine
 
 HERE = Path(__file__).parent
 
@@ -19,5 +19,5 @@ def config() -> Config:
     """Return Alembic's configuration, which needs no file."""
     made = Config()
     made.set_main_option("script_location", str(HERE))
-    made.attributes["engine"] = database.engine()
+    made.attributes["engine"] = engine.engine()
     return made

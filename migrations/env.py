@@ -4,24 +4,32 @@ import sqlalchemy
 from alembic import context
 from sqlmodel import SQLModel
 
-from models import account, batch, credit, file, job, media, shot, webhook, worker
+from models.account import Account, Key
+from models.batch import Batch, BatchLine
+from models.credit import Entry
+from models.file import File
+from models.job import Body, Idempotency, Job, Result
+from models.lease import Lease
+from models.media import Media
+from models.provider_call import ProviderCall
+from models.webhook import Webhook
 
 #: Any number, the same for every process: it names the lock on PostgreSQL.
 LOCK = 7_203_114
 
 TABLES = (
     *(
-        account.Account,
-        account.Key,
-        job.Job,
-        job.Body,
-        job.Idempotency,
-        job.Result,
-        credit.Entry,
-        worker.Lease,
+        Account,
+        Key,
+        Job,
+        Body,
+        Idempotency,
+        Result,
+        Entry,
+        Lease,
     ),
-    *(media.Media, shot.Shot, webhook.Webhook),
-    *(file.File, batch.Batch, batch.BatchLine),
+    *(Media, ProviderCall, Webhook),
+    *(File, Batch, BatchLine),
 )
 
 

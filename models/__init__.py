@@ -1,1 +1,1 @@
-"""The nouns: what is stored (account, job, credit, worker) and what is spoken (chat, error)."""
+"""The nouns, stored and spoken, and the one tree of errors. Used by both processes."""

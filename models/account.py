@@ -4,8 +4,8 @@ import base64
 import hashlib
 import secrets
 
-from sqlalchemy import BigInteger, Column, Connection, select, update
-from sqlmodel import Field, SQLModel, col
+from sqlalchemy import BigInteger, Column
+from sqlmodel import Field, SQLModel
 
 #: Every key begins with it, so that a leaked one can be told from other secrets.
 KEY_PREFIX = "lk-"
@@ -65,17 +65,3 @@ def hash_key(key: str) -> str:
 def make_webhook_secret() -> str:
     """Return a new secret to sign webhooks with."""
     return WEBHOOK_SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
-
-
-def webhook_secret(connection: Connection, account_id: int) -> str:
-    """Return what the account's webhooks are signed with; an account that has none is given one."""
-    mine = col(Account.id) == account_id
-    query = select(col(Account.webhook_secret)).where(mine)
-    if (found := connection.execute(query).scalar_one()) is not None:
-        return found
-    connection.execute(
-        update(Account)
-        .where(mine, col(Account.webhook_secret).is_(None))
-        .values(webhook_secret=make_webhook_secret())
-    )
-    return str(connection.execute(query).scalar_one())

@@ -14,7 +14,7 @@ from models.checks import Strict
 
 #: The kinds of jobs that lines become, by the endpoint that a batch is for.
 KINDS = {"/v1/chat/completions": "chat", "/v1/images/generations": "image"}
-MOST_LINES = 50_000
+MAX_LINES = 50_000
 #: What has not begun by then is not begun any more.
 WINDOW_SECONDS = 24 * 3600
 MAX_CUSTOM_ID_CHARACTERS = 512

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from models import errors
+from models.errors import InvalidRequest, MissingParameter
 
 #: Lists and objects inside each other, in one parameter. What writes JSON for us ends at 254, and
 #: a request is put into other objects on its way.
@@ -26,7 +26,7 @@ def read(kind: type[M], body: Any, example: str) -> M:
     `example` is what an object of this `kind` looks like, for who sent none.
     """
     if not isinstance(body, dict):
-        raise errors.InvalidRequest(f"The body must be a JSON object: {example}.")
+        raise InvalidRequest(f"The body must be a JSON object: {example}.")
     _check_nesting(body)
     try:
         return kind.model_validate(body)
@@ -37,7 +37,7 @@ def read(kind: type[M], body: Any, example: str) -> M:
 def _check_nesting(body: dict[str, Any]) -> None:
     for name, value in body.items():
         if nests_deeper(value, MAX_NESTING):
-            raise errors.InvalidRequest(
+            raise InvalidRequest(
                 f"Invalid value for '{name}': it must not be nested more than {MAX_NESTING} deep.",
                 param=name,
             )
@@ -60,7 +60,7 @@ def _inside(outer: Any) -> Iterable[Any]:
     return outer.values() if type(outer) is dict else outer
 
 
-def _translate(error: ValidationError, body: dict[str, Any]) -> errors.InvalidRequest:
+def _translate(error: ValidationError, body: dict[str, Any]) -> InvalidRequest:
     """Say the problem that tells most in the API's own words."""
     problem = _most_telling(error)
     kind = problem["type"]
@@ -69,11 +69,11 @@ def _translate(error: ValidationError, body: dict[str, Any]) -> errors.InvalidRe
     if kind.startswith("union_tag"):
         param += "." + problem["ctx"]["discriminator"].strip("'")
     if missing:
-        return errors.MissingParameter(f"Missing required parameter: '{param}'.", param=param)
+        return MissingParameter(f"Missing required parameter: '{param}'.", param=param)
     rule = _rule(problem)
     if kind in _TYPES:
         rule = _types_at(param, error, body)
-    return errors.InvalidRequest(f"Invalid value for '{param}': {rule}.", param=param)
+    return InvalidRequest(f"Invalid value for '{param}': {rule}.", param=param)
 
 
 #: pydantic's name of a wrong type, and what JSON calls the right one.

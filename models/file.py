@@ -8,7 +8,7 @@ from sqlmodel import Field, SQLModel
 
 MIB = 1024 * 1024
 #: The most bytes of a file that is uploaded.
-MOST_BYTES = 100 * MIB
+MAX_BYTES = 100 * MIB
 
 
 class Purpose(StrEnum):

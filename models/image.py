@@ -6,15 +6,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field
 
-from config.catalog import MOST_IMAGES
+from config.catalog.model import MOST_IMAGES
 from config.providers import IMAGES
-from models import checks, errors
+from models import checks
 from models.checks import Strict
+from models.errors import InvalidRequest, UnsupportedParameter
 
 DEFAULT_SIZE = "1024x1024"
 DEFAULT_QUALITY = "standard"
 #: The most images of each prompt, and prompts, of a request that is not waited for.
-MOST_IN_BATCH = 100
+MAX_BULK_IMAGES = 100
 #: Far above what any model reads.
 MAX_PROMPT_CHARACTERS = 32_000
 #: The parameters that OpenAI's newer models take, and others do not.
@@ -53,7 +54,7 @@ class ImageRequest:
         image = checks.read(_Image, body, '{"model": …, "prompt": …}')
         if image.stream or image.partial_images:
             param = "stream" if image.stream else "partial_images"
-            raise errors.UnsupportedParameter(
+            raise UnsupportedParameter(
                 f"'{param}' is not supported: an image is answered when it is whole.", param=param
             )
         return cls.checked(body)
@@ -74,13 +75,13 @@ class ImageRequest:
         param = "n" if self.count > MOST_IMAGES else "prompt"
         if not asynchronous:
             what = f"at most {MOST_IMAGES}" if param == "n" else "one text"
-            raise errors.InvalidRequest(
+            raise InvalidRequest(
                 f"Invalid value for '{param}': it must be {what}, unless the request has "
                 '"background": true.',
                 param=param,
             )
         if self.is_batch and self.response_format == "b64_json":
-            raise errors.UnsupportedParameter(
+            raise UnsupportedParameter(
                 "'response_format' of so many images can only be 'url'.", param="response_format"
             )
 
@@ -197,9 +198,9 @@ class _Image(Strict):
     """What each parameter may be. The field names are the documentation's, and OpenAI's."""
 
     model: _ModelName
-    prompt: _Prompt | Annotated[list[_Prompt], Field(min_length=1, max_length=MOST_IN_BATCH)]
+    prompt: _Prompt | Annotated[list[_Prompt], Field(min_length=1, max_length=MAX_BULK_IMAGES)]
     size: Annotated[str, AfterValidator(_size)] | None = None
-    n: Annotated[int, Field(ge=1, le=MOST_IN_BATCH)] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_BULK_IMAGES)] | None = None
     quality: Literal["standard", "hd", "low", "medium", "high", "auto"] | None = None
     style: Literal["vivid", "natural"] | None = None
     response_format: Literal["url", "b64_json"] | None = None

@@ -1,1 +1,1 @@
-"""Running it: logs, health, and stopping in good order."""
+"""Logging. Imported by all; run by both processes."""

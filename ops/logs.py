@@ -10,7 +10,7 @@ import structlog
 from config.settings import settings
 
 
-class Steadfast:
+class SafeStream:
     """A stream whose reader may leave, which is no reason for a line of work to end.
 
     Where whoever collects the log is gone, writing raises, in whatever greenlet had something to
@@ -33,17 +33,17 @@ class Steadfast:
         return getattr(self.stream, name)
 
 
-def _hold_fast() -> None:
+def _make_safe() -> None:
     """Put what cannot break where everybody writes: gevent too tells of errors there."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if not isinstance(stream, Steadfast):
-            setattr(sys, name, Steadfast(stream))
+        if not isinstance(stream, SafeStream):
+            setattr(sys, name, SafeStream(stream))
 
 
 def configure() -> None:
     """Send structlog and the libraries' logs to standard output, one line each."""
-    _hold_fast()
+    _make_safe()
     level = logging.getLevelNamesMapping()[settings.log_level]
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(colors=True, pad_event_to=0)

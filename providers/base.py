@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator
 from typing import Any, ClassVar
 
-from config.catalog import Route
+from config.catalog.model import Route
 from models.chat import ChatRequest
-from providers.http import Call
+from net.call import Call
 
 
 class Provider(ABC):

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from config.catalog import Route
+from config.catalog.model import Route
 from models.chat import ChatRequest
 from providers.openai_compatible import OpenAICompatible, without
 from providers.parameters import HARMLESS, Message, format_of, parts_of

@@ -5,17 +5,17 @@ model makes of a size, a quality or a style is data: the catalogue says what is 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from config.catalog import DOCUMENTED_SIZES, ImageRoute, ImageUpstream, Sent
-from models import errors
-from models.errors import InvalidRequest, LikeDoError, UnsupportedParameter
+from config.catalog.model import DOCUMENTED_SIZES, ImageRoute, ImageUpstream, Sent
+from models.errors import InvalidRequest, LikeDoError, Unavailable, UnsupportedParameter
 from models.image import OF_OPENAI, ImageRequest, Size
-from providers import errors as refusals
-from providers.http import Call, Response
+from net.answer import Response
+from net.call import Call
+from providers.wire import refusal
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class ImageProvider(ABC):
 
     def refusal(self, response: Response) -> LikeDoError:
         """Return the error that a `response` with an error status stands for."""
-        error = refusals.refusal(self.name, response)
+        error = refusal.refusal(self.name, response)
         told = "json" in response.headers.get("content-type", "")
         error.nothing_ran |= told and response.status in self.fails_surely
         return error
@@ -87,11 +87,11 @@ class ImageProvider(ABC):
         self, started: str, wanted: Wanted, route: ImageRoute, key: str, call: Call, folder: Path
     ) -> Drawn:
         """Wait for what was begun as `started`, and return it as `draw` does."""
-        raise errors.Unavailable("The images were lost when their worker went away. Try again.")
+        raise Unavailable("The images were lost when their worker went away. Try again.")
 
     def cancel(self, started: str, key: str, call: Call) -> None:
         """Tell the provider that nobody wants what was begun as `started` any more."""
-        raise errors.Unavailable("What was begun cannot be ended.")
+        raise Unavailable("What was begun cannot be ended.")
 
 
 # ---- What is asked, in the words of a route ------------------------------------------------------
@@ -198,3 +198,14 @@ def _filled(value: Any, size: Size) -> Any:
     if not isinstance(value, str) or value in numbers:
         return numbers.get(value, value) if isinstance(value, str) else value
     return value.format(width=size.width, height=size.height)
+
+
+def drawn(found: Sequence[Picture | LikeDoError], count: int, missing: LikeDoError) -> Drawn:
+    """Return `count` outcomes: those `found`, and `missing` for each that is not there.
+
+    Raises the first error where there is no image among them.
+    """
+    outcomes = [*found[:count], *[missing] * (count - len(found))]
+    if not any(isinstance(outcome, Picture) for outcome in outcomes):
+        raise next(outcome for outcome in outcomes if isinstance(outcome, LikeDoError))
+    return Drawn(outcomes)

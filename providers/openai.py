@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from config.catalog import Route
+from config.catalog.model import Route
 from models.chat import ChatRequest
 from providers.openai_compatible import OpenAICompatible
 from providers.openai_images import OpenAIImages

@@ -3,12 +3,15 @@
 from collections.abc import Generator, Iterable, Mapping
 from typing import Any, ClassVar
 
-from config.catalog import Route
+from config.catalog.model import Route
 from config.settings import settings
-from models.chat import DEFAULT_TEMPERATURE, OWN_PARAMETERS, ChatRequest
-from providers import answers, errors, http, streams
-from providers.http import Call
+from models.chat import ChatRequest
+from models.chat_parameters import DEFAULT_TEMPERATURE, OWN_PARAMETERS
+from net import http
+from net.call import Call
 from providers.parameters import SUBJECTS, Checked, Message
+from providers.wire import answer as wire_answer
+from providers.wire import json, refusal, stream
 
 #: Set anew for every provider.
 _SET_BY_US = frozenset(
@@ -38,9 +41,9 @@ class OpenAICompatible(Checked):
         sent = self.payload(request, route, max_tokens)
         response = http.post(call, self._url(), self._headers(key), sent)
         if response.status != 200:
-            raise errors.refusal(self.name, response)
-        body = answers.decoded(self.name, response.content)
-        return answers.completion(self.name, body, response.headers)
+            raise refusal.refusal(self.name, response)
+        body = json.decoded(self.name, response.content)
+        return wire_answer.completion(self.name, body, response.headers)
 
     def stream(
         self, request: ChatRequest, route: Route, max_tokens: int | None, key: str, call: Call
@@ -48,8 +51,8 @@ class OpenAICompatible(Checked):
         sent = self.payload(request, route, max_tokens) | STREAMED
         with http.stream(call, self._url(), self._headers(key), sent) as answer:
             if answer.status != 200:
-                raise errors.refusal(self.name, answer.whole())
-            yield from streams.read(self.name, answer)
+                raise refusal.refusal(self.name, answer.whole())
+            yield from stream.read(self.name, answer)
 
     def _url(self) -> str:
         return settings.base_url_of(self.name) + self.path

@@ -10,14 +10,17 @@ from typing import Any
 
 import orjson
 
-from config.catalog import ImageRoute
+from config.catalog.model import ImageRoute
 from config.settings import settings
 from models.errors import LikeDoError, ProviderFailed
-from providers import answers, errors, http, media, spool
-from providers.answers import as_list, as_object, as_text, is_count
-from providers.http import Call, Response
+from net import http
+from net.answer import Response
+from net.call import Call
 from providers.image import Drawn, ImageProvider, Picture, Wanted
-from providers.spool import Spooled
+from providers.wire import answer as wire_answer
+from providers.wire import refusal, result_images, spooling
+from providers.wire.json import as_list, as_object, as_text, is_count
+from providers.wire.spooling import SpooledImage
 
 _USAGE_DETAILS = ("input_tokens_details", "output_tokens_details")
 _USAGE_DETAIL = ("text_tokens", "image_tokens", "cached_tokens")
@@ -43,7 +46,7 @@ class OpenAIImages(ImageProvider):
         with http.create(call, url, headers, sent, "application/json") as answer:
             if answer.status != 200:
                 raise self.refusal(answer.whole())
-            body = as_object(spool.read(self.name, answer, folder))
+            body = as_object(spooling.read(self.name, answer, folder))
         made = as_list(body.get("data"))[: wanted.count]
         if not made:
             raise self._nothing(body, answer.headers)
@@ -66,7 +69,9 @@ class OpenAIImages(ImageProvider):
 
     def _pictures(self, made: list[Any], call: Call, folder: Path) -> list[Picture | LikeDoError]:
         entries = [as_object(entry) for entry in made]
-        files = media.side_by_side([partial(self._file, call, folder, each) for each in entries])
+        files = result_images.side_by_side(
+            [partial(self._file, call, folder, each) for each in entries]
+        )
         return [
             Picture(file, as_text(entry.get("revised_prompt")) or None)
             if isinstance(file, Path)
@@ -77,17 +82,17 @@ class OpenAIImages(ImageProvider):
     def _file(self, call: Call, folder: Path, entry: Mapping[str, Any]) -> Path:
         """Return the file of the image in an `entry` of `data`."""
         if image := entry.get("b64_json"):
-            return spool.saved(image, folder)
+            return spooling.saved(image, folder)
         url = entry.get("url")
-        if not isinstance(url, str | Spooled):
+        if not isinstance(url, str | SpooledImage):
             raise ProviderFailed(f"{self.name} sent an image with nothing in it.")
-        return media.download(call, url, folder, settings.base_url_of(self.name))
+        return result_images.download(call, url, folder, settings.base_url_of(self.name))
 
     def _nothing(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> LikeDoError:
         """Return the error of an answer without images."""
         if not body.get("error"):
-            return answers.nothing(self.name)
-        error = errors.refusal_within(self.name, body["error"], headers)
+            return wire_answer.nothing(self.name)
+        error = refusal.refusal_within(self.name, body["error"], headers)
         # It was taken for begun when the status went out, whatever the error says.
         error.nothing_ran = False
         return error

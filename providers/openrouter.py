@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from config.catalog import Route
+from config.catalog.model import Route
 from models.chat import ChatRequest
 from providers.openai_compatible import OpenAICompatible, without
 from providers.parameters import EVERYTHING, Message, asked, format_of

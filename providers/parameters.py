@@ -7,8 +7,9 @@ the provider's own attributes.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
-from config.catalog import Route
-from models.chat import DEFAULT_TEMPERATURE, ChatRequest
+from config.catalog.model import Route
+from models.chat import ChatRequest
+from models.chat_parameters import DEFAULT_TEMPERATURE
 from models.errors import UnsupportedParameter
 from providers.base import Provider
 

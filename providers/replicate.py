@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from config.catalog import ImageRoute
+from config.catalog.model import ImageRoute
 from config.settings import settings
 from models.errors import (
     ContentPolicyViolation,
@@ -19,9 +19,12 @@ from models.errors import (
     ProviderFailed,
     ProviderTimeout,
 )
-from providers import answers, errors, http, image_answers, media
-from providers.http import Call, Response
+from net import http
+from net.answer import Response
+from net.call import Call, child_call
+from providers import image
 from providers.image import Drawn, ImageProvider, Picture, Wanted
+from providers.wire import json, refusal_body, result_images
 
 #: Between two looks at a prediction: at first, and at most.
 FIRST_PAUSE_SECONDS = 0.3
@@ -92,7 +95,7 @@ class Replicate(ImageProvider):
             response = answer.whole()
         if response.status >= 400:
             raise self.refusal(response)
-        return answers.as_object(answers.decoded(self.name, response.content))
+        return json.as_object(json.decoded(self.name, response.content))
 
     def _looks(
         self, id: str, key: str, call: Call, unknown_at_first: int
@@ -119,7 +122,7 @@ class Replicate(ImageProvider):
     def _look(self, id: str, key: str, call: Call) -> Response | None:
         """Ask how it goes; None where no answer comes."""
         try:
-            with http.part(call, LOOK_SECONDS) as part:
+            with child_call(call, LOOK_SECONDS) as part:
                 return http.ask(part, "GET", _url_of(id), _headers(key))
         except (ProviderFailed, ProviderTimeout):
             call.check()
@@ -128,7 +131,7 @@ class Replicate(ImageProvider):
     def _read(self, response: Response) -> dict[str, Any]:
         """Return the prediction; nothing of it where something else came, as a page does."""
         try:
-            return answers.as_object(answers.decoded(self.name, response.content))
+            return json.as_object(json.decoded(self.name, response.content))
         except ProviderFailed:
             return {}
 
@@ -208,7 +211,7 @@ def _last(
 ) -> Mapping[str, Any]:
     """Return the prediction when it is over, or when as many images as are wanted are there."""
     for prediction in itertools.chain(seen, looks):
-        if answers.as_text(prediction.get("status")) in ENDED:
+        if json.as_text(prediction.get("status")) in ENDED:
             return prediction
         if len(image_urls(prediction.get("output"))) >= count:
             return prediction
@@ -221,17 +224,17 @@ def _drawn(prediction: Mapping[str, Any], wanted: Wanted, call: Call, folder: Pa
     if not urls:
         raise failure(prediction)
     base_url = settings.base_url_of(Replicate.name)
-    ways = [partial(media.download, call, url, folder, base_url) for url in urls]
-    files = media.side_by_side(ways)
+    ways = [partial(result_images.download, call, url, folder, base_url) for url in urls]
+    files = result_images.side_by_side(ways)
     found = [Picture(file) if isinstance(file, Path) else file for file in files]
-    return image_answers.drawn(found, wanted.count, failure(prediction))
+    return image.drawn(found, wanted.count, failure(prediction))
 
 
 def failure(prediction: Mapping[str, Any]) -> LikeDoError:
     """Return why a prediction that is over has no image, or too few."""
-    status, said = map(answers.as_text, (prediction.get("status"), prediction.get("error")))
+    status, said = map(json.as_text, (prediction.get("status"), prediction.get("error")))
     if status == "failed":
-        return _failed(errors.scrub(said))
+        return _failed(refusal_body.scrub(said))
     if status in ("canceled", "aborted"):
         return ProviderFailed(f"replicate's work was {status} before the image was there.")
     if prediction.get("data_removed"):

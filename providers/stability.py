@@ -3,18 +3,20 @@
 https://platform.stability.ai/docs/api-reference
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from urllib3 import encode_multipart_formdata
-
-from config.catalog import ImageRoute
+from config.catalog.model import ImageRoute
 from config.settings import settings
-from models.errors import ContentPolicyViolation, InvalidRequest, LikeDoError, ProviderFailed
-from providers import answers, http, image_answers, spool
-from providers.http import Answer, Call, Response
+from models.errors import ContentPolicyViolation, LikeDoError, ProviderFailed
+from net import http
+from net.answer import Answer, Response
+from net.call import Call
+from providers import image
 from providers.image import Drawn, ImageProvider, Picture, Wanted
+from providers.wire import answer as wire_answer
+from providers.wire import files, json, spooling
 
 #: Where each of the Stable Image models is asked, and what tells those of one place apart.
 STABLE_IMAGE: dict[str, tuple[str, dict[str, str]]] = {
@@ -54,7 +56,7 @@ class Stability(ImageProvider):
     ) -> Drawn:
         place, told = STABLE_IMAGE[route.upstream.id]
         url = f"{_base_url()}/v2beta/stable-image/generate/{place}"
-        body, content_type = form({**wanted.sent, **told, "prompt": wanted.prompt})
+        body, content_type = http.form({**wanted.sent, **told, "prompt": wanted.prompt})
         headers = _headers(key) | {"Accept": "image/*"}
         with http.create(call, url, headers, body, content_type) as answer:
             if answer.status != 200:
@@ -70,22 +72,10 @@ class Stability(ImageProvider):
         with http.create(call, url, _headers(key), body, "application/json") as answer:
             if answer.status != 200:
                 raise self.refusal(answer.whole())
-            said = spool.read(self.name, answer, folder)
-        artifacts = said if isinstance(said, list) else answers.as_object(said).get("artifacts")
-        found = [_artifact(artifact, folder) for artifact in answers.as_list(artifacts)]
+            said = spooling.read(self.name, answer, folder)
+        artifacts = said if isinstance(said, list) else json.as_object(said).get("artifacts")
+        found = [_artifact(artifact, folder) for artifact in json.as_list(artifacts)]
         return _drawn(found, wanted)
-
-
-def form(fields: Mapping[str, Any]) -> tuple[bytes, str]:
-    """Return a multipart form with `fields`, and its content type."""
-    try:
-        return encode_multipart_formdata({name: _written(fields[name]) for name in fields})
-    except UnicodeEncodeError as error:
-        raise InvalidRequest("The prompt is not valid Unicode text.", param="prompt") from error
-
-
-def _written(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _base_url() -> str:
@@ -99,15 +89,15 @@ def _headers(key: str) -> dict[str, str]:
 def _has_name(content: bytes) -> bool:
     """Tell whether an error names itself, as all of Stability AI's own do."""
     try:
-        said = answers.as_object(answers.decoded(Stability.name, content))
+        said = json.as_object(json.decoded(Stability.name, content))
     except ProviderFailed:
         return False
-    return bool(answers.as_text(said.get("name")))
+    return bool(json.as_text(said.get("name")))
 
 
 def _drawn(found: list[Picture | LikeDoError], wanted: Wanted) -> Drawn:
     missing = ProviderFailed("stability made fewer images than it was asked for.")
-    return image_answers.drawn(found, wanted.count, missing)
+    return image.drawn(found, wanted.count, missing)
 
 
 def _picture(answer: Answer, folder: Path) -> Picture:
@@ -115,34 +105,34 @@ def _picture(answer: Answer, folder: Path) -> Picture:
     if answer.headers.get("content-type", "").startswith("image/"):
         _raise_if_withheld(answer.headers.get("finish-reason"))
         return Picture(_written_down(answer, folder))
-    said = answers.as_object(spool.read(Stability.name, answer, folder))
+    said = json.as_object(spooling.read(Stability.name, answer, folder))
     _raise_if_withheld(said.get("finish_reason"))
-    return Picture(spool.saved(said.get("image"), folder))
+    return Picture(spooling.saved(said.get("image"), folder))
 
 
 def _written_down(answer: Answer, folder: Path) -> Path:
-    with spool.new_file(folder) as file:
+    with files.new_file(folder) as file:
         size = 0
         for piece in answer.pieces():
             size += len(piece)
             file.write(piece)
         if not size:
-            raise answers.nothing(Stability.name)
+            raise wire_answer.nothing(Stability.name)
         return file.path
 
 
 def _artifact(artifact: Any, folder: Path) -> Picture | LikeDoError:
-    found = answers.as_object(artifact)
+    found = json.as_object(artifact)
     try:
         _raise_if_withheld(found.get("finishReason"))
-        return Picture(spool.saved(found.get("base64"), folder))
+        return Picture(spooling.saved(found.get("base64"), folder))
     except (ContentPolicyViolation, ProviderFailed) as error:
         return error
 
 
 def _raise_if_withheld(finish_reason: Any) -> None:
     """Raise the error for an image that is none: what is filtered comes blurred."""
-    match answers.as_text(finish_reason).upper():
+    match json.as_text(finish_reason).upper():
         case "CONTENT_FILTERED":
             raise ContentPolicyViolation(
                 "The image was withheld by the provider's content filter. Change the prompt."

@@ -13,16 +13,28 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 
-from models import errors
-from providers.http import Call
-from routing import breakers, pools
-from routing.pools import Key, Resting
-from routing.routes import SANDBOX
+from models.errors import (
+    ContextLengthExceeded,
+    InternalError,
+    JobCancelled,
+    LikeDoError,
+    ModelGone,
+    NoProvider,
+    ProviderBusy,
+    ProviderFailed,
+    ProviderRefusedUs,
+    ProviderTimeout,
+    Unavailable,
+)
+from net.call import Call
+from routing import breakers, keys
+from routing.candidates import SANDBOX
+from routing.keys import Cooldown, Key
 
 T = TypeVar("T")
 
 
-class AnyWay(Protocol):
+class AnyCandidate(Protocol):
     """One way to answer a request."""
 
     @property
@@ -33,18 +45,18 @@ class AnyWay(Protocol):
     def context_tokens(self) -> int: ...
 
 
-W = TypeVar("W", bound=AnyWay)
+W = TypeVar("W", bound=AnyCandidate)
 
 log = structlog.get_logger()
 
 #: The pause before one more try: the first, and the longest as it doubles. A random part of up to
 #: a half is left out, so that calls which failed together do not come back together.
 FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 8
+MAX_PAUSE_SECONDS = 8
 #: What a provider asks to wait is waited for up to this; for longer than that, it is not for us.
-MOST_WAIT_SECONDS = 20
+MAX_WAIT_SECONDS = 20
 #: Whatever happens, one call asks no more often than this.
-MOST_ATTEMPTS = 12
+MAX_ATTEMPTS = 12
 
 
 @dataclass(frozen=True)
@@ -62,35 +74,35 @@ class Rule:
 
 
 #: An error that has no rule ends the call. The first that fits counts.
-RULES: tuple[tuple[type[errors.LikeDoError], Rule], ...] = (
+RULES: tuple[tuple[type[LikeDoError], Rule], ...] = (
     # The key is off from now on: there may be another.
-    (errors.ProviderRefusedUs, Rule(MOST_ATTEMPTS, MOST_ATTEMPTS, tells=breakers.REFUSED)),
+    (ProviderRefusedUs, Rule(MAX_ATTEMPTS, MAX_ATTEMPTS, tells=breakers.REFUSED)),
     # So is the model.
-    (errors.ModelGone, Rule(1, 1)),
+    (ModelGone, Rule(1, 1)),
     # The key is busy: there may be another, which is not counted, or another way; else its time is
     # waited for.
-    (errors.ProviderBusy, Rule(3, 3, has_others=True)),
+    (ProviderBusy, Rule(3, 3, has_others=True)),
     # It may have run, and cost the operator; where there is another way, that is asked instead.
-    (errors.ProviderTimeout, Rule(1, 2, pauses=True, tells=breakers.FAILING)),
+    (ProviderTimeout, Rule(1, 2, pauses=True, tells=breakers.FAILING)),
     # Broken connections, 5xx, answers that are none.
-    (errors.ProviderFailed, Rule(2, 3, pauses=True, tells=breakers.FAILING)),
+    (ProviderFailed, Rule(2, 3, pauses=True, tells=breakers.FAILING)),
     # Only a model with a longer context can do better.
-    (errors.ContextLengthExceeded, Rule(1, 1)),
+    (ContextLengthExceeded, Rule(1, 1)),
 )
 
 #: What the caller is told of many failures: the first of these that occurred. Those that a retry
 #: may mend come first.
 _TELLING = (
-    errors.ProviderBusy,
-    errors.ProviderTimeout,
-    errors.ProviderFailed,
-    errors.ProviderRefusedUs,
-    errors.ModelGone,
-    errors.ContextLengthExceeded,
+    ProviderBusy,
+    ProviderTimeout,
+    ProviderFailed,
+    ProviderRefusedUs,
+    ModelGone,
+    ContextLengthExceeded,
 )
 
 #: These end a call for reasons of ours, and say nothing of the provider.
-_OURS = (errors.Unavailable, errors.JobCancelled, errors.InternalError)
+_OURS = (Unavailable, JobCancelled, InternalError)
 
 
 class Attempt(Generic[W]):
@@ -118,9 +130,9 @@ class Attempt(Generic[W]):
         """Note that the answer is there, or its beginning; twice changes nothing."""
         if not self._went_well:
             self._went_well = True
-            pools.went_well(self.key, self.way.upstream_model, self.seconds)
+            keys.record_success(self.key, self.way.upstream_model, self.seconds)
 
-    def fails(self, error: errors.LikeDoError, rule: Rule | None) -> None:
+    def fails(self, error: LikeDoError, rule: Rule | None) -> None:
         """Note what that says of the key, the provider and the model."""
         if self.way.provider == SANDBOX or isinstance(error, _OURS):
             return
@@ -133,13 +145,13 @@ class Attempt(Generic[W]):
         elif self.key.leave.is_probe:
             # A refusal is an answer: the provider is back.
             self.key.breaker.succeeded(self.seconds, self.key.leave)
-        if isinstance(error, errors.ProviderBusy):
-            pools.was_busy(self.key, model, error.stated_delay)
-        if isinstance(error, errors.ModelGone):
+        if isinstance(error, ProviderBusy):
+            keys.record_rate_limited(self.key, model, error.stated_delay)
+        if isinstance(error, ModelGone):
             log.error("route.model_gone", provider=provider, model=model)
-            pools.has_gone(provider, model)
+            keys.has_gone(provider, model)
 
-    def close(self, error: errors.LikeDoError | None) -> None:
+    def close(self, error: LikeDoError | None) -> None:
         self.record["seconds"] = round(self.seconds, 3)
         self.record["error"] = error.code if error else None
 
@@ -170,7 +182,7 @@ class Attempts(Generic[W]):
         self._ways = _those_there_first(ways)
         self._tries = dict.fromkeys(range(len(self._ways)), 0)
         self._made = 0
-        self._failures: list[errors.LikeDoError] = []
+        self._failures: list[LikeDoError] = []
 
     def answer(self, ask: Callable[[Attempt[W]], T]) -> T:
         """Return the first answer that `ask` brings from one of the ways.
@@ -185,7 +197,7 @@ class Attempts(Generic[W]):
             self._give_time(place)
             try:
                 found = ask(attempt)
-            except errors.LikeDoError as error:
+            except LikeDoError as error:
                 attempt.close(error)
                 self.call.allow(None)
                 self._go_on(place, attempt, error)
@@ -196,11 +208,11 @@ class Attempts(Generic[W]):
 
     def _next(self) -> tuple[int, Key]:
         """Return the first way that can be asked now; wait where that is only a matter of time."""
-        while self._tries and self._made < MOST_ATTEMPTS:
+        while self._tries and self._made < MAX_ATTEMPTS:
             rests = []
             for place in self._tries:
                 way = self._ways[place]
-                found = pools.choose(way.provider, way.upstream_model)
+                found = keys.choose(way.provider, way.upstream_model)
                 if isinstance(found, Key):
                     self._made += 1
                     return place, found
@@ -212,7 +224,7 @@ class Attempts(Generic[W]):
         raise self._exhausted(None)
 
     def _most_wait(self) -> float:
-        return min(MOST_WAIT_SECONDS, self.call.seconds_left)
+        return min(MAX_WAIT_SECONDS, self.call.seconds_left)
 
     def _give_time(self, place: int) -> None:
         """Give a plain answer half of the time where there is another way to ask after it.
@@ -222,7 +234,7 @@ class Attempts(Generic[W]):
         others = len(self._tries) > 1 and not self._costs_each_time
         self.call.allow(self.call.seconds_left / 2 if others else None)
 
-    def _go_on(self, place: int, attempt: Attempt[W], error: errors.LikeDoError) -> None:
+    def _go_on(self, place: int, attempt: Attempt[W], error: LikeDoError) -> None:
         """Prepare what follows an error; raise it where nothing does."""
         rule = _rule(error)
         attempt.fails(error, rule)
@@ -232,7 +244,7 @@ class Attempts(Generic[W]):
         log.info("attempt.failed", reason=error.message, **attempt.record)
         self._failures.append(error)
         self._count(place, rule)
-        if isinstance(error, errors.ContextLengthExceeded):
+        if isinstance(error, ContextLengthExceeded):
             self._keep_longer(attempt.way)
         self._told()
         if rule.pauses and place in self._tries:
@@ -243,7 +255,7 @@ class Attempts(Generic[W]):
         self._tries[place] += 1
         most = rule.tries if len(self._tries) > 1 else rule.tries_of_the_last
         if rule.has_others:
-            most += pools.size(self._ways[place].provider) - 1
+            most += keys.size(self._ways[place].provider) - 1
         if self._tries[place] >= most:
             del self._tries[place]
 
@@ -253,15 +265,15 @@ class Attempts(Generic[W]):
             if self._ways[place].context_tokens <= way.context_tokens:
                 del self._tries[place]
 
-    def _pause(self, place: int, error: errors.LikeDoError) -> None:
-        pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (self._tries[place] - 1))
+    def _pause(self, place: int, error: LikeDoError) -> None:
+        pause = min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (self._tries[place] - 1))
         pause = max(pause * random.uniform(0.5, 1), error.stated_delay or 0)
         if pause <= self._most_wait():
             self.call.wait(pause)
         else:
             del self._tries[place]
 
-    def _exhausted(self, soonest: Resting | None) -> errors.LikeDoError:
+    def _exhausted(self, soonest: Cooldown | None) -> LikeDoError:
         """Return what the caller is told when nobody can be asked any more."""
         for kind in _TELLING:
             for failure in self._failures:
@@ -272,19 +284,19 @@ class Attempts(Generic[W]):
         names = " and ".join(dict.fromkeys(way.provider for way in self._ways))
         seconds = soonest.seconds if soonest else None
         if soonest and soonest.busy:
-            return errors.ProviderBusy(f"{names}: busy. Try again later.", retry_after=seconds)
-        return errors.NoProvider(
+            return ProviderBusy(f"{names}: busy. Try again later.", retry_after=seconds)
+        return NoProvider(
             f"No provider can answer just now: {names} failed too often and is left alone for a "
             "moment. Try again shortly.",
             retry_after=seconds,
         )
 
 
-def _rule(error: errors.LikeDoError) -> Rule | None:
+def _rule(error: LikeDoError) -> Rule | None:
     return next((rule for kind, rule in RULES if isinstance(error, kind)), None)
 
 
 def _those_there_first(ways: Sequence[W]) -> list[W]:
     """Return `ways` without those whose model its vendor does not have, unless all are so."""
-    there = [way for way in ways if not pools.is_gone(way.provider, way.upstream_model)]
+    there = [way for way in ways if not keys.record_gone(way.provider, way.upstream_model)]
     return there or list(ways)

@@ -17,7 +17,7 @@ import redis
 import structlog
 from redis.commands.core import Script
 
-from config.connections import connection
+from config.redis import connection
 from config.settings import settings
 
 log = structlog.get_logger()
@@ -25,12 +25,12 @@ log = structlog.get_logger()
 #: What has happened counts for less and less: a third of it after so many seconds.
 FADING_SECONDS = 20
 #: A breaker opens on so many failures in a row,
-MOST_IN_A_ROW = 20
+MAX_IN_A_ROW = 20
 #: or on so many, as far as they still count, where they are half of all calls or more.
-LEAST_FAILED = 20
+MIN_FAILED = 20
 #: It stays open for so long at first, then for twice as long each time, up to the longest.
-FIRST_REST_SECONDS = 5
-LONGEST_REST_SECONDS = 30
+FIRST_COOLDOWN_SECONDS = 5
+MAX_COOLDOWN_SECONDS = 30
 #: A probe that has not ended in this time does not keep another from being sent.
 PROBE_SECONDS = 15
 #: How often the workers tell each other.
@@ -62,10 +62,10 @@ if went_well > 0 then
 end
 if why ~= '' then
     failed, in_a_row = failed + 1, in_a_row + 1
-    local opens = probe or why == '{REFUSED}' or in_a_row >= {MOST_IN_A_ROW}
-    opens = opens or (failed >= {LEAST_FAILED} and failed >= good)
+    local opens = probe or why == '{REFUSED}' or in_a_row >= {MAX_IN_A_ROW}
+    opens = opens or (failed >= {MIN_FAILED} and failed >= good)
     if opens and (probe or open_until == 0) then
-        open_until = now + math.min({LONGEST_REST_SECONDS}, {FIRST_REST_SECONDS} * 2 ^ rests)
+        open_until = now + math.min({MAX_COOLDOWN_SECONDS}, {FIRST_COOLDOWN_SECONDS} * 2 ^ rests)
         rests, reason = math.min(rests + 1, 10), why
     end
 end
@@ -90,7 +90,7 @@ return {{'probe', '0', ''}}
 
 
 @dataclass(frozen=True)
-class Leave:
+class Permit:
     """What a breaker says to somebody who wants to ask."""
 
     granted: bool
@@ -101,7 +101,7 @@ class Leave:
     reason: str = ""
 
 
-GRANTED = Leave(granted=True)
+GRANTED = Permit(granted=True)
 
 
 class Breaker:
@@ -128,7 +128,7 @@ class Breaker:
         """Whether it is open, and a probe may be wanted."""
         return not self.is_closed and time.monotonic() >= self._due
 
-    def ask(self) -> Leave:
+    def ask(self) -> Permit:
         """Ask for leave; of an open breaker Redis is asked, which knows who probes."""
         if self.is_closed:
             return GRANTED
@@ -139,16 +139,16 @@ class Breaker:
             return GRANTED
         self.is_closed = said == "closed"
         self._due = time.monotonic() + float(wait)
-        return Leave(said != "open", said == "probe", float(wait), reason)
+        return Permit(said != "open", said == "probe", float(wait), reason)
 
-    def succeeded(self, seconds: float, leave: Leave) -> None:
+    def succeeded(self, seconds: float, leave: Permit) -> None:
         """Note a call that went well; `seconds`: until the answer was there, or its beginning."""
         self._good += 1
         self._seconds += seconds
         if leave.is_probe:
             self._tell("", probe=True)
 
-    def failed(self, reason: str, leave: Leave) -> None:
+    def failed(self, reason: str, leave: Permit) -> None:
         """Note a call that failed because the provider does, or because it refuses the key."""
         self._tell(reason, probe=leave.is_probe)
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from models import errors
+from models.errors import Unavailable
 
 #: Of a file's content, at a time. A multiple of 3, so that each is base64 without padding.
 PIECE_BYTES = 48 * 1024
@@ -89,7 +89,7 @@ class Backend(ABC):
         """Say to operators, in a sentence, why a file could not be kept; None where one can."""
         try:
             self.check()
-        except errors.Unavailable as error:
+        except Unavailable as error:
             return self._reason(error.__cause__)
         return None
 
@@ -100,7 +100,7 @@ class Backend(ABC):
             yield
         except self.failures as error:
             self._took_at = None
-            raise errors.Unavailable("The storage does not answer just now. Try again.") from error
+            raise Unavailable("The storage does not answer just now. Try again.") from error
 
 
 class Readable(Protocol):

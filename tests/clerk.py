@@ -67,15 +67,15 @@ def _account(name: str, plan: str, credits: int) -> dict[str, Any]:
 
 def main() -> None:
     from config.settings import settings
-    from models import database
+    from database import engine
 
     work: dict[str, Any] = {"upgrade": _upgrade, "account": _account}
     for line in sys.stdin:
         asked = json.loads(line)
         settings.database_url = asked["database_url"].replace("postgresql:", "postgresql+psycopg:")
         print(json.dumps(work[asked["what"]](**asked["facts"])), flush=True)
-        database.engine().dispose()
-        database.engine.cache_clear()
+        engine.engine().dispose()
+        engine.engine.cache_clear()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import pytest
 
 from config.providers import BASE_URLS, key_variable
 from tests import postgres
+from tests.postgres import Postgres
 from tests.stack import Account, Stack, Valkey
 from tests.upstream import Upstream
 
@@ -53,11 +54,11 @@ def _fixtures(item: pytest.Item) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[postgres.Postgres]:
+def postgres_server() -> Iterator[Postgres]:
     binaries = postgres.binaries()
     if binaries is None:
         pytest.skip("PostgreSQL is not installed here.")
-    server = postgres.Postgres(binaries)
+    server = Postgres(binaries)
     yield server
     server.close()
 

@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import pytest
 
-from providers import sandbox_images
+from providers.sandbox import images
 from tests.batches import (
     ENDPOINT,
     IMAGES,
@@ -362,7 +362,7 @@ def test_a_batch_counts_once_towards_the_hour_and_so_does_its_file(
 
 
 @pytest.mark.skipif(
-    "NotImplementedError" in inspect.getsource(sandbox_images), reason="The sandbox draws nothing."
+    "NotImplementedError" in inspect.getsource(images), reason="The sandbox draws nothing."
 )
 def test_a_batch_of_images_answers_with_links_or_base64(
     server: Server, batches: Batches, account: Account, upstream: Upstream

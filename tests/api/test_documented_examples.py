@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from config.catalog import catalog
+from config.catalog.load import catalog
 from tests.config.test_catalog import DOCUMENTED
 from tests.conftest import Server
 from tests.stack import Account, fetch

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from config.catalog import catalog
+from config.catalog.load import catalog
 from config.providers import BASE_URLS
 from config.settings import settings
 from tests.callers import HELLO, Callers

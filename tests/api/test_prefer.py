@@ -3,7 +3,7 @@
 import pytest
 from flask import Flask
 
-from api import prefer
+from api.request import prefer
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from config.catalog import catalog
-from models import errors
+from config.catalog.load import catalog
 from models.chat import ChatRequest
+from models.errors import InvalidRequest, ModelGone, ModelNotFound
 from tests.conftest import Server
 from tests.events import Stream, stream, value
 from tests.providers.test_recordings import (
@@ -77,7 +77,7 @@ def _request(exchange: dict[str, Any]) -> dict[str, Any]:
     kept = {name: recorded[name] for name in ("messages", "tools", "functions") if name in recorded}
     try:
         ChatRequest.read(kept | {"model": "any"})
-    except errors.InvalidRequest:
+    except InvalidRequest:
         return HELLO
     return kept
 
@@ -110,9 +110,9 @@ def test_a_refusal_comes_out_as_the_contracts_and_is_free(
     case: Case, server: Server, upstream: Upstream
 ) -> None:
     expected = REFUSALS[str(case[0])]
-    if expected is errors.ModelGone and model_of(case[0]) not in catalog.models:
+    if expected is ModelGone and model_of(case[0]) not in catalog.models:
         # The caller named a model that only the vendor could know.
-        expected = errors.ModelNotFound
+        expected = ModelNotFound
 
     (status, headers, body), standing = replay(case, server, upstream)
 

@@ -7,7 +7,7 @@ import pytest
 
 import migrations
 from config.settings import settings
-from models import database
+from database import engine
 from tests.conftest import DATABASES, database_settings
 
 
@@ -19,8 +19,8 @@ def stored(
     found = database_settings(request.param, request)
     url = found.get("database_url", f"sqlite:///{tmp_path / 'test.db'}")
     monkeypatch.setattr(settings, "database_url", url.replace("postgresql:", "postgresql+psycopg:"))
-    database.engine.cache_clear()
+    engine.engine.cache_clear()
     migrations.upgrade()
     yield
-    database.engine().dispose()
-    database.engine.cache_clear()
+    engine.engine().dispose()
+    engine.engine.cache_clear()

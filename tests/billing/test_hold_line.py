@@ -5,22 +5,22 @@ import time
 import pytest
 from sqlalchemy import Connection
 
+import database
 from access import accounts, keys
-from billing import ledger, pricing
-from billing.ledger import Hold
-from billing.pricing import ChatTerms
+from billing import holds, ledger, pricing
+from billing.holds import Hold
+from billing.pricing import ChatQuote
 from config.settings import settings
-from jobs import rows
-from models import database, errors, job
+from jobs.lifecycle import store
+from models import job
+from models.errors import CreditsHeld, InsufficientCredits, Overloaded
 from models.job import BodyAt
 from tests.billing.test_ledger import PRICE, hold, make_account
 
 pytestmark = pytest.mark.usefixtures("stored")
 
 
-def hold_line(
-    account_id: int, most: int, least: int
-) -> Hold | errors.CreditsHeld | errors.InsufficientCredits:
+def hold_line(account_id: int, most: int, least: int) -> Hold | CreditsHeld | InsufficientCredits:
     key_id, _ = keys.create(account_id)
     row = {
         "id": job.make_id(),
@@ -37,10 +37,10 @@ def hold_line(
         "enqueued_at": time.time(),
         "price": pricing.as_text(PRICE),
     }
-    terms = ChatTerms((PRICE,), 10, 1, most, least)
+    terms = ChatQuote((PRICE,), 10, 1, most, least)
 
-    def work(connection: Connection) -> Hold | errors.CreditsHeld | errors.InsufficientCredits:
-        return ledger.hold_line(connection, row, terms)
+    def work(connection: Connection) -> Hold | CreditsHeld | InsufficientCredits:
+        return holds.hold_line(connection, row, terms)
 
     return database.run(work)
 
@@ -56,7 +56,7 @@ def test_a_line_waits_for_what_others_hold_rather_than_say_less() -> None:
     account_id = make_account(10)
     hold(account_id)
 
-    assert isinstance(hold_line(account_id, most=3000, least=256), errors.CreditsHeld)
+    assert isinstance(hold_line(account_id, most=3000, least=256), CreditsHeld)
     assert ledger.standing(account_id).held == 4
 
 
@@ -69,7 +69,7 @@ def test_a_line_says_less_where_the_whole_balance_affords_no_more() -> None:
 def test_a_line_that_the_balance_does_not_afford_never_begins() -> None:
     account_id = make_account(2)
 
-    assert isinstance(hold_line(account_id, most=3000, least=3000), errors.InsufficientCredits)
+    assert isinstance(hold_line(account_id, most=3000, least=3000), InsufficientCredits)
     assert ledger.standing(account_id).held == 0
 
 
@@ -83,8 +83,8 @@ def test_lines_stand_in_nobodys_way(monkeypatch: pytest.MonkeyPatch) -> None:
     job_id, held = hold(account_id)
 
     assert held.has_place
-    row = rows.find(job_id)
-    assert row is not None and rows.position(row) == 1
-    assert [listed.id for listed in rows.listing(10, account_id)] == [job_id]
-    with pytest.raises(errors.Overloaded):
+    row = store.find(job_id)
+    assert row is not None and store.position(row) == 1
+    assert [listed.id for listed in store.listing(10, account_id)] == [job_id]
+    with pytest.raises(Overloaded):
         hold(account_id)

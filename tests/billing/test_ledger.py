@@ -10,17 +10,27 @@ import pytest
 from sqlalchemy import select
 from sqlmodel import col
 
+import database
 from access import accounts, keys
-from billing import ledger, pricing
-from billing.ledger import Answer, Asked, Claimed
-from billing.pricing import ChatTerms
-from config.catalog import ChatPrice
+from billing import holds, ledger, pricing, settlement
+from billing.holds import Hold
+from billing.outcomes import ChatOutcome, ClaimedJob, UpstreamAttribution
+from billing.pricing import ChatQuote
+from config.catalog.model import ChatPrice
 from config.settings import settings
-from jobs import rows
-from models import credit, database, errors, job
+from jobs.lifecycle import store
+from models import credit, job
 from models.account import Account
 from models.chat import Usage
 from models.credit import Entry
+from models.errors import (
+    CreditsHeld,
+    InsufficientCredits,
+    JobCancelled,
+    Overloaded,
+    ProviderFailed,
+    Unavailable,
+)
 from models.job import Job, Status
 
 PRICE = ChatPrice(Fraction(1), Fraction(3))
@@ -40,7 +50,7 @@ def hold(
     least: int = 1000,
     body_bytes: int = 100,
     price: ChatPrice = PRICE,
-) -> tuple[str, ledger.Hold]:
+) -> tuple[str, Hold]:
     """Hold for a chat with 10 prompt tokens and up to `most` output tokens."""
     key_id, _ = keys.create(account_id)
     row = {
@@ -58,18 +68,18 @@ def hold(
         "enqueued_at": time.time(),
         "price": pricing.as_text(price),
     }
-    return str(row["id"]), ledger.hold(row, ChatTerms((price,), 10, 1, most, least))
+    return str(row["id"]), holds.hold(row, ChatQuote((price,), 10, 1, most, least))
 
 
-def claim(job_id: str) -> Claimed:
-    claimed = rows.claim(job_id, "a-worker")
+def claim(job_id: str) -> ClaimedJob:
+    claimed = store.claim(job_id, "a-worker")
     assert claimed is not None
     return claimed.job
 
 
-def answer(prompt: int = 10, completion: int = 5, free: bool = False) -> Answer:
-    asked = Asked("openai", "gpt-4.1")
-    return Answer({"id": "x", "choices": []}, Usage(prompt, completion), asked, free)
+def answer(prompt: int = 10, completion: int = 5, free: bool = False) -> ChatOutcome:
+    asked = UpstreamAttribution("openai", "gpt-4.1")
+    return ChatOutcome({"id": "x", "choices": []}, Usage(prompt, completion), asked, free)
 
 
 def standing(account_id: int) -> tuple[int, int]:
@@ -90,7 +100,7 @@ def test_a_hold_takes_the_most_that_a_call_can_cost() -> None:
 
     _, held = hold(account, most=1000)
 
-    assert held == ledger.Hold(4, 1000)
+    assert held == Hold(4, 1000)
     assert standing(account) == (100, 4)
 
 
@@ -99,14 +109,14 @@ def test_a_hold_buys_less_output_where_the_balance_is_small() -> None:
 
     _, held = hold(account, most=8192, least=256)
 
-    assert held == ledger.Hold(2, 663)
+    assert held == Hold(2, 663)
     assert standing(account) == (2, 2)
 
 
 def test_a_hold_that_is_not_affordable_writes_nothing() -> None:
     account = make_account(3)
 
-    with pytest.raises(errors.InsufficientCredits):
+    with pytest.raises(InsufficientCredits):
         hold(account, most=1000)
 
     assert standing(account) == (3, 0)
@@ -117,7 +127,7 @@ def test_also_a_model_without_a_price_costs_a_credit() -> None:
     free = ChatPrice(Fraction(0), Fraction(0))
 
     hold(account, price=free)
-    with pytest.raises(errors.CreditsHeld):
+    with pytest.raises(CreditsHeld):
         hold(account, price=free)
 
     assert standing(account) == (1, 1)
@@ -127,7 +137,7 @@ def test_a_hold_that_waits_for_other_calls_is_told_so() -> None:
     account = make_account(4)
     hold(account)
 
-    with pytest.raises(errors.CreditsHeld):
+    with pytest.raises(CreditsHeld):
         hold(account)
 
     assert standing(account) == (4, 4)
@@ -137,12 +147,12 @@ def test_settling_charges_the_real_cost_and_gives_the_rest_back() -> None:
     account = make_account(100)
     job_id, _ = hold(account)
 
-    settled = ledger.settle(claim(job_id), answer(10, 500))
+    settled = settlement.settle(claim(job_id), answer(10, 500))
 
     assert settled is not None
     assert (settled.charged, settled.available) == (2, 98)
     assert settled.body.endswith(b'"credits_consumed":2}')
-    assert rows.result(job_id) == settled.body
+    assert store.result(job_id) == settled.body
     assert standing(account) == (98, 0)
 
 
@@ -151,7 +161,7 @@ def test_settling_twice_changes_nothing() -> None:
     job_id, _ = hold(account)
     claimed = claim(job_id)
 
-    first, second = ledger.settle(claimed, answer()), ledger.settle(claimed, answer())
+    first, second = settlement.settle(claimed, answer()), settlement.settle(claimed, answer())
 
     assert first is not None and second is None
     assert standing(account) == (99, 0)
@@ -162,12 +172,12 @@ def test_an_attempt_that_lost_the_job_cannot_settle_it() -> None:
     account = make_account(100)
     job_id, _ = hold(account)
     lost = claim(job_id)
-    assert rows.hand_back(lost, [])
+    assert store.hand_back(lost, [])
     found = claim(job_id)
 
-    assert ledger.settle(lost, answer()) is None
-    assert not ledger.fail(lost, errors.ProviderFailed("late"))
-    assert ledger.settle(found, answer()) is not None
+    assert settlement.settle(lost, answer()) is None
+    assert not settlement.fail(lost, ProviderFailed("late"))
+    assert settlement.settle(found, answer()) is not None
     assert standing(account) == (99, 0)
 
 
@@ -175,10 +185,10 @@ def test_a_failed_job_gives_the_hold_back() -> None:
     account = make_account(100)
     job_id, _ = hold(account)
 
-    assert ledger.fail(claim(job_id), errors.ProviderFailed("It broke."))
+    assert settlement.fail(claim(job_id), ProviderFailed("It broke."))
 
     assert standing(account) == (100, 0)
-    row = rows.find(job_id)
+    row = store.find(job_id)
     assert row is not None and (row.status, row.charged) == (Status.FAILED, 0)
 
 
@@ -186,11 +196,11 @@ def test_a_queued_job_ends_free_and_is_then_not_there_to_claim() -> None:
     account = make_account(100)
     job_id, _ = hold(account)
 
-    assert ledger.end_unclaimed(job_id, Status.CANCELLED, errors.JobCancelled("So it was asked."))
+    assert settlement.end_unclaimed(job_id, Status.CANCELLED, JobCancelled("So it was asked."))
 
     assert standing(account) == (100, 0)
-    assert rows.claim(job_id, "a-worker") is None
-    assert not ledger.end_unclaimed(job_id, Status.FAILED, errors.Unavailable("again"))
+    assert store.claim(job_id, "a-worker") is None
+    assert not settlement.end_unclaimed(job_id, Status.FAILED, Unavailable("again"))
     assert standing(account) == (100, 0)
 
 
@@ -198,9 +208,9 @@ def test_a_running_job_that_is_cancelled_pays_for_its_prompt() -> None:
     account = make_account(100)
     job_id, _ = hold(account)
 
-    gone = errors.JobCancelled("So it was asked.")
-    used = Answer({}, Usage(2500, 0, estimated=True), Asked("openai", "gpt-4.1"))
-    settled = ledger.settle_cancelled(claim(job_id), used, gone)
+    gone = JobCancelled("So it was asked.")
+    used = ChatOutcome({}, Usage(2500, 0, estimated=True), UpstreamAttribution("openai", "gpt-4.1"))
+    settled = settlement.settle_cancelled(claim(job_id), used, gone)
 
     assert settled is not None and settled.charged == 3
     assert standing(account) == (97, 0)
@@ -211,7 +221,7 @@ def test_a_cost_beyond_the_balance_is_written_off() -> None:
     first, _ = hold(account)
     hold(account)
 
-    settled = ledger.settle(claim(first), answer(20_000, 0))
+    settled = settlement.settle(claim(first), answer(20_000, 0))
 
     # The other call's hold of 4 stays untouched.
     assert settled is not None and settled.charged == 6
@@ -227,7 +237,7 @@ def test_a_free_answer_makes_no_entry() -> None:
     account = make_account(10)
     job_id, _ = hold(account)
 
-    settled = ledger.settle(claim(job_id), answer(free=True))
+    settled = settlement.settle(claim(job_id), answer(free=True))
 
     assert settled is not None and settled.charged == 0
     assert [entry.kind for entry in entries(account)] == ["grant"]
@@ -237,7 +247,7 @@ def test_each_entry_follows_the_one_before_it() -> None:
     account = make_account(10)
     for _ in range(3):
         job_id, _ = hold(account)
-        ledger.settle(claim(job_id), answer())
+        settlement.settle(claim(job_id), answer())
 
     previous, balance = credit.NO_ENTRY, 0
     for entry in entries(account):
@@ -255,7 +265,7 @@ def test_a_grant_cannot_take_what_running_calls_hold() -> None:
     account = make_account(10)
     hold(account)
 
-    with pytest.raises(errors.InsufficientCredits):
+    with pytest.raises(InsufficientCredits):
         ledger.grant(account, -7)
 
     assert ledger.grant(account, -6) == 4
@@ -265,8 +275,8 @@ def test_a_grant_cannot_take_what_running_calls_hold() -> None:
 def test_the_held_credits_are_the_sum_of_the_unfinished_jobs() -> None:
     account = make_account(100)
     ids = [hold(account)[0] for _ in range(5)]
-    ledger.settle(claim(ids[0]), answer())
-    ledger.fail(claim(ids[1]), errors.ProviderFailed("It broke."))
+    settlement.settle(claim(ids[0]), answer())
+    settlement.fail(claim(ids[1]), ProviderFailed("It broke."))
     claim(ids[2])
 
     unfinished = select(col(Job.held)).where(col(Job.status).in_(["queued", "in_progress"]))
@@ -288,7 +298,7 @@ def test_bodies_held_side_by_side_do_not_pass_the_queues_limit(
         together.wait()
         try:
             hold(account_id, body_bytes=body_bytes)
-        except errors.Overloaded:
+        except Overloaded:
             return False
         return True
 
@@ -320,7 +330,7 @@ def test_holds_by_name_and_without_never_wait_for_each_other_in_a_circle() -> No
             "price": pricing.as_text(PRICE),
         }
         name = f"{number:064}" if number % 2 else None
-        held = ledger.hold(row, ChatTerms((PRICE,), 10, 1, 1000, 1000), name=name)
+        held = holds.hold(row, ChatQuote((PRICE,), 10, 1, 1000, 1000), name=name)
         return type(held).__name__
 
     with ThreadPoolExecutor(8) as threads:

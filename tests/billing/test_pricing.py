@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing import pricing
-from billing.pricing import ChatTerms, EachPrice, ImageTerms
-from config.catalog import ChatPrice, ImagePrice
+from billing.pricing import ChatQuote, EachPrice, ImageQuote
+from config.catalog.model import ChatPrice, ImagePrice
 from models.chat import Usage
 
 STANDARD = ChatPrice(Fraction(1), Fraction(3))
@@ -62,7 +62,7 @@ def test_a_cost_is_the_least_whole_number_that_covers_it(
 def test_what_is_affordable_is_the_most_that_the_credits_pay(
     prices: list[ChatPrice], prompt: int, choices: int, most: int, credits: int
 ) -> None:
-    terms = ChatTerms(tuple(prices), prompt, choices, most, min(most, 256))
+    terms = ChatQuote(tuple(prices), prompt, choices, most, min(most, 256))
 
     tokens = terms.affordable_output(credits)
 
@@ -82,7 +82,7 @@ def test_a_price_survives_being_written_down(price: ChatPrice) -> None:
 
 
 def test_images_are_held_at_the_dearest_price_they_may_cost() -> None:
-    terms = ImageTerms((10, 25), 4)
+    terms = ImageQuote((10, 25), 4)
 
     assert (terms.most, terms.least) == (100, 100)
     assert terms.within(99) is None

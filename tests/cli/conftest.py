@@ -13,8 +13,8 @@ import migrations
 from access import keys
 from cli.main import main
 from config.settings import settings
-from jobs import queues
-from models import database
+from database import engine as database_engine
+from jobs.lifecycle import queue
 
 
 class Likedo:
@@ -46,8 +46,8 @@ def bare_likedo(
         url = made.replace("postgresql://", "postgresql+psycopg://")
     monkeypatch.setattr(settings, "var_dir", tmp_path)
     monkeypatch.setattr(settings, "database_url", url)
-    engine = database.make_engine(settings.sql_url)
-    monkeypatch.setattr(database, "engine", lambda: engine)
+    engine = database_engine.make_engine(settings.sql_url)
+    monkeypatch.setattr(database_engine, "engine", lambda: engine)
     yield Likedo()
     engine.dispose()
 
@@ -55,11 +55,11 @@ def bare_likedo(
 @pytest.fixture
 def redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[fakeredis.FakeRedis]:
     with fakeredis.FakeRedis() as fake:
-        for module, name in ((keys, "redis_connection"), (queues, "connection")):
+        for module, name in ((keys, "redis_connection"), (queue, "connection")):
             monkeypatch.setattr(module, name, lambda: fake)
-        queues.queue.cache_clear()
+        queue.queue.cache_clear()
         yield fake
-        queues.queue.cache_clear()
+        queue.queue.cache_clear()
 
 
 class Hearing:

@@ -2,7 +2,7 @@ import orjson
 import pytest
 
 from access import accounts, keys
-from models import errors
+from models.errors import InvalidKey
 from tests.cli.conftest import Likedo, Listen
 
 
@@ -130,7 +130,7 @@ def test_an_account_is_suspended_and_let_in_again(likedo: Likedo, hearing: Liste
 
     assert likedo("accounts", "show", "acme", "--json")["suspended"] is True
     assert orjson.loads(ear.hear()) == {"account": 1}
-    with pytest.raises(errors.InvalidKey, match="suspended"):
+    with pytest.raises(InvalidKey, match="suspended"):
         keys.identify(key)
 
     likedo("accounts", "suspend", "acme", "--undo")

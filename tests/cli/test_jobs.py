@@ -7,15 +7,22 @@ import redis
 from sqlalchemy import Connection, insert, text, update
 from sqlmodel import col
 
+import database
 import storage
-from billing import ledger, pricing
-from billing.pricing import ChatTerms
-from config.catalog import catalog
+from billing import holds, pricing, settlement
+from billing.outcomes import ChatOutcome, UpstreamAttribution
+from billing.pricing import ChatQuote
+from config.catalog.load import catalog
 from config.settings import settings
-from jobs import leases, messages, queues, rows
-from models import database, errors, job
+from jobs.lifecycle import bodies, finish, store
+from jobs.lifecycle import queue as lifecycle_queue
+from jobs.maintenance import leases
+from jobs.streaming import messages
+from jobs.streaming.messages import Ended
+from models import job
 from models.batch import Batch, BatchLine
 from models.chat import Usage
+from models.errors import ProviderFailed, Unavailable
 from models.job import BodyAt, Job, Status
 from storage.local import Local
 from tests.cli.conftest import Likedo, Listen
@@ -40,7 +47,7 @@ def test_jobs_are_listed_the_newest_first(likedo: Likedo) -> None:
 def test_jobs_are_listed_by_account_status_and_kind(likedo: Likedo) -> None:
     likedo("accounts", "create", "other")
     waiting, running = queue(created=1), queue(created=2)
-    rows.claim(running, "worker-1")
+    store.claim(running, "worker-1")
 
     def ids(*filters: str) -> list[str]:
         return [row["id"] for row in likedo("jobs", "list", *filters, "--json")]
@@ -83,7 +90,7 @@ def test_a_queued_job_is_cancelled_free_of_charge_and_its_waiter_told(
     assert (shown["status"], shown["credits_consumed"]) == ("cancelled", 0)
     assert shown["error"]["code"] == "job_cancelled"
     assert likedo("credits", "show", "--account", "acme", "--json")["available"] == 1000
-    ended = messages.Ended.decode(ear.hear())
+    ended = Ended.decode(ear.hear())
     assert ended.status == Status.CANCELLED
 
 
@@ -91,7 +98,7 @@ def test_a_queued_job_is_cancelled_where_redis_does_not_answer(
     likedo: Likedo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with redis.Redis(port=1) as nobody:
-        monkeypatch.setattr(queues, "connection", lambda: nobody)
+        monkeypatch.setattr(lifecycle_queue, "connection", lambda: nobody)
         job_id = queue()
 
         assert "cancelled, free of charge" in likedo("jobs", "cancel", job_id)
@@ -114,11 +121,11 @@ def test_cancelling_a_job_twice_is_no_error(likedo: Likedo) -> None:
 
 def test_the_worker_of_a_running_job_is_asked_to_end_it(likedo: Likedo) -> None:
     job_id = queue()
-    rows.claim(job_id, "worker-1")
+    store.claim(job_id, "worker-1")
 
     assert "within seconds" in likedo("jobs", "cancel", job_id)
 
-    row = rows.find(job_id)
+    row = store.find(job_id)
     assert row is not None
     assert (row.status, row.cancel_requested) == (Status.IN_PROGRESS, True)
 
@@ -176,27 +183,27 @@ def queue(created: float = 1.0, body_at: BodyAt = BodyAt.REDIS, body: bytes | No
         "cancel_requested": False,
         "price": pricing.as_text(price),
     }
-    terms = ChatTerms((price,), prompt_tokens=10, choices=1, most_output=500, least_output=500)
-    ledger.hold(row, terms, body=body)
+    terms = ChatQuote((price,), prompt_tokens=10, choices=1, most_output=500, least_output=500)
+    holds.hold(row, terms, body=body)
     return job_id
 
 
 def complete(job_id: str) -> None:
     """Claim and settle a job, at a cost of 1."""
-    claim = rows.claim(job_id, "worker-1")
+    claim = store.claim(job_id, "worker-1")
     assert claim is not None
     usage = Usage(prompt_tokens=10, completion_tokens=1)
-    answer = ledger.Answer({"choices": []}, usage, ledger.Asked("openai", "gpt-4.1"))
-    assert ledger.settle(claim.job, answer) is not None
+    answer = ChatOutcome({"choices": []}, usage, UpstreamAttribution("openai", "gpt-4.1"))
+    assert settlement.settle(claim.job, answer) is not None
 
 
 # ---- Trying again
 
 
 def fail(job_id: str) -> None:
-    claim = rows.claim(job_id, "worker-1")
+    claim = store.claim(job_id, "worker-1")
     assert claim is not None
-    assert ledger.fail(claim.job, errors.ProviderFailed("It broke.")) is not None
+    assert settlement.fail(claim.job, ProviderFailed("It broke.")) is not None
 
 
 def test_a_failed_request_that_is_kept_is_tried_again_as_a_new_job(
@@ -210,11 +217,11 @@ def test_a_failed_request_that_is_kept_is_tried_again_as_a_new_job(
     told = likedo("jobs", "retry", job_id, "--json")
 
     assert told["retries"] == job_id
-    assert told["id"] in queues.queue("chat").get_job_ids()
+    assert told["id"] in lifecycle_queue.queue("chat").get_job_ids()
     new = likedo("jobs", "show", told["id"], "--json")
     assert (new["status"], new["model"]) == ("queued", "gpt-4")
     assert new["credits_held"] > 0
-    assert queues.body(told["id"], BodyAt.SQL) == body
+    assert bodies.body(told["id"], BodyAt.SQL) == body
 
 
 BODY = {"model": "gpt-4", "messages": [{"role": "user", "content": "Hello"}]}
@@ -271,18 +278,18 @@ def test_a_failed_line_of_a_batch_is_tried_again_as_a_job_of_its_own(
     told = likedo("jobs", "retry", job_id, "--json")
 
     files.delete("files/file_1")
-    new = rows.find(told["id"])
+    new = store.find(told["id"])
     assert new is not None
     assert (new.batch_id, new.line, new.asynchronous) == (None, None, True)
-    kept = queues.body(new.id, new.body_at)
+    kept = bodies.body(new.id, new.body_at)
     assert (new.body_at, kept, new.body_bytes) == (kept_in, orjson.dumps(body), len(kept or b""))
-    assert queues.queue("chat").get_job_ids() == [new.id]
+    assert lifecycle_queue.queue("chat").get_job_ids() == [new.id]
     # What was the batch's is still its own.
     assert (status_of(job_id), status_of(new.id)) == ("failed", "queued")
 
 
 def status_of(job_id: str) -> str:
-    row = rows.find(job_id)
+    row = store.find(job_id)
     assert row is not None
     return str(row.status)
 
@@ -294,7 +301,7 @@ def test_a_job_that_cannot_be_queued_again_ends_free_of_charge(
     job_id = queue(body_at=BodyAt.SQL, body=orjson.dumps(BODY))
     fail(job_id)
     with redis.Redis(port=1) as nobody:
-        monkeypatch.setattr(queues, "connection", lambda: nobody)
+        monkeypatch.setattr(lifecycle_queue, "connection", lambda: nobody)
 
         said = likedo.refuses("jobs", "retry", job_id)
 
@@ -310,11 +317,11 @@ def test_a_request_that_failed_while_it_waited_is_tried_again(
 ) -> None:
     monkeypatch.setattr(settings, "openai_api_key", "sk-openai")
     job_id = queue(body_at=BodyAt.SQL, body=orjson.dumps(BODY))
-    queues.end_waiting(job_id, BodyAt.SQL, Status.FAILED, errors.Unavailable("It is lost."))
+    finish.end_waiting(job_id, BodyAt.SQL, Status.FAILED, Unavailable("It is lost."))
 
     told = likedo("jobs", "retry", job_id, "--json")
 
-    assert queues.body(told["id"], BodyAt.SQL) == orjson.dumps(BODY)
+    assert bodies.body(told["id"], BodyAt.SQL) == orjson.dumps(BODY)
 
 
 @pytest.mark.parametrize("state", ["queued", "failed", "completed"])

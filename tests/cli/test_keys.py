@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from access import keys
-from models import errors
+from models.errors import InvalidKey
 from tests.cli.conftest import Likedo, Listen
 
 
@@ -43,7 +43,7 @@ def test_a_key_expires_at_the_moment_it_is_told_to(likedo: Likedo) -> None:
 def test_a_key_that_has_expired_is_refused(likedo: Likedo) -> None:
     made = likedo("keys", "create", "--account", "acme", "--expires", "2001-01-01", "--json")
 
-    with pytest.raises(errors.InvalidKey, match="expired"):
+    with pytest.raises(InvalidKey, match="expired"):
         keys.identify(made["key"])
 
 
@@ -61,7 +61,7 @@ def test_a_revoked_key_is_refused_and_every_process_told(likedo: Likedo, hearing
 
     likedo("keys", "revoke", str(made["id"]))
 
-    with pytest.raises(errors.InvalidKey, match="revoked"):
+    with pytest.raises(InvalidKey, match="revoked"):
         keys.identify(made["key"])
     assert orjson.loads(ear.hear()) == {"account": 1}
     assert likedo("keys", "list", "--json")[0]["revoked_at"] is not None

@@ -6,10 +6,10 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import text
 
-from cli import explain
 from cli.main import COMMANDS, main
+from cli.terminal import explain
 from config.settings import settings
-from models import database
+from database import engine
 from tests.cli.conftest import Likedo
 from tests.stack import ROOT, clean_environment
 
@@ -80,7 +80,7 @@ def test_a_database_is_upgraded_as_often_as_one_likes(bare_likedo: Likedo) -> No
 def test_a_database_of_another_version_is_told_apart(
     likedo: Likedo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with database.engine().begin() as connection:
+    with engine.engine().begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = 'from the future'"))
 
     assert "made by another version" in likedo.refuses("db", "upgrade")

@@ -6,14 +6,15 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col
 
+import database
 import storage
 from access import accounts
 from config.settings import settings
-from jobs import media
-from models import database, errors
+from models.errors import Unavailable
 from models.media import Media
+from storage import media
 from storage.local import Local
-from storage.pictures import Finished
+from storage.media import NormalizedImage
 from tests.cli.conftest import Likedo
 from tests.cli.test_jobs import queue
 
@@ -39,7 +40,7 @@ def keep(job_id: str, account: str = "acme", days_old: float = 0, size: int = 10
     """Keep an image of an account's that was made some days ago; return its name."""
     source = settings.var_dir / "source"
     source.write_bytes(bytes(size))
-    finished = Finished("image/png", size, 64, 32)
+    finished = NormalizedImage("image/png", size, 64, 32)
     account_id = accounts.get_one(account).id
     name = media.keep(job_id, account_id, 0, source, finished, None).name
     created = time.time() - days_old * DAY
@@ -97,7 +98,7 @@ def test_an_image_whose_link_cannot_be_signed_is_listed_without_it(
     keep(job_id)
 
     def cannot(name: str) -> str:
-        raise errors.Unavailable("No credentials.")
+        raise Unavailable("No credentials.")
 
     monkeypatch.setattr(storage.backend(), "url", cannot)
 
@@ -175,7 +176,7 @@ def test_what_cannot_be_deleted_is_told(
 
     def moody(name: str) -> None:
         if kept in name:
-            raise errors.Unavailable("The storage does not answer just now. Try again.")
+            raise Unavailable("The storage does not answer just now. Try again.")
         delete(name)
 
     monkeypatch.setattr(storage.backend(), "delete", moody)

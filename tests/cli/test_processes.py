@@ -8,8 +8,8 @@ from threading import Event
 
 import pytest
 
-from cli import processes
-from cli.processes import Child, Crew, KeepsDying, Log
+from cli.local import supervisor
+from cli.local.supervisor import Child, CrashLoop, Log, Supervisor
 
 #: Says when it has begun, and then waits until it is told to end.
 PATIENT = "import signal; print('begun', flush=True); signal.pause()"
@@ -32,10 +32,10 @@ class Heard(Log):
 
 
 @pytest.fixture
-def crew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
-    monkeypatch.setattr(processes, "BACKOFF_SECONDS", 0.001)
+def crew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
+    monkeypatch.setattr(supervisor, "BACKOFF_SECONDS", 0.001)
     lock = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
-    yield Crew(Heard(), lock)
+    yield Supervisor(Heard(), lock)
     os.close(lock)
 
 
@@ -43,12 +43,12 @@ def child(name: str, code: str) -> Child:
     return Child(name, [sys.executable, "-c", code], dict(os.environ))
 
 
-def heard(crew: Crew) -> Heard:
+def heard(crew: Supervisor) -> Heard:
     assert isinstance(crew.log, Heard)
     return crew.log
 
 
-def test_each_line_has_the_name_of_its_process(crew: Crew) -> None:
+def test_each_line_has_the_name_of_its_process(crew: Supervisor) -> None:
     patient = child("patient", PATIENT)
 
     crew.start(patient)
@@ -57,7 +57,7 @@ def test_each_line_has_the_name_of_its_process(crew: Crew) -> None:
     crew.stop(patient)
 
 
-def test_a_process_is_out_of_reach_of_the_terminals_ctrl_c(crew: Crew) -> None:
+def test_a_process_is_out_of_reach_of_the_terminals_ctrl_c(crew: Supervisor) -> None:
     leader = child("leader", f"import os; print(os.getsid(0) == os.getpid()); {PATIENT}")
 
     crew.start(leader)
@@ -66,7 +66,7 @@ def test_a_process_is_out_of_reach_of_the_terminals_ctrl_c(crew: Crew) -> None:
     crew.stop(leader)
 
 
-def test_a_process_that_dies_is_started_again(crew: Crew) -> None:
+def test_a_process_that_dies_is_started_again(crew: Supervisor) -> None:
     patient = child("patient", PATIENT)
     crew.start(patient)
     heard(crew).wait_for("begun")
@@ -81,19 +81,19 @@ def test_a_process_that_dies_is_started_again(crew: Crew) -> None:
     crew.stop(patient)
 
 
-def test_a_process_that_keeps_dying_ends_it_all_with_its_last_words(crew: Crew) -> None:
+def test_a_process_that_keeps_dying_ends_it_all_with_its_last_words(crew: Supervisor) -> None:
     crew.start(child("broken", "print('famous last words'); exit(3)"))
 
-    with pytest.raises(KeepsDying, match=r"broken keeps dying \(exit status 3\)") as caught:
+    with pytest.raises(CrashLoop, match=r"broken keeps dying \(exit status 3\)") as caught:
         crew.keep_running()
 
     assert "famous last words" in str(caught.value)
 
 
 def test_a_process_that_will_not_end_is_made_to(
-    crew: Crew, monkeypatch: pytest.MonkeyPatch
+    crew: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "STOP_SECONDS", 0.05)
+    monkeypatch.setattr(supervisor, "STOP_SECONDS", 0.05)
     deaf = child("deaf", f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {PATIENT}")
     crew.start(deaf)
     heard(crew).wait_for("begun")
@@ -103,11 +103,11 @@ def test_a_process_that_will_not_end_is_made_to(
     assert deaf.how_it_ended() == "signal SIGKILL"
 
 
-def test_a_process_that_never_started_is_stopped_without_ado(crew: Crew) -> None:
+def test_a_process_that_never_started_is_stopped_without_ado(crew: Supervisor) -> None:
     crew.stop(child("unborn", PATIENT))
 
 
-def test_what_is_asked_for_happens_once_it_is_ready(crew: Crew) -> None:
+def test_what_is_asked_for_happens_once_it_is_ready(crew: Supervisor) -> None:
     answers = iter([False, False, True])
     crew.when(lambda: next(answers), crew.request_stop)
 
@@ -116,7 +116,7 @@ def test_what_is_asked_for_happens_once_it_is_ready(crew: Crew) -> None:
     assert list(answers) == []
 
 
-def test_nobody_is_waited_for_any_more_once_it_stops(crew: Crew) -> None:
+def test_nobody_is_waited_for_any_more_once_it_stops(crew: Supervisor) -> None:
     asked = Event()
 
     def never() -> bool:

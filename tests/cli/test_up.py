@@ -15,9 +15,10 @@ import pytest
 import redis
 
 from access import keys
-from cli import local_account, welcome
-from cli.local_account import CREDITS
-from config import start
+from cli.local import account as local_account
+from cli.local import welcome
+from cli.local.account import CREDITS
+from config import startup
 from config.settings import settings
 from tests.cli.conftest import Likedo
 from tests.stack import ROOT, Process, clean_environment, fetch, free_port, wait_until
@@ -235,12 +236,12 @@ def test_a_platform_of_many_machines_is_told_what_to_set(tmp_path: Path) -> None
 
 
 def test_the_web_process_and_the_worker_are_told_so_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    start.check()
+    startup.check()
     monkeypatch.setenv("DYNO", "web.1")
     monkeypatch.setattr(settings, "database_url", "")
 
     with pytest.raises(SystemExit, match="likedo: Heroku .* set DATABASE_URL"):
-        start.check()
+        startup.check()
 
 
 @has_proc

@@ -1,15 +1,19 @@
 import pytest
 from sqlalchemy import text
 
-from billing import ledger, pricing
-from billing.pricing import ChatTerms
-from config.catalog import catalog
-from jobs import outbox, rows, webhooks
-from models import database, errors, job
+import database
+from billing import holds, pricing, settlement
+from billing.pricing import ChatQuote
+from config.catalog.load import catalog
+from jobs.lifecycle import store
+from jobs.webhook import outbox, sender
+from jobs.webhook.sender import DeliveryResult
+from models import job
+from models.errors import ProviderFailed
 from models.job import BodyAt
 from tests.cli.conftest import Likedo
 
-FAILED = errors.ProviderFailed("The provider failed.")
+FAILED = ProviderFailed("The provider failed.")
 
 
 @pytest.fixture(autouse=True)
@@ -36,17 +40,17 @@ def fail(url: str = "https://example.com/hook") -> str:
         "price": pricing.as_text(price),
         "webhook_url": url,
     }
-    ledger.hold(row, ChatTerms((price,), 10, 1, 500, 500))
-    claimed = rows.claim(job_id, "worker-1")
+    holds.hold(row, ChatQuote((price,), 10, 1, 500, 500))
+    claimed = store.claim(job_id, "worker-1")
     assert claimed is not None
-    ledger.fail(claimed.job, FAILED)
+    settlement.fail(claimed.job, FAILED)
     return job_id
 
 
 def take(status: int) -> str:
     """Try to deliver the message that is due, be answered with `status`, and return its id."""
     (message,) = outbox.take([])
-    webhooks.record(message, webhooks.Heard(status, f"HTTP {status}."))
+    sender.record(message, DeliveryResult(status, f"HTTP {status}."))
     return str(message.id)
 
 

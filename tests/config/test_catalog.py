@@ -8,7 +8,9 @@ from typing import Any
 import orjson
 import pytest
 
-from config.catalog import Catalog, ChatPrice, Model, as_json, catalog, load
+from config.catalog.load import catalog, load
+from config.catalog.model import Catalog, ChatPrice, Model
+from routing.model_view import offer_as_json
 
 DOCUMENTED = [
     "gpt-4",
@@ -140,7 +142,7 @@ def test_a_listed_vendor_and_model_keeps_its_limits() -> None:
 
 
 def shown(model: Model, takes: list[str] | None = None) -> dict[str, Any]:
-    return as_json(model, ["openai"], model.routes[0], takes)
+    return offer_as_json(model, ["openai"], model.routes[0], takes)
 
 
 def test_json_of_a_retired_id_names_its_price_limits_and_successor() -> None:

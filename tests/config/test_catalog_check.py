@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from config.catalog_check import Report, check
+from config.catalog.lint import Report, check
 from config.settings import settings
 from tests.config.test_catalog_file import GOOD
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from config.catalog import InvalidCatalog, load
+from config.catalog.load import load
+from config.catalog.source import InvalidCatalog
 
 GOOD = """\
 [defaults.chat]

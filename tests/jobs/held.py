@@ -4,9 +4,10 @@ import time
 from typing import Any
 
 from access import keys
-from billing import ledger, pricing
-from billing.pricing import ChatTerms
-from config.catalog import catalog
+from billing import holds, pricing
+from billing.holds import Hold
+from billing.pricing import ChatQuote
+from config.catalog.load import catalog
 from models.job import make_id
 
 PRICE = catalog.chat.price
@@ -34,6 +35,6 @@ def hold(
         "price": pricing.as_text(PRICE),
     }
     row |= columns
-    held = ledger.hold(row, ChatTerms((PRICE,), 10, 1, 100, 100), most_running, body=body)
-    assert isinstance(held, ledger.Hold)
+    held = holds.hold(row, ChatQuote((PRICE,), 10, 1, 100, 100), most_running, body=body)
+    assert isinstance(held, Hold)
     return str(row["id"])

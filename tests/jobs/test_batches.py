@@ -8,17 +8,22 @@ import pytest
 from sqlalchemy import insert, update
 from sqlmodel import col
 
+import database
 import storage
 from access import accounts, keys
-from jobs import batch_lines, batches, files, leases
-from jobs.batches import MOST_AT_ONCE, Held, NotOurs
-from jobs.running import work
-from models import batch, database, errors
+from jobs.batch import dispatch, ownership
+from jobs.batch import store as batch_store
+from jobs.batch.ownership import OwnedBatch, OwnershipLost
+from jobs.batch.store import MAX_AT_ONCE
+from jobs.maintenance import leases
+from jobs.worker.in_flight import this_worker
+from models import batch
 from models.batch import WINDOW_SECONDS, Batch, BatchStatus
+from models.errors import Unavailable
 from models.file import File, Purpose
-from models.worker import Lease
+from models.lease import Lease
+from storage import files
 from storage.local import Local
-from tests.billing.conftest import stored  # noqa: F401  # a fixture
 
 pytestmark = pytest.mark.usefixtures("stored", "folder")
 
@@ -33,7 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def our_lease(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "lease", "ours")
+    monkeypatch.setattr(this_worker, "lease", "ours")
 
 
 @pytest.fixture
@@ -78,11 +83,11 @@ def test_a_batch_is_advanced_by_one_worker_until_its_lease_is_over(account_id: i
     leases.open_lease("ours", 10)
     batch_id = make_batch(account_id)
 
-    theirs = batches.take_on("theirs", [], 10)
-    meanwhile = batches.take_on("ours", [], 10)
+    theirs = ownership.take_on("theirs", [], 10)
+    meanwhile = ownership.take_on("ours", [], 10)
     let_lease_end("theirs")
-    afterwards = batches.take_on("ours", [], 10)
-    known = batches.take_on("ours", [batch_id], 10)
+    afterwards = ownership.take_on("ours", [], 10)
+    known = ownership.take_on("ours", [batch_id], 10)
 
     assert (theirs, meanwhile) == ([batch_id], [])
     assert (afterwards, known) == ([batch_id], [])
@@ -92,37 +97,37 @@ def test_a_batch_that_its_worker_has_lost_sight_of_is_taken_on_again(account_id:
     leases.open_lease("ours", 10)
     batch_id = make_batch(account_id, worker="ours")
 
-    assert batches.take_on("ours", [], 10) == [batch_id]
+    assert ownership.take_on("ours", [], 10) == [batch_id]
 
 
 def test_an_account_with_many_batches_leaves_room_for_others(account_id: int) -> None:
     leases.open_lease("ours", 10)
-    many = [make_batch(account_id) for _ in range(MOST_AT_ONCE + 5)]
+    many = [make_batch(account_id) for _ in range(MAX_AT_ONCE + 5)]
     other = make_batch(accounts.create("another", "pro"))
 
-    taken = batches.take_on("ours", [], 100)
-    more = batches.take_on("ours", taken, 100)
+    taken = ownership.take_on("ours", [], 100)
+    more = ownership.take_on("ours", taken, 100)
 
-    assert taken == [*many[:MOST_AT_ONCE], other]
+    assert taken == [*many[:MAX_AT_ONCE], other]
     assert more == []
 
 
 def test_who_lost_a_batch_can_change_nothing_of_it(account_id: int) -> None:
-    held = Held(make_batch(account_id, worker="theirs"), lambda: False)
+    held = OwnedBatch(make_batch(account_id, worker="theirs"), lambda: False)
     validating = held.in_status(BatchStatus.VALIDATING)
 
-    with pytest.raises(NotOurs):
-        batches.advance(validating, status=BatchStatus.FAILED.value)
-    with pytest.raises(NotOurs):
-        batches.insert_lines(validating, [{"batch_id": held.id, "number": 1}])
-    with pytest.raises(NotOurs):
-        batch_lines.note_ended(held)
-    assert batches.get_one(held.id).status == BatchStatus.VALIDATING
+    with pytest.raises(OwnershipLost):
+        ownership.advance(validating, status=BatchStatus.FAILED.value)
+    with pytest.raises(OwnershipLost):
+        ownership.insert_lines(validating, [{"batch_id": held.id, "number": 1}])
+    with pytest.raises(OwnershipLost):
+        dispatch.note_ended(held)
+    assert batch_store.get_one(held.id).status == BatchStatus.VALIDATING
 
 
 def test_no_more_lines_begin_than_there_is_room_for() -> None:
-    assert batch_lines.room(0) == batch_lines.MOST_AHEAD
-    assert batch_lines.room(batch_lines.MOST_AHEAD + 50) == 0
+    assert dispatch.room(0) == dispatch.MAX_AHEAD
+    assert dispatch.room(dispatch.MAX_AHEAD + 50) == 0
 
 
 def test_files_are_forgotten_when_their_time_is_up_but_not_from_under_a_batch(
@@ -150,7 +155,7 @@ def test_a_file_that_the_storage_does_not_delete_is_gone_all_the_same(
     file_id = make_file(account_id, tmp_path)
 
     def refuse(*_: object) -> None:
-        raise errors.Unavailable("The storage does not answer just now.")
+        raise Unavailable("The storage does not answer just now.")
 
     with monkeypatch.context() as patch:
         patch.setattr(Local, "delete", refuse)

@@ -7,27 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from jobs import folders
-from jobs.running import work
+from jobs.worker import scratch
+from jobs.worker.in_flight import this_worker
 
 
 @pytest.fixture(autouse=True)
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put an empty folder in the place of the machine's folder for temporary files."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(work, "lease", "here-1-abc")
+    monkeypatch.setattr(this_worker, "lease", "here-1-abc")
     return tmp_path
 
 
 def make_old(folder: Path) -> None:
-    before = time.time() - 2 * folders.OLD_SECONDS
+    before = time.time() - 2 * scratch.OLD_SECONDS
     os.utime(folder, (before, before))
 
 
 def test_a_worker_takes_its_folder_with_it(machine: Path) -> None:
-    Path(folders.own(), "image").write_bytes(b"1")
+    Path(scratch.own(), "image").write_bytes(b"1")
 
-    folders.remove_own()
+    scratch.remove_own()
 
     assert list(machine.iterdir()) == []
 
@@ -49,15 +49,15 @@ def test_what_a_dead_worker_left_goes_when_it_is_old(
     if old:
         make_old(left)
 
-    folders.remove_left({"live"})
+    scratch.remove_left({"live"})
 
     assert left.exists() is not goes
 
 
 def test_a_folder_that_is_in_use_is_never_old(machine: Path) -> None:
-    make_old(folders.own())
+    make_old(scratch.own())
 
-    folders.touch()
-    folders.remove_left(())
+    scratch.touch()
+    scratch.remove_left(())
 
-    assert folders.own().stat().st_mtime > time.time() - folders.OLD_SECONDS
+    assert scratch.own().stat().st_mtime > time.time() - scratch.OLD_SECONDS

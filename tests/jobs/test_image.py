@@ -4,14 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
-from billing.ledger import Claimed
-from jobs import image
-from jobs.image import Running, Shot
-from jobs.rows import Claim
-from models import errors
-from providers.http import Call
+from billing.outcomes import ClaimedJob
+from jobs.image import calls
+from jobs.image.outcome import ImageCall, RunningImages
+from jobs.lifecycle.store import Claim
+from models.errors import InternalError
+from net.call import Call
 from providers.image import Drawn
-from tests.billing.conftest import stored  # noqa: F401  # a database for each test
 
 pytestmark = pytest.mark.usefixtures("stored")
 
@@ -26,12 +25,12 @@ def too_few(call: Call) -> Drawn:
 
 @pytest.mark.parametrize("draw", [broken, too_few])
 def test_an_odd_answer_is_the_failure_of_its_images_alone(draw: Callable[[Call], Drawn]) -> None:
-    claim = Claim(Claimed("job_1", 1, 1, 20, "10"), "flux-pro", "image", "redis", 0, False, [])
-    shot = Shot(2, 2)
+    claim = Claim(ClaimedJob("job_1", 1, 1, 20, "10"), "flux-pro", "image", "redis", 0, False, [])
+    shot = ImageCall(2, 2)
 
-    image._take(Running(claim, Call(10)), shot, draw)
+    calls._take(RunningImages(claim, Call(10)), shot, draw)
 
     assert {at: type(error) for at, error in shot.errors.items()} == {
-        2: errors.InternalError,
-        3: errors.InternalError,
+        2: InternalError,
+        3: InternalError,
     }

@@ -8,11 +8,13 @@ import pytest
 from sqlalchemy import event
 
 from access import accounts
-from billing import ledger
-from billing.ledger import Answer, Asked
-from jobs import leases, places, retries, rows, upkeep
-from models import database, errors
+from billing import ledger, settlement
+from billing.outcomes import ChatOutcome, UpstreamAttribution
+from database import engine
+from jobs.lifecycle import concurrency, retries, store
+from jobs.maintenance import expiry, leases, recovery
 from models.chat import Usage
+from models.errors import JobCancelled, Unavailable
 from models.job import Status
 from tests.jobs.held import hold
 
@@ -33,37 +35,39 @@ def account(stored: None) -> int:
 
 def settle(account_id: int) -> None:
     job_id = hold(account_id)
-    claim = rows.claim(job_id, "a-worker")
+    claim = store.claim(job_id, "a-worker")
     assert claim is not None
-    ledger.settle(claim.job, Answer({}, Usage(1, 1), Asked("openai", "gpt-4.1")))
+    settlement.settle(
+        claim.job, ChatOutcome({}, Usage(1, 1), UpstreamAttribution("openai", "gpt-4.1"))
+    )
 
 
 def fail(account_id: int) -> None:
-    claim = rows.claim(hold(account_id), "a-worker")
+    claim = store.claim(hold(account_id), "a-worker")
     assert claim is not None
-    ledger.fail(claim.job, errors.Unavailable("No."))
+    settlement.fail(claim.job, Unavailable("No."))
 
 
 def cancel_waiting(account_id: int) -> None:
-    ledger.end_unclaimed(hold(account_id), Status.CANCELLED, errors.JobCancelled("No."))
+    settlement.end_unclaimed(hold(account_id), Status.CANCELLED, JobCancelled("No."))
 
 
 def show_position(account_id: int) -> None:
-    row = rows.find(hold(account_id))
+    row = store.find(hold(account_id))
     assert row is not None
-    rows.position(row)
+    store.position(row)
 
 
 @pytest.mark.parametrize(
     "work",
     [
         *(hold, settle, fail, cancel_waiting, show_position),
-        *(places.let_in, lambda _: places.let_in_all()),
+        *(concurrency.promote_waiting, lambda _: concurrency.promote_all_waiting()),
         lambda _: leases.jobs_under("a-worker"),
         lambda _: leases.give_up("a-worker", ["a-job"]),
-        lambda _: upkeep.end_dead_leases(),
-        lambda _: upkeep.cancel_left_jobs(),
-        lambda _: upkeep.end_overdue_waits(),
+        lambda _: recovery.end_dead_leases(),
+        lambda _: expiry.cancel_left_jobs(),
+        lambda _: expiry.end_overdue_waits(),
     ],
 )
 def test_only_what_has_not_ended_is_read(account: int, work: Callable[[int], object]) -> None:
@@ -73,9 +77,9 @@ def test_only_what_has_not_ended_is_read(account: int, work: Callable[[int], obj
         if re.search(r"\b(FROM|UPDATE) jobs\b", statement):
             asked.append((statement, parameters))
 
-    event.listen(database.engine(), "before_cursor_execute", note)
+    event.listen(engine.engine(), "before_cursor_execute", note)
     work(account)
-    event.remove(database.engine(), "before_cursor_execute", note)
+    event.remove(engine.engine(), "before_cursor_execute", note)
 
     assert asked
     for statement, parameters in asked:
@@ -87,13 +91,13 @@ def test_only_what_has_not_ended_is_read(account: int, work: Callable[[int], obj
 
 def plan(statement: str, parameters: Any) -> list[str]:
     """Return how SQLite goes about a statement, step by step."""
-    with database.engine().connect() as connection:
+    with engine.engine().connect() as connection:
         found = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
         return [str(row[-1]) for row in found]
 
 
 def test_a_retry_finds_its_job_among_those_of_the_same_body(account: int) -> None:
-    query = retries._fitting(1, "f" * 64, 1).compile(database.engine())
+    query = retries._fitting(1, "f" * 64, 1).compile(engine.engine())
 
     (step, *_) = plan(str(query), tuple(query.params[name] for name in query.positiontup))
     assert "USING INDEX jobs_by_fingerprint" in step

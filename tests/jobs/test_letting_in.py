@@ -7,7 +7,7 @@ import redis
 
 from access import accounts
 from billing import ledger
-from jobs import places, queues
+from jobs.lifecycle import concurrency, queue
 from models.job import BodyAt
 from tests.jobs.held import hold
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("stored")
 
 @pytest.fixture
 def account(store: redis.Redis) -> int:
-    queues.queue.cache_clear()
+    queue.queue.cache_clear()
     account_id = accounts.create("an account", "free")
     ledger.grant(account_id, 1000, "a test")
     return account_id
@@ -29,25 +29,25 @@ def wait_for_place(account_id: int, body_at: BodyAt, created: float) -> str:
 
 
 def queued() -> list[str]:
-    return queues.queue("chat").get_job_ids()
+    return queue.queue("chat").get_job_ids()
 
 
 def test_a_young_job_is_let_in_when_its_body_has_come(account: int) -> None:
     # However long this takes, it is young.
     job_id = wait_for_place(account, BodyAt.REDIS, created=time.time() + 60)
 
-    places.let_in(account)
+    concurrency.promote_waiting(account)
     assert queued() == []
 
-    queues.enqueue(job_id, "chat", b"{}", has_place=False)
-    places.let_in(account)
+    queue.enqueue(job_id, "chat", b"{}", has_place=False)
+    concurrency.promote_waiting(account)
     assert queued() == [job_id]
 
 
 def test_elsewhere_than_in_redis_its_body_is_there_before_it(account: int) -> None:
     job_id = wait_for_place(account, BodyAt.SQL, created=time.time() + 60)
 
-    places.let_in(account)
+    concurrency.promote_waiting(account)
 
     assert queued() == [job_id]
 
@@ -55,7 +55,7 @@ def test_elsewhere_than_in_redis_its_body_is_there_before_it(account: int) -> No
 def test_what_waits_for_long_is_let_in_to_be_told_that_its_body_is_lost(account: int) -> None:
     job_id = wait_for_place(account, BodyAt.REDIS, created=time.time() - 60)
 
-    places.let_in(account)
+    concurrency.promote_waiting(account)
 
     assert queued() == [job_id]
 
@@ -65,6 +65,6 @@ def test_the_oldest_is_the_first(account: int) -> None:
         wait_for_place(account, BodyAt.SQL, created=time.time() - seconds) for seconds in (1, 3, 2)
     ]
 
-    places.let_in(account)
+    concurrency.promote_waiting(account)
 
     assert queued() == [ids[1], ids[2], ids[0]]

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import lines
-from jobs.lines import Wrong
+from jobs.batch import lines
+from jobs.batch.lines import LineError
 
 MOST = 1000
 
@@ -31,7 +31,7 @@ def test_every_line_is_found_where_it_is(texts: list[bytes], size: int, ended: b
 def test_a_line_that_is_too_long_is_told_by_its_number(size: int) -> None:
     content = b"a\n" + b"x" * (MOST + 5000)
 
-    with pytest.raises(Wrong) as raised:
+    with pytest.raises(LineError) as raised:
         list(lines.spans(in_pieces(content, size), MOST))
 
     assert (raised.value.its_code, raised.value.line) == ("request_too_large", 2)

@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import Connection, select, text
 from sqlmodel import col
 
+import database
 from access import accounts, keys
-from models import database
+from database import engine
 from models.account import Account
 
 # SQLite lets one transaction in at a time.
@@ -33,7 +34,7 @@ def lock(connection: Connection, account_id: int) -> None:
 def test_a_row_that_names_an_account_does_not_wait_for_who_changes_it() -> None:
     account_id = make_account()
 
-    with database.engine().begin() as changing:
+    with engine.engine().begin() as changing:
         lock(changing, account_id)
         with ThreadPoolExecutor(1) as other:
             # Were it to wait, it would for as long as this block does.
@@ -63,6 +64,6 @@ def test_of_two_that_wait_for_each_other_both_come_to_their_end() -> None:
         tries = list(threads.map(work, (one, other), (other, one)))
 
     assert sorted(tries) == [1, 2]
-    with database.engine().begin() as connection:
+    with engine.engine().begin() as connection:
         balances = connection.execute(select(col(Account.balance))).scalars()
         assert set(balances) == {2}

@@ -13,23 +13,26 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlmodel import col
 
+import database
 import storage
 from access import accounts, keys
-from billing import ledger, pricing
-from billing.pricing import ChatTerms
-from config.catalog import catalog
+from billing import holds, ledger, pricing
+from billing.pricing import ChatQuote
+from config.catalog.load import catalog
 from config.settings import settings
-from jobs import media, upkeep
-from models import database, errors, job
+from database import engine
+from jobs.maintenance import expiry
+from models import job
+from models.errors import Unavailable
 from models.media import Media
+from storage import media
 from storage.local import Local
-from storage.pictures import Finished
-from tests.billing.conftest import stored  # noqa: F401  # a database for each test
+from storage.media import NormalizedImage
 from tests.stack import ROOT, clean_environment
 
 pytestmark = pytest.mark.usefixtures("stored", "files")
 
-FINISHED = Finished("image/png", 8, 64, 32)
+FINISHED = NormalizedImage("image/png", 8, 64, 32)
 DAY = 24 * 3600
 
 
@@ -44,12 +47,12 @@ class Moody(Local):
     def save_file(self, name: str, path: Path, media_type: str) -> None:
         if self.failures_left:
             self.failures_left -= 1
-            raise errors.Unavailable("The storage does not answer just now. Try again.")
+            raise Unavailable("The storage does not answer just now. Try again.")
         super().save_file(name, path, media_type)
 
     def delete(self, name: str) -> None:
         if name in self.cannot_delete:
-            raise errors.Unavailable("The storage does not answer just now. Try again.")
+            raise Unavailable("The storage does not answer just now. Try again.")
         super().delete(name)
 
 
@@ -98,7 +101,7 @@ def make_job(account_id: int) -> str:
         "enqueued_at": time.time(),
         "price": pricing.as_text(price),
     }
-    ledger.hold(row, ChatTerms((price,), 10, 1, 100, 100))
+    holds.hold(row, ChatQuote((price,), 10, 1, 100, 100))
     return str(row["id"])
 
 
@@ -181,7 +184,7 @@ def test_a_storage_that_fails_for_a_moment_is_tried_again(
 def test_a_storage_that_goes_on_failing_is_given_up(files: Moody, job_id: str, image: Path) -> None:
     files.failures_left = 4
 
-    with pytest.raises(errors.Unavailable):
+    with pytest.raises(Unavailable):
         keep(job_id, image)
 
     (row,) = rows()
@@ -197,7 +200,7 @@ def test_a_database_that_fails_for_a_moment_is_tried_again(
     def failing(work: Any) -> Any:
         """Fail before the first transaction and, as a lost answer does, after the second."""
         if next(calls):
-            raise errors.Unavailable("The database does not answer just now. Try again.")
+            raise Unavailable("The database does not answer just now. Try again.")
         return run(work)
 
     with monkeypatch.context() as patch:
@@ -290,7 +293,7 @@ def test_what_has_expired_or_was_never_stored_is_forgotten(
 def test_many_are_forgotten_in_batches_and_one_that_stays_keeps_no_other(
     files: Moody, job_id: str, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(media, "BATCH", 3)
+    monkeypatch.setattr(media, "PAGE_SIZE", 3)
     names = sorted(keep(job_id, image, place) for place in range(10))
     for name in names:
         change(name, expires=1.0)
@@ -303,16 +306,16 @@ def test_many_are_forgotten_in_batches_and_one_that_stays_keeps_no_other(
 
 @pytest.fixture
 def upkeep_is_due(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(upkeep, "_media_begun_at", -1e9)
-    monkeypatch.setattr(upkeep, "_forgetting_media", None)
+    monkeypatch.setattr(expiry, "_media_begun_at", -1e9)
+    monkeypatch.setattr(expiry, "_forgetting_media", None)
     yield
 
 
 def forgets() -> None:
     """Let upkeep begin, and wait until it has done what it began."""
-    upkeep.forget_media_now_and_then()
-    if upkeep._forgetting_media is not None:
-        gevent.joinall([upkeep._forgetting_media], raise_error=True)
+    expiry.forget_media_now_and_then()
+    if expiry._forgetting_media is not None:
+        gevent.joinall([expiry._forgetting_media], raise_error=True)
 
 
 @pytest.mark.usefixtures("upkeep_is_due")
@@ -325,14 +328,14 @@ def test_upkeep_forgets_once_a_minute(job_id: str, image: Path, monkeypatch: Any
     forgets()
     assert len(rows()) == 1
 
-    monkeypatch.setattr(upkeep, "_media_begun_at", time.monotonic() - 61)
+    monkeypatch.setattr(expiry, "_media_begun_at", time.monotonic() - 61)
     forgets()
     assert rows() == []
 
 
 @pytest.mark.usefixtures("upkeep_is_due")
 def test_upkeep_goes_on_where_the_database_lacks_the_table(job_id: str) -> None:
-    with database.engine().begin() as connection:
+    with engine.engine().begin() as connection:
         connection.execute(text("DROP TABLE media"))
 
     forgets()
@@ -352,16 +355,16 @@ def test_a_pass_of_upkeep_does_not_wait_for_a_slow_storage(
 
     monkeypatch.setattr(files, "delete", slow)
 
-    upkeep.forget_media_now_and_then()
+    expiry.forget_media_now_and_then()
     gevent.sleep(0)
-    monkeypatch.setattr(upkeep, "_media_begun_at", time.monotonic() - 61)
-    upkeep.forget_media_now_and_then()
+    monkeypatch.setattr(expiry, "_media_begun_at", time.monotonic() - 61)
+    expiry.forget_media_now_and_then()
 
     assert len(begun) == 1
     assert len(rows()) == 1
     answer.set()
-    assert upkeep._forgetting_media is not None
-    upkeep._forgetting_media.join()
+    assert expiry._forgetting_media is not None
+    expiry._forgetting_media.join()
     assert rows() == []
 
 

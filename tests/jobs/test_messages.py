@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import messages, sse
-from jobs.messages import Ended, Events, Source
-from models import errors
+from jobs.streaming import messages, sse
+from jobs.streaming.messages import Ended, Events, Source
+from models.errors import ProviderFailed
 
 TEXTS = st.text().map(lambda text: sse.event({"content": text}))
 COMPLETION = {
@@ -74,7 +74,7 @@ def test_an_end_that_is_too_large_does_not_carry_them() -> None:
 
 
 def test_an_end_without_an_answer_says_why() -> None:
-    failed = Ended("failed", charged=0, error=errors.ProviderFailed("It broke.").as_record())
+    failed = Ended("failed", charged=0, error=ProviderFailed("It broke.").as_record())
 
     assert messages.decode(failed.encode()) == failed
 
@@ -114,7 +114,7 @@ def test_every_last_event_is_a_chunk_to_the_sdk(include_usage: bool) -> None:
 @given(st.lists(TEXTS, min_size=1))
 def test_a_streams_end_is_known_by_its_last_event(events: list[bytes]) -> None:
     said = b"".join(events)
-    failed = sse.error(errors.ProviderFailed("It broke."))
+    failed = sse.error(ProviderFailed("It broke."))
 
     assert not sse.is_end(said)
     assert not sse.is_end(sse.DONE + said)

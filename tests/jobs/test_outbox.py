@@ -13,17 +13,27 @@ import orjson
 import pytest
 from sqlalchemy import event, insert, text
 
+import database
 from access import accounts
-from billing import ledger
-from billing.ledger import Answer, Asked
-from config.catalog import catalog
+from billing import ledger, settlement
+from billing.outcomes import ChatOutcome, ClaimedJob, UpstreamAttribution
+from config.catalog.load import catalog
 from config.settings import settings
-from jobs import ending, outbox, rows, webhooks
-from models import database, errors, webhook
+from database import engine
+from jobs.lifecycle import store
+from jobs.webhook import outbox, sender
+from jobs.webhook import receiver as webhook_receiver
+from jobs.webhook.sender import DeliveryResult
+from jobs.worker import in_flight
+from jobs.worker.run_job import RunningJob, run_to_end
+from models import webhook
 from models.chat import Usage
+from models.errors import JobCancelled, ProviderFailed
 from models.job import Status
-from providers import http, media
-from providers.http import Call
+from models.webhook import Webhook
+from net import connection as net_connection
+from net import public_hosts
+from net.call import Call
 from tests.jobs.held import hold
 from tests.receiver import Receiver
 
@@ -44,20 +54,20 @@ def queue(account_id: int, url: str | None = URL) -> str:
     return hold(account_id, webhook_url=url)
 
 
-def claim(job_id: str) -> ledger.Claimed:
-    claimed = rows.claim(job_id, "a-worker")
+def claim(job_id: str) -> ClaimedJob:
+    claimed = store.claim(job_id, "a-worker")
     assert claimed is not None
     return claimed.job
 
 
-ANSWER = Answer({"choices": []}, Usage(10, 5), Asked("openai", "gpt-4.1"))
-FAILED = errors.ProviderFailed("The provider failed.")
-CANCELLED = errors.JobCancelled("The job was cancelled.")
+ANSWER = ChatOutcome({"choices": []}, Usage(10, 5), UpstreamAttribution("openai", "gpt-4.1"))
+FAILED = ProviderFailed("The provider failed.")
+CANCELLED = JobCancelled("The job was cancelled.")
 
 
 def complete(account_id: int, url: str | None = URL) -> str:
     job_id = queue(account_id, url)
-    assert ledger.settle(claim(job_id), ANSWER)
+    assert settlement.settle(claim(job_id), ANSWER)
     return job_id
 
 
@@ -81,11 +91,11 @@ class Statements:
 
     def __enter__(self) -> list[str]:
         self.said: list[str] = []
-        event.listen(database.engine(), "before_cursor_execute", self._hear)
+        event.listen(engine.engine(), "before_cursor_execute", self._hear)
         return self.said
 
     def __exit__(self, *_: object) -> None:
-        event.remove(database.engine(), "before_cursor_execute", self._hear)
+        event.remove(engine.engine(), "before_cursor_execute", self._hear)
 
     def _hear(self, _: Any, __: Any, statement: str, *more: Any) -> None:
         self.said.append(statement)
@@ -97,11 +107,11 @@ class Statements:
 @pytest.mark.parametrize(
     ("end", "kind"),
     [
-        (lambda mine: ledger.settle(mine, ANSWER), "job.completed"),
-        (lambda mine: ledger.fail(mine, FAILED), "job.failed"),
-        (lambda mine: ledger.fail(mine, CANCELLED, status=Status.CANCELLED), "job.cancelled"),
-        (lambda mine: ledger.settle_cancelled(mine, ANSWER, CANCELLED), "job.cancelled"),
-        (lambda mine: ledger.fail(mine, FAILED, status=Status.EXPIRED), "job.expired"),
+        (lambda mine: settlement.settle(mine, ANSWER), "job.completed"),
+        (lambda mine: settlement.fail(mine, FAILED), "job.failed"),
+        (lambda mine: settlement.fail(mine, CANCELLED, status=Status.CANCELLED), "job.cancelled"),
+        (lambda mine: settlement.settle_cancelled(mine, ANSWER, CANCELLED), "job.cancelled"),
+        (lambda mine: settlement.fail(mine, FAILED, status=Status.EXPIRED), "job.expired"),
     ],
 )
 def test_whatever_ends_a_claimed_job_puts_that_into_the_outbox(end: Any, kind: str) -> None:
@@ -121,8 +131,8 @@ def test_whatever_ends_a_claimed_job_puts_that_into_the_outbox(end: Any, kind: s
 def test_whatever_ends_a_job_that_no_worker_has_does_so_too(status: Status) -> None:
     job_id = queue(make_account())
 
-    assert ledger.end_unclaimed(job_id, status, FAILED)
-    assert not ledger.end_unclaimed(job_id, status, FAILED)
+    assert settlement.end_unclaimed(job_id, status, FAILED)
+    assert not settlement.end_unclaimed(job_id, status, FAILED)
 
     assert [message.type for message in kept(job_id)] == [f"job.{status}"]
 
@@ -130,11 +140,11 @@ def test_whatever_ends_a_job_that_no_worker_has_does_so_too(status: Status) -> N
 def test_a_job_that_is_not_this_attempts_to_end_puts_nothing_there() -> None:
     job_id = queue(make_account())
     stale = claim(job_id)
-    rows.hand_back(stale, [])
+    store.hand_back(stale, [])
     claim(job_id)
 
-    assert ledger.settle(stale, ANSWER) is None
-    assert ledger.fail(stale, FAILED) is None
+    assert settlement.settle(stale, ANSWER) is None
+    assert settlement.fail(stale, FAILED) is None
 
     assert kept(job_id) == []
 
@@ -145,9 +155,9 @@ def test_what_ends_a_job_and_is_undone_leaves_nothing_there() -> None:
     change(f"INSERT INTO results (job_id, body, expires_at) VALUES ('{job_id}', '', 0)")
 
     with pytest.raises(Exception, match="results"):
-        ledger.settle(mine, ANSWER)
+        settlement.settle(mine, ANSWER)
 
-    found = rows.find(job_id)
+    found = store.find(job_id)
     assert found is not None and found.status == Status.IN_PROGRESS
     assert kept(job_id) == []
 
@@ -155,12 +165,12 @@ def test_what_ends_a_job_and_is_undone_leaves_nothing_there() -> None:
 def test_a_job_without_a_webhook_costs_no_statement_more() -> None:
     account = make_account()
     without, with_one = claim(queue(account, None)), claim(queue(account))
-    ledger.settle(claim(queue(account)), ANSWER)  # What is cached is cached.
+    settlement.settle(claim(queue(account)), ANSWER)  # What is cached is cached.
 
     with Statements() as fewer:
-        settled = ledger.settle(without, ANSWER)
+        settled = settlement.settle(without, ANSWER)
     with Statements() as more:
-        ledger.settle(with_one, ANSWER)
+        settlement.settle(with_one, ANSWER)
 
     assert settled is not None and not settled.has_webhook
     assert len(more) == len(fewer) + 1
@@ -172,13 +182,13 @@ def test_a_worker_that_ends_a_job_with_a_webhook_does_not_wait_for_its_next_look
     url: str | None,
 ) -> None:
     job_id = queue(make_account(), url)
-    claimed = rows.claim(job_id, "a-worker")
+    claimed = store.claim(job_id, "a-worker")
     assert claimed is not None
-    outbox.news.clear()
+    in_flight.webhook_due.clear()
 
-    ending.bring_to_end(ending.Running(claimed, Call(60)), lambda: ANSWER)
+    run_to_end(RunningJob(claimed, Call(60)), lambda: ANSWER)
 
-    assert outbox.news.is_set() == (url is not None)
+    assert in_flight.webhook_due.is_set() == (url is not None)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +262,7 @@ def test_a_worker_sends_so_many_at_a_time() -> None:
 def test_a_receivers_many_messages_hide_nobody_elses() -> None:
     flooded, other = make_account(), make_account()
     complete(flooded)
-    flood(outbox.BATCH + 10)
+    flood(outbox.PAGE_SIZE + 10)
     theirs = complete(other)
 
     first = outbox.take([])
@@ -268,7 +278,7 @@ def test_a_receivers_many_messages_hide_nobody_elses() -> None:
 def test_an_accounts_many_receivers_hide_nobody_elses() -> None:
     flooded, other = make_account(), make_account()
     complete(flooded)
-    flood(outbox.BATCH + 10, "http://host-{}.example/hook")
+    flood(outbox.PAGE_SIZE + 10, "http://host-{}.example/hook")
     theirs = complete(other)
 
     first = outbox.take([])
@@ -290,23 +300,23 @@ def flood(count: int, url: str = URL) -> None:
         | {"id": webhook.make_id(), "url": each, "host": webhook.host_of(each)}
         for each in urls
     ]
-    database.run(lambda connection: connection.execute(insert(webhook.Webhook), more) and None)
+    database.run(lambda connection: connection.execute(insert(Webhook), more) and None)
 
 
 # ---- What becomes of it --------------------------------------------------------------------------
 
 
-def heard(status: int | None, retry_after: float = 0) -> webhooks.Heard:
-    return webhooks.Heard(status, "Why.", retry_after)
+def heard(status: int | None, retry_after: float = 0) -> DeliveryResult:
+    return DeliveryResult(status, "Why.", retry_after)
 
 
 def test_a_failed_try_is_followed_by_another_after_a_pause() -> None:
     message = taken()
 
-    webhooks.record(message, heard(500))
+    sender.record(message, heard(500))
 
     (now,) = kept(message.job_id)
-    pause = webhooks.BACKOFF_SECONDS[0]
+    pause = sender.BACKOFF_SECONDS[0]
     assert now.next_at < message.next_at - outbox.CLAIM_SECONDS + 2 * pause + 30
     assert (now.delivered_at, now.gave_up_at, now.last_error) == (None, None, "Why.")
     assert outbox.take([]) == []
@@ -315,24 +325,24 @@ def test_a_failed_try_is_followed_by_another_after_a_pause() -> None:
 def test_tries_go_on_for_a_day_and_are_given_up_then() -> None:
     message = taken()
 
-    for tries in range(1, len(webhooks.BACKOFF_SECONDS) + 1):
-        webhooks.record(message, heard(None))
+    for tries in range(1, len(sender.BACKOFF_SECONDS) + 1):
+        sender.record(message, heard(None))
         assert [now.gave_up_at for now in kept(message.job_id)] == [None]
         change("UPDATE webhooks SET next_at = 0")
         (message,) = outbox.take([])
         assert message.tries == tries + 1
-    webhooks.record(message, heard(None))
+    sender.record(message, heard(None))
 
     (now,) = kept(message.job_id)
     assert now.gave_up_at and now.next_at is None
-    assert 0.9 < sum(webhooks.BACKOFF_SECONDS) / 86400 < 1.1
+    assert 0.9 < sum(sender.BACKOFF_SECONDS) / 86400 < 1.1
 
 
 @pytest.mark.parametrize("status", [200, 202, 204, 299])
 def test_any_2xx_has_it_delivered(status: int) -> None:
     message = taken()
 
-    webhooks.record(message, heard(status))
+    sender.record(message, heard(status))
 
     (now,) = kept(message.job_id)
     assert now.delivered_at and now.next_at is None
@@ -342,29 +352,29 @@ def test_any_2xx_has_it_delivered(status: int) -> None:
 def test_anything_else_has_it_tried_again(status: int | None) -> None:
     message = taken()
 
-    webhooks.record(message, heard(status))
+    sender.record(message, heard(status))
 
     (now,) = kept(message.job_id)
     assert now.next_at and not now.delivered_at and not now.gave_up_at
 
 
 def test_a_pause_is_what_the_receiver_asks_for_where_that_is_more() -> None:
-    first = webhooks.BACKOFF_SECONDS[0]
+    first = sender.BACKOFF_SECONDS[0]
 
-    assert webhooks.pause(1, 0) == pytest.approx(first, rel=webhooks.JITTER + 0.001)
-    assert webhooks.pause(1, 1) > 1
-    assert webhooks.pause(1, 120) == 120
-    assert len({webhooks.pause(3, 0) for _ in range(10)}) > 1
+    assert sender.pause(1, 0) == pytest.approx(first, rel=sender.JITTER + 0.001)
+    assert sender.pause(1, 1) > 1
+    assert sender.pause(1, 120) == 120
+    assert len({sender.pause(3, 0) for _ in range(10)}) > 1
 
 
 def test_a_worker_that_comes_back_from_the_dead_changes_nothing() -> None:
     late = taken()
     change("UPDATE webhooks SET next_at = 0")
     (message,) = outbox.take([])
-    webhooks.record(message, heard(200))
+    sender.record(message, heard(200))
 
-    webhooks.record(late, heard(500))
-    webhooks.record(late, heard(410))
+    sender.record(late, heard(500))
+    sender.record(late, heard(410))
     outbox.hand_back(late)
 
     (now,) = kept(late.job_id)
@@ -382,7 +392,7 @@ def test_what_is_handed_back_is_due_at_once_and_was_no_try() -> None:
 
 def test_what_is_to_be_delivered_again_has_a_day_of_its_own() -> None:
     message = taken()
-    webhooks.record(message, heard(410))
+    sender.record(message, heard(410))
     assert outbox.take([]) == []
 
     assert outbox.redeliver(message.id)
@@ -437,7 +447,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Names:
 @pytest.fixture
 def local(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let 127.0.0.1 be a public address, and no other."""
-    monkeypatch.setattr(media, "is_allowed", lambda address: str(address) == "127.0.0.1")
+    monkeypatch.setattr(public_hosts, "is_allowed", lambda address: str(address) == "127.0.0.1")
 
 
 @pytest.fixture
@@ -446,8 +456,8 @@ def receiver() -> Iterator[Receiver]:
         yield made
 
 
-def send(url: str, call: Call | None = None) -> webhooks.Heard:
-    return webhooks.send(call or Call(60), taken(url=url))
+def send(url: str, call: Call | None = None) -> DeliveryResult:
+    return sender.send(call or Call(60), taken(url=url))
 
 
 def test_the_connection_goes_to_the_address_that_was_checked(
@@ -470,7 +480,7 @@ def test_one_address_inside_is_enough_to_be_refused(
 
     found = send(f"http://hooks.example:{receiver.port}/hook")
 
-    assert (found.status, found.why) == (None, webhooks.NOT_PUBLIC)
+    assert (found.status, found.why) == (None, webhook_receiver.NOT_PUBLIC)
     assert receiver.messages == []
 
 
@@ -481,7 +491,7 @@ def test_one_address_inside_is_enough_to_be_refused(
 def test_nothing_inside_is_told_anything(names: Names, address: str) -> None:
     names.addresses["hooks.example"] = [[address]]
 
-    assert send("http://hooks.example/hook").why == webhooks.NOT_PUBLIC
+    assert send("http://hooks.example/hook").why == webhook_receiver.NOT_PUBLIC
 
 
 def test_an_operator_may_let_them_go_inside(
@@ -495,27 +505,27 @@ def test_an_operator_may_let_them_go_inside(
 def test_a_proxy_of_the_environment_is_not_used(
     monkeypatch: pytest.MonkeyPatch, local: None, receiver: Receiver
 ) -> None:
-    http.forget_connections()
+    net_connection.forget_connections()
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("no_proxy", "")
 
     assert send(receiver.url()).status == 200
-    http.forget_connections()
+    net_connection.forget_connections()
 
 
 def test_a_host_that_is_not_there_and_one_that_does_not_listen_are_told_apart(
     local: None,
 ) -> None:
-    assert send("http://nobody.invalid/hook").why == webhooks.NOT_PUBLIC
-    assert send("http://127.0.0.1:1/hook").why.startswith(webhooks.UNREACHABLE)
+    assert send("http://nobody.invalid/hook").why == webhook_receiver.NOT_PUBLIC
+    assert send("http://127.0.0.1:1/hook").why.startswith(sender.UNREACHABLE)
 
 
 def test_a_receiver_that_says_nothing_is_left(monkeypatch: pytest.MonkeyPatch, local: None) -> None:
-    monkeypatch.setattr(webhooks, "SEND_SECONDS", 0.3)
+    monkeypatch.setattr(sender, "SEND_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
 
-        assert send(f"http://127.0.0.1:{port}/hook") == webhooks.Heard(None, webhooks.LATE)
+        assert send(f"http://127.0.0.1:{port}/hook") == DeliveryResult(None, sender.LATE)
 
 
 def test_a_receiver_may_ask_for_a_pause_up_to_a_limit(local: None, receiver: Receiver) -> None:
@@ -525,12 +535,12 @@ def test_a_receiver_may_ask_for_a_pause_up_to_a_limit(local: None, receiver: Rec
 
     pauses = [send(receiver.url()).retry_after for _ in range(3)]
 
-    assert pauses == [120, webhooks.MOST_RETRY_AFTER_SECONDS, 0]
+    assert pauses == [120, sender.MAX_RETRY_AFTER_SECONDS, 0]
 
 
 def test_an_abort_ends_a_try_with_its_reason(local: None) -> None:
     call = Call(60)
     call.abort(CANCELLED)
 
-    with pytest.raises(errors.JobCancelled):
+    with pytest.raises(JobCancelled):
         send(URL, call)

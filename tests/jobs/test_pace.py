@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from jobs import pace
+from jobs.lifecycle import throughput
 
 NOW = 1_000_000_000.0
 
@@ -13,48 +13,48 @@ NOW = 1_000_000_000.0
 def clock(store: Any, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time as `pace` sees it, in its first item."""
     now = [NOW]
-    monkeypatch.setattr(pace.time, "time", lambda: now[0])
-    pace._done.clear()
+    monkeypatch.setattr(throughput.time, "time", lambda: now[0])
+    throughput._done.clear()
     return now
 
 
 def finish(count: int, kind: str = "chat") -> None:
     for _ in range(count):
-        pace.done(kind)
-    pace.tell()
+        throughput.record_done(kind)
+    throughput.report()
 
 
 def test_who_does_not_wait_has_no_wait(clock: list[float]) -> None:
     finish(10)
 
-    assert pace.wait_seconds("chat", None) is None
+    assert throughput.wait_seconds("chat", None) is None
 
 
 def test_where_nothing_was_done_nobody_can_tell(clock: list[float]) -> None:
-    assert pace.wait_seconds("chat", 3) is None
+    assert throughput.wait_seconds("chat", 3) is None
 
 
 def test_a_wait_is_as_long_as_those_before_take(clock: list[float]) -> None:
     for _ in range(3):
         finish(20)
-        clock[0] += pace.SLICE_SECONDS
+        clock[0] += throughput.SLICE_SECONDS
 
     # Two are done in a second.
-    assert pace.wait_seconds("chat", 100) == 50
-    assert pace.wait_seconds("image", 100) is None
+    assert throughput.wait_seconds("chat", 100) == 50
+    assert throughput.wait_seconds("image", 100) is None
 
 
 def test_what_was_done_long_ago_says_nothing(clock: list[float]) -> None:
     finish(20)
-    clock[0] += pace.SLICE_SECONDS * pace.SLICES
+    clock[0] += throughput.SLICE_SECONDS * throughput.SLICES
 
-    assert pace.wait_seconds("chat", 100) is None
+    assert throughput.wait_seconds("chat", 100) is None
 
 
 def test_nothing_is_told_twice(clock: list[float]) -> None:
     clock[0] += 5
     finish(5)
-    pace.tell()
-    pace.tell()
+    throughput.report()
+    throughput.report()
 
-    assert pace.wait_seconds("chat", 10) == 10
+    assert throughput.wait_seconds("chat", 10) == 10

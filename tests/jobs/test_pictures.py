@@ -3,7 +3,7 @@
 import gevent
 import orjson
 
-from jobs.pictures import TURN_LINKS, rendered
+from jobs.lifecycle.image_answer import TURN_LINKS, rendered
 
 
 def test_others_run_while_thousands_of_links_are_made() -> None:

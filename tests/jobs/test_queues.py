@@ -9,8 +9,9 @@ from rq import Queue
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from jobs import queues
-from jobs.messages import Ended, Source
+from jobs.lifecycle import bodies, finish
+from jobs.lifecycle import queue as lifecycle_queue
+from jobs.streaming.messages import Ended, Source
 from models.job import BodyAt
 
 
@@ -19,46 +20,46 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[fakeredis.FakeRedis]:
     """A Redis that is not one, behind the named seams."""
     store = fakeredis.FakeRedis()
     queue = Queue("chat", connection=store, serializer=JSONSerializer)
-    monkeypatch.setattr(queues, "connection", lambda: store)
-    monkeypatch.setattr(queues, "queue", lambda kind: queue)
+    monkeypatch.setattr(lifecycle_queue, "connection", lambda: store)
+    monkeypatch.setattr(lifecycle_queue, "queue", lambda kind: queue)
     yield store
     store.close()
 
 
 def test_a_job_carries_its_id_and_the_body_waits_beside_it(store: fakeredis.FakeRedis) -> None:
-    queues.enqueue("job_1", "chat", b'{"model": "gpt-4"}')
+    lifecycle_queue.enqueue("job_1", "chat", b'{"model": "gpt-4"}')
 
     job = Job.fetch("job_1", connection=store, serializer=JSONSerializer)
-    assert queues.queue("chat").get_job_ids() == ["job_1"]
+    assert lifecycle_queue.queue("chat").get_job_ids() == ["job_1"]
     assert (job.func_name, job.args, job.kwargs) == ("jobs.chat.run", ["job_1"], {})
     assert orjson.loads(job.data) == ["jobs.chat.run", None, ["job_1"], {}]
-    assert queues.body("job_1", BodyAt.REDIS) == b'{"model": "gpt-4"}'
+    assert bodies.body("job_1", BodyAt.REDIS) == b'{"model": "gpt-4"}'
 
 
 def test_a_job_that_is_tried_again_goes_to_the_front(store: fakeredis.FakeRedis) -> None:
-    queues.enqueue("job_1", "chat", b"{}")
-    queues.enqueue("job_2", "chat", b"{}")
+    lifecycle_queue.enqueue("job_1", "chat", b"{}")
+    lifecycle_queue.enqueue("job_2", "chat", b"{}")
 
-    queues.enqueue_again("job_3", "chat")
+    lifecycle_queue.enqueue_again("job_3", "chat")
 
-    assert queues.queue("chat").get_job_ids() == ["job_3", "job_1", "job_2"]
+    assert lifecycle_queue.queue("chat").get_job_ids() == ["job_3", "job_1", "job_2"]
 
 
 def test_what_has_ended_is_announced_and_its_body_forgotten(store: fakeredis.FakeRedis) -> None:
-    queues.enqueue("job_1", "chat", b"{}")
+    lifecycle_queue.enqueue("job_1", "chat", b"{}")
     ear = store.pubsub()
     ear.subscribe("likedo:job:job_1")
     ear.get_message()
     ended = Ended("completed", Source("openai", "gpt-4.1", 1), 1, 99, body=b'{"id": "x"}')
 
     with store.pipeline(transaction=False) as pipeline:
-        queues.announce(pipeline, "job_1", ended)
+        finish.announce(pipeline, "job_1", ended)
         pipeline.execute()
 
     heard = ear.get_message()
     ear.close()
     assert heard is not None and Ended.decode(heard["data"]) == ended
-    assert queues.body("job_1", BodyAt.REDIS) is None
+    assert bodies.body("job_1", BodyAt.REDIS) is None
 
 
 def test_a_large_answer_does_not_ride_along_with_the_bell() -> None:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import redis
 
-from jobs import stream_log
-from jobs.messages import NOBODY, Events
+from jobs.streaming import log as stream_log
+from jobs.streaming.messages import UNKNOWN_SOURCE, Events
 
 JOB = "job_1"
 #: More than are read at a time.
@@ -15,7 +15,7 @@ COUNT = stream_log.BATCH_ENTRIES + 10
 
 def said(first: int, last: int) -> Events:
     data = b"".join(b"data: %d\n\n" % number for number in range(first, last + 1))
-    return Events(1, first, last, NOBODY, data)
+    return Events(1, first, last, UNKNOWN_SOURCE, data)
 
 
 @pytest.fixture

@@ -7,10 +7,15 @@ import pytest
 import redis
 from sqlalchemy import insert
 
+import database
+import storage
 from access import accounts, keys
 from billing import ledger
-from jobs import leases, queues, rows, upkeep
-from models import database, errors
+from jobs.lifecycle import bodies as lifecycle_bodies
+from jobs.lifecycle import finish, queue
+from jobs.lifecycle import store as lifecycle_store
+from jobs.maintenance import leases, recovery
+from models.errors import JobCancelled, Unavailable
 from models.job import Body, BodyAt, Job, Status, make_id
 
 pytestmark = pytest.mark.usefixtures("stored")
@@ -18,9 +23,9 @@ pytestmark = pytest.mark.usefixtures("stored")
 
 @pytest.fixture(autouse=True)
 def emptied(store: redis.Redis) -> Any:
-    queues.queue.cache_clear()
+    queue.queue.cache_clear()
     yield store
-    queues.queue.cache_clear()
+    queue.queue.cache_clear()
 
 
 @pytest.fixture
@@ -65,15 +70,15 @@ def put(account: int, count: int = 1, age: float = 100, **columns: Any) -> list[
 def wait_in_the_queue(ids: list[str], **more: Any) -> None:
     """Put jobs in the queue that wait there for a worker."""
     for job_id in ids:
-        queues.enqueue_again(job_id, "chat", **more)
+        queue.enqueue_again(job_id, "chat", **more)
 
 
 def queued(name: str = "chat") -> list[str]:
-    return list(queues.queue(name).get_job_ids())
+    return list(queue.queue(name).get_job_ids())
 
 
 def status(job_id: str) -> str:
-    row = rows.find(job_id)
+    row = lifecycle_store.find(job_id)
     assert row is not None
     return str(row.status)
 
@@ -83,12 +88,12 @@ def status(job_id: str) -> str:
 
 def test_what_waits_in_its_queue_does_not_hide_what_a_dead_worker_had(account: int) -> None:
     leases.open_lease("alive", 10)
-    waiting = put(account, upkeep.BATCH + 10, batch_id="batch_1")
+    waiting = put(account, recovery.PAGE_SIZE + 10, batch_id="batch_1")
     wait_in_the_queue(waiting, batch_id="batch_1")
     (dead,) = put(account, age=50, status=Status.IN_PROGRESS.value, worker="dead", attempts=1)
 
-    upkeep.end_dead_leases()
-    upkeep.find_lost_rows()
+    recovery.end_dead_leases()
+    recovery.find_lost_rows()
 
     assert queued() == [dead]
     assert len(queued("chat-lines")) == len(waiting)
@@ -98,13 +103,13 @@ def test_what_waits_in_its_queue_does_not_hide_what_redis_lost(
     account: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All that waits is looked at in pages, though as much has the same time."""
-    monkeypatch.setattr(upkeep, "BATCH", 10)
+    monkeypatch.setattr(recovery, "PAGE_SIZE", 10)
     leases.open_lease("alive", 10)
     waiting = put(account, 35)
     wait_in_the_queue(waiting)
     lost = put(account, 5, age=50)
 
-    upkeep.find_lost_rows()
+    recovery.find_lost_rows()
 
     assert sorted(queued()) == sorted(waiting + lost)
 
@@ -112,16 +117,16 @@ def test_what_waits_in_its_queue_does_not_hide_what_redis_lost(
 def test_a_pass_takes_on_so_many_and_those_of_the_dead_first(
     account: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep, "BATCH", 10)
+    monkeypatch.setattr(recovery, "PAGE_SIZE", 10)
     leases.open_lease("alive", 10)
     lost = put(account, 10)
     dead = put(account, 3, age=50, enqueued_at=0)
 
-    upkeep.find_lost_rows()
+    recovery.find_lost_rows()
     assert len(queued()) == 10
     assert set(dead) < set(queued())
 
-    upkeep.find_lost_rows()
+    recovery.find_lost_rows()
     assert sorted(queued()) == sorted(lost + dead)
 
 
@@ -130,7 +135,7 @@ def test_what_was_queued_a_moment_ago_is_not_looked_for(account: int) -> None:
     put(account, age=1)
     put(account, enqueued_at=None)
 
-    upkeep.find_lost_rows()
+    recovery.find_lost_rows()
 
     assert queued() == []
 
@@ -146,14 +151,14 @@ def test_a_storage_that_does_not_answer_is_asked_for_a_few_and_keeps_no_others_w
     class Silent:
         def load(self, name: str) -> bytes:
             asked.append(name)
-            raise errors.Unavailable("The storage does not answer.")
+            raise Unavailable("The storage does not answer.")
 
-    monkeypatch.setattr(queues.storage, "backend", Silent)
+    monkeypatch.setattr(storage, "backend", Silent)
 
-    upkeep.find_lost_rows()
+    recovery.find_lost_rows()
 
     assert queued() == [other]
-    assert len(asked) == upkeep.MOST_SILENCES
+    assert len(asked) == recovery.MAX_SILENCES
 
 
 # ---- Without a worker ----------------------------------------------------------------------------
@@ -166,11 +171,11 @@ def test_without_a_worker_an_asynchronous_job_waits_for_one(
 ) -> None:
     (lost,) = put(account, attempts=attempts, enqueued_at=0, stream=stream)
 
-    upkeep.find_lost_rows()
+    recovery.find_lost_rows()
     assert (status(lost), queued()) == (Status.QUEUED, [])
 
     leases.open_lease("alive", 10)
-    upkeep.find_lost_rows()
+    recovery.find_lost_rows()
     assert (status(lost), queued()) == (Status.QUEUED, [lost])
 
 
@@ -178,11 +183,11 @@ def test_without_a_worker_what_somebody_waits_for_fails(
     account: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many wait before it for whom nobody does."""
-    monkeypatch.setattr(upkeep, "BATCH", 10)
+    monkeypatch.setattr(recovery, "PAGE_SIZE", 10)
     waiting = put(account, 25, enqueued_at=0)
     (lost,) = put(account, age=50, asynchronous=False)
 
-    upkeep.find_lost_rows()
+    recovery.find_lost_rows()
 
     assert status(lost) == Status.FAILED
     assert {status(each) for each in waiting} == {Status.QUEUED}
@@ -191,26 +196,26 @@ def test_without_a_worker_what_somebody_waits_for_fails(
 def test_without_a_worker_what_was_cancelled_ends(account: int) -> None:
     (lost,) = put(account, cancel_requested=True)
 
-    upkeep.find_lost_rows()
+    recovery.find_lost_rows()
 
     assert status(lost) == Status.CANCELLED
 
 
 def test_an_asynchronous_job_whose_workers_all_died_fails(account: int) -> None:
     leases.open_lease("alive", 10)
-    (lost,) = put(account, attempts=upkeep.MOST_ATTEMPTS)
+    (lost,) = put(account, attempts=recovery.MAX_ATTEMPTS)
 
-    upkeep.find_lost_rows()
+    recovery.find_lost_rows()
 
     assert status(lost) == Status.FAILED
     # An operator can have it tried again.
-    assert queues.body(lost, BodyAt.SQL) == b"{}"
+    assert lifecycle_bodies.body(lost, BodyAt.SQL) == b"{}"
 
 
 def test_the_request_of_what_was_cancelled_is_forgotten(account: int) -> None:
     (waiting,) = put(account)
-    gone = errors.JobCancelled("The job was cancelled.")
+    gone = JobCancelled("The job was cancelled.")
 
-    assert queues.end_waiting(waiting, BodyAt.SQL, Status.CANCELLED, gone)
+    assert finish.end_waiting(waiting, BodyAt.SQL, Status.CANCELLED, gone)
 
-    assert queues.body(waiting, BodyAt.SQL) is None
+    assert lifecycle_bodies.body(waiting, BodyAt.SQL) is None

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import fakeredis
 import pytest
 
-from jobs.worker_class import GreenletWorker
+from jobs.worker.greenlet_worker import GreenletWorker
 
 
 @pytest.fixture

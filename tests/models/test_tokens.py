@@ -13,15 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.chat import OWN_PARAMETERS
-from models.tokens import (
-    TOKENS_PER_IMAGE,
-    TOKENS_PER_SMALL_IMAGE,
-    prompt_ceiling,
-    text_ceiling,
-)
-from providers import tokens
+from models.chat_parameters import OWN_PARAMETERS
 from tests.upstream import ROOT
+from tokens import count as tokens_count
+from tokens.ceiling import prompt_ceiling, text_ceiling
+from tokens.texts import TOKENS_PER_IMAGE, TOKENS_PER_SMALL_IMAGE
 
 #: Article 1 of the Universal Declaration of Human Rights, and other things that people say.
 PROSE = {
@@ -108,14 +104,14 @@ def body(*messages: dict[str, Any], **parameters: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("text", [*PROSE.values(), *MADE.values()], ids=[*PROSE, *MADE])
 def test_no_text_that_people_send_has_more_tokens(text: str) -> None:
-    assert ceiling(text) >= tokens.count_text(text)
+    assert ceiling(text) >= tokens_count.count_text(text)
 
 
 @given(st.sampled_from(list(ALPHABETS)), st.integers(800, 3000), st.integers(0, 2**32))
 def test_no_text_at_random_has_more_tokens(alphabet: str, length: int, seed: int) -> None:
     text = "".join(random.Random(seed).choices(ALPHABETS[alphabet], k=length))
 
-    assert ceiling(text) >= tokens.count_text(text)
+    assert ceiling(text) >= tokens_count.count_text(text)
 
 
 WAYS: dict[str, Callable[[bytes], str]] = {
@@ -131,7 +127,7 @@ WAYS: dict[str, Callable[[bytes], str]] = {
 def test_no_bytes_written_as_text_have_more_tokens(size: int, seed: int, way: str) -> None:
     text = WAYS[way](random.Random(seed).randbytes(size))
 
-    assert ceiling(text) >= tokens.count_text(text)
+    assert ceiling(text) >= tokens_count.count_text(text)
 
 
 @given(st.text())
@@ -139,12 +135,12 @@ def test_no_text_has_more_than_twice_the_tokens(text: str) -> None:
     size = len(text.encode())
 
     assert size / 2 <= ceiling(text) <= size
-    assert tokens.count_text(text) <= 2 * ceiling(text)
+    assert tokens_count.count_text(text) <= 2 * ceiling(text)
 
 
 @pytest.mark.parametrize("text", [ENGLISH, CODE], ids=["English", "code"])
 def test_the_ceiling_is_not_far_above_what_most_people_send(text: str) -> None:
-    assert ceiling(text) <= 3 * tokens.count_text(text)
+    assert ceiling(text) <= 3 * tokens_count.count_text(text)
 
 
 def test_a_long_text_is_the_sum_of_its_pieces() -> None:
@@ -166,7 +162,7 @@ def test_the_ceiling_is_above_the_count() -> None:
         {"role": "tool", "content": "4 5 6", "tool_call_id": "c"},
     )
 
-    assert prompt_ceiling(asked) >= tokens.count_prompt(asked)
+    assert prompt_ceiling(asked) >= tokens_count.count_prompt(asked)
 
 
 LONG = "1 2 3 4 5 " * 100
@@ -186,8 +182,8 @@ SCHEMA = {"name": "a", "schema": {"type": "object", "properties": {LONG: {"enum"
 def test_definitions_are_part_of_the_prompt(parameters: dict[str, Any]) -> None:
     plain, asked = body(), body(**parameters)
 
-    assert tokens.count_prompt(asked) >= tokens.count_prompt(plain) + 1000
-    assert prompt_ceiling(asked) >= tokens.count_prompt(asked)
+    assert tokens_count.count_prompt(asked) >= tokens_count.count_prompt(plain) + 1000
+    assert prompt_ceiling(asked) >= tokens_count.count_prompt(asked)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +200,7 @@ def test_definitions_are_part_of_the_prompt(parameters: dict[str, Any]) -> None:
     ids=str,
 )
 def test_what_is_not_known_here_may_reach_a_model(parameters: dict[str, Any]) -> None:
-    assert prompt_ceiling(body(**parameters)) >= tokens.count_text(LONG)
+    assert prompt_ceiling(body(**parameters)) >= tokens_count.count_text(LONG)
 
 
 def test_what_no_model_reads_is_not_counted() -> None:
@@ -218,10 +214,10 @@ def test_null_counts_nothing() -> None:
     nothing = dict.fromkeys(["tools", "functions", "response_format", "brand_new"])
 
     assert prompt_ceiling(body(**nothing)) == prompt_ceiling(body())
-    assert tokens.count_prompt(body(**nothing)) == tokens.count_prompt(body())
+    assert tokens_count.count_prompt(body(**nothing)) == tokens_count.count_prompt(body())
 
 
-@pytest.mark.parametrize("count", [tokens.count_prompt, prompt_ceiling])
+@pytest.mark.parametrize("count", [tokens_count.count_prompt, prompt_ceiling])
 def test_an_image_is_a_flat_figure_whatever_its_bytes(count: Any) -> None:
     def prompt(size: int, detail: str) -> dict[str, Any]:
         url = "data:image/png;base64," + "A" * size

@@ -7,7 +7,7 @@ import structlog
 
 from app import create_app
 from config.settings import settings
-from models import database
+from database import engine as database_engine
 
 #: Of the form that keys have; nobody's.
 KEY = f"lk-{'x' * 43}"
@@ -23,8 +23,8 @@ def bare_database(
         made = request.getfixturevalue("postgres_server").database()
         url = made.replace("postgresql://", "postgresql+psycopg://")
     monkeypatch.setattr(settings, "database_url", url)
-    engine = database.make_engine(url)
-    monkeypatch.setattr(database, "engine", lambda: engine)
+    engine = database_engine.make_engine(url)
+    monkeypatch.setattr(database_engine, "engine", lambda: engine)
     request.addfinalizer(engine.dispose)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import settings
-from providers import http
+from net import connection
 from tests.upstream import Upstream
 
 
@@ -15,7 +15,7 @@ from tests.upstream import Upstream
 def server() -> Iterator[Upstream]:
     with Upstream() as upstream:
         yield upstream
-    http.forget_connections()
+    connection.forget_connections()
 
 
 @pytest.fixture

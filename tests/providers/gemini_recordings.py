@@ -7,8 +7,8 @@ import json
 import re
 from typing import Any
 
-from models.chat import DEFAULT_TEMPERATURE
-from providers.gemini_messages import NO_SIGNATURE
+from models.chat_parameters import DEFAULT_TEMPERATURE
+from providers.gemini.messages import NO_SIGNATURE
 from tests.providers.requests_and_routes import HELLO
 
 Body = dict[str, Any]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from config.catalog import ImageRoute, ImageUpstream
+from config.catalog.model import ImageRoute, ImageUpstream
 from providers.image import Wanted
 
 

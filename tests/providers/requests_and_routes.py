@@ -1,7 +1,6 @@
 """Requests and routes to ask a provider with."""
 
-from config.catalog import Route
-from config.catalog import Upstream as Model
+from config.catalog.model import Route, Upstream
 from models.chat import ChatRequest
 from providers.parameters import EVERYTHING
 
@@ -16,7 +15,7 @@ def route(
     reasoning: bool = False,
     **extra: object,
 ) -> Route:
-    return Route(Model(provider, model, takes=takes, reasoning=reasoning), extra)
+    return Route(Upstream(provider, model, takes=takes, reasoning=reasoning), extra)
 
 
 def chat(**parameters: object) -> ChatRequest:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests import stack
+from tests.stack import Account, Stack
 from tests.upstream import COMPLETION, Upstream
 
 ROOT = Path(__file__).parents[2]
@@ -100,10 +101,10 @@ def pytest_in(copy: Path, *arguments: str) -> "subprocess.CompletedProcess[str]"
 @pytest.fixture
 def newcomer(
     copy: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[str, stack.Account]]:
+) -> Iterator[tuple[str, Account]]:
     """The product with the newcomer in it, and a caller."""
     monkeypatch.setattr(stack, "ROOT", copy)
-    made = stack.Stack(acme_api_key="sk-acme", acme_base_url=f"{upstream.url}/acme")
+    made = Stack(acme_api_key="sk-acme", acme_base_url=f"{upstream.url}/acme")
     try:
         url = made.web()
         made.worker()
@@ -112,7 +113,7 @@ def newcomer(
         made.close()
 
 
-def test_the_newcomer_answers(newcomer: tuple[str, stack.Account], upstream: Upstream) -> None:
+def test_the_newcomer_answers(newcomer: tuple[str, Account], upstream: Upstream) -> None:
     url, account = newcomer
 
     status, headers, body = stack.fetch(

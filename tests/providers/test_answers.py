@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import errors
-from providers import answers
+from models.errors import InvalidRequest, LikeDoError, ProviderBusy, ProviderFailed
+from providers.wire import answer as wire_answer
+from providers.wire import json as wire_json
 
 
 def read(body: Any) -> dict[str, Any]:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return answers.completion("vendor", answers.decoded("vendor", content), {})
+    return wire_answer.completion("vendor", wire_json.decoded("vendor", content), {})
 
 
 def completion(message: dict[str, Any] | None = None, **choice: Any) -> dict[str, Any]:
@@ -95,7 +96,7 @@ def test_a_tool_call_always_has_an_id() -> None:
 def test_deepseeks_count_of_cached_tokens_is_found() -> None:
     usage = {"prompt_tokens": 9, "completion_tokens": 1, "prompt_cache_hit_tokens": 4}
 
-    counted = answers.usage(usage)
+    counted = wire_answer.usage(usage)
 
     assert counted is not None
     assert counted["prompt_tokens_details"] == {"cached_tokens": 4}
@@ -129,17 +130,17 @@ def test_half_a_character_does_not_cost_the_answer() -> None:
 @pytest.mark.parametrize(
     ("body", "kind"),
     [
-        ({"error": {"code": 429, "message": "Slow."}}, errors.ProviderBusy),
-        ({"error": {"code": 502, "message": "Broken."}, "choices": []}, errors.ProviderFailed),
-        (completion(error={"code": 400, "message": "Bad."}), errors.InvalidRequest),
-        (completion(finish_reason="error"), errors.ProviderFailed),
-        (completion(finish_reason="insufficient_system_resource"), errors.ProviderFailed),
-        (b"Service unavailable", errors.ProviderFailed),
-        (b"\xff\xfe", errors.ProviderFailed),
+        ({"error": {"code": 429, "message": "Slow."}}, ProviderBusy),
+        ({"error": {"code": 502, "message": "Broken."}, "choices": []}, ProviderFailed),
+        (completion(error={"code": 400, "message": "Bad."}), InvalidRequest),
+        (completion(finish_reason="error"), ProviderFailed),
+        (completion(finish_reason="insufficient_system_resource"), ProviderFailed),
+        (b"Service unavailable", ProviderFailed),
+        (b"\xff\xfe", ProviderFailed),
     ],
 )
-def test_a_failure_in_a_200_is_a_failure(body: Any, kind: type[errors.LikeDoError]) -> None:
-    with pytest.raises(errors.LikeDoError) as raised:
+def test_a_failure_in_a_200_is_a_failure(body: Any, kind: type[LikeDoError]) -> None:
+    with pytest.raises(LikeDoError) as raised:
         read(body)
 
     assert type(raised.value) is kind
@@ -210,7 +211,7 @@ F = {"name": "f", "arguments": "{}"}
     ids=str,
 )
 def test_a_message_that_no_client_could_read_is_a_failure(message: dict[str, Any]) -> None:
-    with pytest.raises(errors.ProviderFailed):
+    with pytest.raises(ProviderFailed):
         said(message)
 
 
@@ -289,13 +290,13 @@ def deep(levels: int, inside: str = "1") -> bytes:
 @pytest.mark.parametrize("levels", [201, 250, 255, 1023, 1025, 2000, 100_000])
 @pytest.mark.parametrize("inside", ["1", '"\\ud83d"'])
 def test_an_answer_that_is_nested_too_deeply_is_a_failure(levels: int, inside: str) -> None:
-    with pytest.raises(errors.ProviderFailed, match="nested too deeply"):
+    with pytest.raises(ProviderFailed, match="nested too deeply"):
         read(deep(levels, inside))
 
 
 @pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a":' * 100_000, b"[" * 201 + b"]" * 201])
 def test_nothing_but_depth_is_a_failure(content: bytes) -> None:
-    with pytest.raises(errors.ProviderFailed):
+    with pytest.raises(ProviderFailed):
         read(content)
 
 
@@ -324,7 +325,7 @@ def test_a_number_beyond_64_bits_can_be_written_again(number: str, text: str) ->
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "9" * 400, "9" * 5000, "1e999"])
 @texts
 def test_a_number_that_json_does_not_know_is_a_failure(number: str, text: str) -> None:
-    with pytest.raises(errors.ProviderFailed, match="not JSON"):
+    with pytest.raises(ProviderFailed, match="not JSON"):
         read(with_number(number, text))
 
 
@@ -348,7 +349,7 @@ USAGE = st.dictionaries(st.sampled_from(KEYS), ANYTHING)
 def test_whatever_comes_is_a_sound_answer_or_an_error(body: Any) -> None:
     try:
         answer = read(body)
-    except errors.LikeDoError:
+    except LikeDoError:
         return
 
     assert orjson.loads(orjson.dumps(answer)) == answer

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from providers import chunks, tokens
-from providers.chunks import Assembly
+from providers.wire import chunks
+from providers.wire.chunks import Assembly
+from tokens import count
 
 HEAD = {
     "id": "c1",
@@ -65,14 +66,14 @@ def test_a_stream_that_is_not_over_has_no_reason_and_can_be_counted() -> None:
 
     assert whole["choices"][0]["finish_reason"] is None
     assert "usage" not in whole
-    assert tokens.count_answer(whole) == sum(map(tokens.count_text, ["Hello there", "f", "{"]))
+    assert count.count_answer(whole) == sum(map(count.count_text, ["Hello there", "f", "{"]))
 
 
 def test_of_nothing_nothing_is_counted() -> None:
     whole = Assembly().completion()
 
     assert whole["choices"] == []
-    assert tokens.count_answer(whole) == 0
+    assert count.count_answer(whole) == 0
 
 
 def test_an_assembly_may_be_looked_at_and_go_on() -> None:

@@ -9,13 +9,24 @@ import orjson
 import pytest
 
 from config.settings import settings
-from models import errors
-from models.chat import OWN_PARAMETERS, ChatRequest
+from models.chat import ChatRequest
+from models.chat_parameters import OWN_PARAMETERS
+from models.errors import (
+    InvalidRequest,
+    JobCancelled,
+    LikeDoError,
+    ModelGone,
+    ProviderBusy,
+    ProviderFailed,
+    ProviderRefusedUs,
+    ProviderTimeout,
+    UnsupportedParameter,
+)
+from net.call import Call
 from providers import by_name
 from providers.base import Provider
-from providers.chunks import Assembly
-from providers.http import Call
 from providers.openai_compatible import OpenAICompatible
+from providers.wire.chunks import Assembly
 from tests.providers.requests_and_routes import HELLO, chat, route
 from tests.upstream import Upstream, gemini_said, said
 
@@ -66,9 +77,9 @@ both_ways = pytest.mark.parametrize("way_to_ask", [ask, stream])
 
 def refusal(
     provider: Provider, upstream: Upstream, step: dict[str, Any], way_to_ask: Any = ask
-) -> errors.LikeDoError:
+) -> LikeDoError:
     upstream.script(default=step)
-    with pytest.raises(errors.LikeDoError) as raised:
+    with pytest.raises(LikeDoError) as raised:
         way_to_ask(provider)
     return raised.value
 
@@ -143,11 +154,11 @@ def test_openais_default_temperature_is_never_refused(provider: Provider) -> Non
 def test_an_aborted_call_raises_its_reason(
     provider: Provider, upstream: Upstream, way_to_ask: Any
 ) -> None:
-    reason = errors.JobCancelled("The job was cancelled.")
+    reason = JobCancelled("The job was cancelled.")
     call = Call(20)
     call.abort(reason)
 
-    with pytest.raises(errors.JobCancelled) as raised:
+    with pytest.raises(JobCancelled) as raised:
         way_to_ask(provider, call=call)
 
     assert raised.value is reason
@@ -158,7 +169,7 @@ def test_an_aborted_call_raises_its_reason(
 def test_a_call_past_its_deadline_times_out(
     provider: Provider, upstream: Upstream, way_to_ask: Any
 ) -> None:
-    with pytest.raises(errors.ProviderTimeout):
+    with pytest.raises(ProviderTimeout):
         way_to_ask(provider, call=Call(0))
 
 
@@ -167,29 +178,29 @@ def test_a_call_past_its_deadline_times_out(
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (400, errors.InvalidRequest),
-        (401, errors.ProviderRefusedUs),
-        (402, errors.ProviderRefusedUs),
-        (403, errors.ProviderRefusedUs),
-        (404, errors.ModelGone),
-        (408, errors.ProviderFailed),
-        (409, errors.ProviderFailed),
-        (418, errors.ProviderFailed),
-        (422, errors.InvalidRequest),
-        (429, errors.ProviderBusy),
-        (500, errors.ProviderFailed),
-        (502, errors.ProviderFailed),
-        (503, errors.ProviderFailed),
-        (504, errors.ProviderTimeout),
-        (520, errors.ProviderFailed),
-        (302, errors.ProviderFailed),
+        (400, InvalidRequest),
+        (401, ProviderRefusedUs),
+        (402, ProviderRefusedUs),
+        (403, ProviderRefusedUs),
+        (404, ModelGone),
+        (408, ProviderFailed),
+        (409, ProviderFailed),
+        (418, ProviderFailed),
+        (422, InvalidRequest),
+        (429, ProviderBusy),
+        (500, ProviderFailed),
+        (502, ProviderFailed),
+        (503, ProviderFailed),
+        (504, ProviderTimeout),
+        (520, ProviderFailed),
+        (302, ProviderFailed),
     ],
 )
 def test_a_status_has_its_class(
     provider: Provider,
     upstream: Upstream,
     status: int,
-    kind: type[errors.LikeDoError],
+    kind: type[LikeDoError],
     way_to_ask: Any,
 ) -> None:
     said = {"error": {"message": "No.", "type": None, "param": None, "code": None}}
@@ -257,7 +268,7 @@ def test_no_error_quotes_our_key(
 def test_a_200_without_an_answer_is_a_failure(
     provider: Provider, upstream: Upstream, step: dict[str, Any], way_to_ask: Any
 ) -> None:
-    assert type(refusal(provider, upstream, step, way_to_ask)) is errors.ProviderFailed
+    assert type(refusal(provider, upstream, step, way_to_ask)) is ProviderFailed
 
 
 @both_ways
@@ -374,7 +385,7 @@ def test_the_temperature_is_ours_where_the_caller_gave_none(
 def test_what_a_model_lacks_is_refused_by_name(
     provider: Provider, parameter: str, value: Any
 ) -> None:
-    with pytest.raises(errors.UnsupportedParameter) as refused:
+    with pytest.raises(UnsupportedParameter) as refused:
         provider.check(chat(**{parameter: value}), route(provider.name, frozenset({"x"})))
 
     assert refused.value.param == parameter
@@ -402,7 +413,7 @@ def test_a_part_that_a_model_cannot_take_is_refused_by_place(
         ]
     )
 
-    with pytest.raises(errors.UnsupportedParameter) as refused:
+    with pytest.raises(UnsupportedParameter) as refused:
         provider.check(request, route(provider.name, frozenset({"x"})))
 
     assert refused.value.param == "messages[1].content[1]"
@@ -468,13 +479,13 @@ def test_nothing_is_asked_before_the_first_chunk_is(provider: Provider, upstream
 @every_provider
 def test_an_abort_between_chunks_ends_a_stream(provider: Provider, upstream: Upstream) -> None:
     upstream.script({"events": [said_by(provider, "Hi"), said_by(provider, "!")], "gap": 60})
-    reason, call = errors.JobCancelled("The job was cancelled."), Call(60)
+    reason, call = JobCancelled("The job was cancelled."), Call(60)
     chunks = provider.stream(*asked(provider, call=call))
     next(chunks)
 
     call.abort(reason)
 
-    with pytest.raises(errors.JobCancelled) as raised:
+    with pytest.raises(JobCancelled) as raised:
         list(chunks)
     assert raised.value is reason
 
@@ -510,14 +521,14 @@ def test_a_stream_that_breaks_off_is_a_failure(
     texts = {"Hi": said_by(provider, "Hi"), "the end": said_by(provider, "!", at_the_end=True)}
     step = {"events": [texts.get(event, event) for event in events]} | more
 
-    assert type(refusal(provider, upstream, step, stream)) is errors.ProviderFailed
+    assert type(refusal(provider, upstream, step, stream)) is ProviderFailed
 
 
 @every_speaker
 def test_a_choice_that_broke_off_is_a_failure(provider: Provider, upstream: Upstream) -> None:
     step = {"events": [said("error", content="Hi"), "[DONE]"]}
 
-    assert type(refusal(provider, upstream, step, stream)) is errors.ProviderFailed
+    assert type(refusal(provider, upstream, step, stream)) is ProviderFailed
 
 
 @every_remote_provider

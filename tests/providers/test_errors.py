@@ -9,14 +9,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import errors as ours
-from providers import errors
-from providers.http import Response
+from models.errors import (
+    ContentPolicyViolation,
+    ContextLengthExceeded,
+    InvalidRequest,
+    LikeDoError,
+    ModelGone,
+    ProviderBusy,
+    ProviderFailed,
+    ProviderRefusedUs,
+    ProviderTimeout,
+    UnsupportedParameter,
+)
+from net.answer import Response
+from providers.wire import refusal as wire_refusal
+from providers.wire import refusal_body, retry_after
 
 
-def refusal(status: int, body: Any, headers: dict[str, str] | None = None) -> ours.LikeDoError:
+def refusal(status: int, body: Any, headers: dict[str, str] | None = None) -> LikeDoError:
     content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-    return errors.refusal("vendor", Response(status, headers or {}, content))
+    return wire_refusal.refusal("vendor", Response(status, headers or {}, content))
 
 
 def said(message: str = "No.", **fields: Any) -> dict[str, Any]:
@@ -26,56 +38,56 @@ def said(message: str = "No.", **fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("status", "body", "kind"),
     [
-        (400, said(code="context_length_exceeded"), ours.ContextLengthExceeded),
-        (400, said("The maximum context length is 10 tokens."), ours.ContextLengthExceeded),
-        (400, said("prompt is too long: 9 tokens > 8 maximum"), ours.ContextLengthExceeded),
-        (400, said(code="content_policy_violation"), ours.ContentPolicyViolation),
+        (400, said(code="context_length_exceeded"), ContextLengthExceeded),
+        (400, said("The maximum context length is 10 tokens."), ContextLengthExceeded),
+        (400, said("prompt is too long: 9 tokens > 8 maximum"), ContextLengthExceeded),
+        (400, said(code="content_policy_violation"), ContentPolicyViolation),
         (400, said(type="image_generation_user_error", code="moderation_blocked"),
-         ours.ContentPolicyViolation),
-        (400, said(type="image_generation_user_error"), ours.ContentPolicyViolation),
+         ContentPolicyViolation),
+        (400, said(type="image_generation_user_error"), ContentPolicyViolation),
         (400, said(type="image_generation_user_error", code="billing_hard_limit_reached"),
-         ours.ProviderRefusedUs),
-        (400, said("It was rejected by our safety system."), ours.ContentPolicyViolation),
-        (400, said(code="unsupported_parameter"), ours.UnsupportedParameter),
-        (400, said(code="unsupported_value"), ours.UnsupportedParameter),
+         ProviderRefusedUs),
+        (400, said("It was rejected by our safety system."), ContentPolicyViolation),
+        (400, said(code="unsupported_parameter"), UnsupportedParameter),
+        (400, said(code="unsupported_value"), UnsupportedParameter),
         (400, said("Unknown parameter: 'moderation'.", code="unknown_parameter"),
-         ours.UnsupportedParameter),
-        (400, said(code="billing_hard_limit_reached"), ours.ProviderRefusedUs),
-        (400, said("Model Not Exist"), ours.ModelGone),
-        (400, said("acme/none is not a valid model ID"), ours.ModelGone),
-        (400, said(code="model_not_found"), ours.ModelGone),
-        (422, "Failed to deserialize: messages[0]", ours.InvalidRequest),
-        (413, said("Payload too large"), ours.InvalidRequest),
+         UnsupportedParameter),
+        (400, said(code="billing_hard_limit_reached"), ProviderRefusedUs),
+        (400, said("Model Not Exist"), ModelGone),
+        (400, said("acme/none is not a valid model ID"), ModelGone),
+        (400, said(code="model_not_found"), ModelGone),
+        (422, "Failed to deserialize: messages[0]", InvalidRequest),
+        (413, said("Payload too large"), InvalidRequest),
         (403, said("Blocked", metadata={"reasons": ["violence"], "flagged_input": "…"}),
-         ours.ContentPolicyViolation),
-        (403, said(code="unsupported_country_region_territory"), ours.ProviderRefusedUs),
+         ContentPolicyViolation),
+        (403, said(code="unsupported_country_region_territory"), ProviderRefusedUs),
         (404, said("No endpoints found that can handle the requested parameters."),
-         ours.UnsupportedParameter),
-        (429, said(code="insufficient_quota"), ours.ProviderRefusedUs),
-        (429, said("Request too large for x: Limit 1, Requested 2"), ours.ContextLengthExceeded),
-        (529, said("Overloaded"), ours.ProviderFailed),
-        (400, said(status="FAILED_PRECONDITION"), ours.ProviderRefusedUs),
-        (400, said(details=[{"reason": "API_KEY_INVALID"}]), ours.ProviderRefusedUs),
-        (400, said(status="INVALID_ARGUMENT", details=["x", {"reason": 5}]), ours.InvalidRequest),
+         UnsupportedParameter),
+        (429, said(code="insufficient_quota"), ProviderRefusedUs),
+        (429, said("Request too large for x: Limit 1, Requested 2"), ContextLengthExceeded),
+        (529, said("Overloaded"), ProviderFailed),
+        (400, said(status="FAILED_PRECONDITION"), ProviderRefusedUs),
+        (400, said(details=[{"reason": "API_KEY_INVALID"}]), ProviderRefusedUs),
+        (400, said(status="INVALID_ARGUMENT", details=["x", {"reason": 5}]), InvalidRequest),
         (400, said("The input token count (9) exceeds the maximum number of tokens allowed (8)."),
-         ours.ContextLengthExceeded),
+         ContextLengthExceeded),
         (429, said("You exceeded your current quota.", status="RESOURCE_EXHAUSTED"),
-         ours.ProviderBusy),
+         ProviderBusy),
         (400, {"id": "1", "name": "invalid_prompts", "message": "No."},
-         ours.ContentPolicyViolation),
+         ContentPolicyViolation),
         (403, {"id": "1", "name": "content_moderation", "errors": ["No."]},
-         ours.ContentPolicyViolation),
-        (403, {"id": "1", "name": "permission_denied", "message": "No."}, ours.ProviderRefusedUs),
+         ContentPolicyViolation),
+        (403, {"id": "1", "name": "permission_denied", "message": "No."}, ProviderRefusedUs),
         (429, {"id": "1", "name": "insufficient_balance", "message": "No."},
-         ours.ProviderRefusedUs),
-        (402, {"id": "1", "name": "payment_required", "errors": ["No."]}, ours.ProviderRefusedUs),
-        (410, {"id": "1", "name": "gone", "message": "No."}, ours.ModelGone),
-        (422, {"title": "Input validation failed", "detail": "No."}, ours.InvalidRequest),
-        (429, {"detail": "Request was throttled."}, ours.ProviderBusy),
+         ProviderRefusedUs),
+        (402, {"id": "1", "name": "payment_required", "errors": ["No."]}, ProviderRefusedUs),
+        (410, {"id": "1", "name": "gone", "message": "No."}, ModelGone),
+        (422, {"title": "Input validation failed", "detail": "No."}, InvalidRequest),
+        (429, {"detail": "Request was throttled."}, ProviderBusy),
     ],
 )  # fmt: skip
 def test_a_refusal_is_of_the_most_precise_class(
-    status: int, body: Any, kind: type[ours.LikeDoError]
+    status: int, body: Any, kind: type[LikeDoError]
 ) -> None:
     assert type(refusal(status, body)) is kind
 
@@ -105,7 +117,7 @@ def test_a_provider_behind_the_provider_is_heard() -> None:
 
     error = refusal(400, body)
 
-    assert type(error) is ours.UnsupportedParameter
+    assert type(error) is UnsupportedParameter
     assert (error.message, error.param) == ("Too hot.", "temperature")
 
 
@@ -115,7 +127,7 @@ def test_headers_that_are_none_are_not_read() -> None:
         b'{"error": {"metadata": {"headers": {"Retry-After": 7, "X-A": %s, "X-B": null}}}}' % deep
     )
 
-    error = errors.refusal("vendor", Response(429, {}, body))
+    error = wire_refusal.refusal("vendor", Response(429, {}, body))
 
     assert error.retry_after == 7
 
@@ -168,21 +180,19 @@ def test_the_input_that_replicate_finds_at_fault_is_named(fields: Any, param: st
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        ({"code": 429, "message": "Slow down."}, ours.ProviderBusy),
-        ({"code": 504, "message": "Late."}, ours.ProviderTimeout),
-        ({"code": 400, "message": "Bad."}, ours.InvalidRequest),
-        ({"code": "rate_limit_exceeded", "message": "Slow down."}, ours.ProviderBusy),
-        ({"code": 7, "message": "?"}, ours.ProviderFailed),
+        ({"code": 429, "message": "Slow down."}, ProviderBusy),
+        ({"code": 504, "message": "Late."}, ProviderTimeout),
+        ({"code": 400, "message": "Bad."}, InvalidRequest),
+        ({"code": "rate_limit_exceeded", "message": "Slow down."}, ProviderBusy),
+        ({"code": 7, "message": "?"}, ProviderFailed),
         ({"code": None, "metadata": {"error_type": "context_length_exceeded"}},
-         ours.ContextLengthExceeded),
-        ("Just words.", ours.ProviderFailed),
-        (None, ours.ProviderFailed),
+         ContextLengthExceeded),
+        ("Just words.", ProviderFailed),
+        (None, ProviderFailed),
     ],
 )  # fmt: skip
-def test_an_error_within_a_200_goes_by_its_own_code(
-    error: Any, kind: type[ours.LikeDoError]
-) -> None:
-    assert type(errors.refusal_within("vendor", error, {})) is kind
+def test_an_error_within_a_200_goes_by_its_own_code(error: Any, kind: type[LikeDoError]) -> None:
+    assert type(wire_refusal.refusal_within("vendor", error, {})) is kind
 
 
 @pytest.mark.parametrize(
@@ -200,17 +210,19 @@ def test_an_error_within_a_200_goes_by_its_own_code(
     ],
 )
 def test_what_looks_like_a_key_is_taken_out(secret: str) -> None:
-    assert errors.scrub(f"Given {secret}: no.") == "Given [redacted]: no."
+    assert refusal_body.scrub(f"Given {secret}: no.") == "Given [redacted]: no."
 
 
 @pytest.mark.parametrize("words", ["user-provided input", "a sketch of organic keywords", "a ** b"])
 def test_ordinary_words_stay(words: str) -> None:
-    assert errors.scrub(words) == words
+    assert refusal_body.scrub(words) == words
 
 
 @given(st.text())
 def test_a_message_is_never_long(text: str) -> None:
-    assert len(errors.scrub(text * 40)) <= errors.MAX_MESSAGE_CHARACTERS + len("[redacted]")
+    assert len(refusal_body.scrub(text * 40)) <= refusal_body.MAX_MESSAGE_CHARACTERS + len(
+        "[redacted]"
+    )
 
 
 ANYTHING = st.recursive(
@@ -232,20 +244,20 @@ ANYTHING = st.recursive(
 
 @given(st.integers(400, 599), ANYTHING | st.text())
 def test_no_body_is_too_odd_to_be_an_error(status: int, body: Any) -> None:
-    assert isinstance(refusal(status, body), ours.LikeDoError)
+    assert isinstance(refusal(status, body), LikeDoError)
 
 
 # ---- How long to wait
 
 
 def test_milliseconds_come_before_seconds() -> None:
-    assert errors.retry_after({"retry-after-ms": "1500", "retry-after": "9"}) == 1.5
+    assert retry_after.retry_after({"retry-after-ms": "1500", "retry-after": "9"}) == 1.5
 
 
 def test_retry_after_may_be_a_date() -> None:
     in_a_minute = formatdate(time.time() + 60, usegmt=True)
 
-    delay = errors.retry_after({"retry-after": in_a_minute})
+    delay = retry_after.retry_after({"retry-after": in_a_minute})
 
     assert delay is not None
     assert 50 < delay <= 60
@@ -260,11 +272,11 @@ def test_retry_after_may_be_a_date() -> None:
     ],
 )
 def test_a_date_that_no_calendar_has_says_nothing(date: str) -> None:
-    assert errors.retry_after({"retry-after": date}) is None
+    assert retry_after.retry_after({"retry-after": date}) is None
 
 
 def test_a_date_gone_by_is_now() -> None:
-    assert errors.retry_after({"retry-after": formatdate(0, usegmt=True)}) == 0
+    assert retry_after.retry_after({"retry-after": formatdate(0, usegmt=True)}) == 0
 
 
 def test_the_limit_with_nothing_remaining_is_the_one_to_wait_for() -> None:
@@ -275,14 +287,14 @@ def test_the_limit_with_nothing_remaining_is_the_one_to_wait_for() -> None:
         "x-ratelimit-reset-tokens": "6m0s",
     }
 
-    assert errors.retry_after(headers, "Please try again in 20s.") == 8.64
+    assert retry_after.retry_after(headers, "Please try again in 20s.") == 8.64
 
 
 def test_words_are_read_where_no_limit_is_used_up() -> None:
     headers = {"x-ratelimit-remaining-tokens": "100", "x-ratelimit-reset-tokens": "6m0s"}
 
-    assert errors.retry_after(headers, "Please try again in 2.5s. Visit us.") == 2.5
-    assert errors.retry_after(headers) == 360
+    assert retry_after.retry_after(headers, "Please try again in 2.5s. Visit us.") == 2.5
+    assert retry_after.retry_after(headers) == 360
 
 
 @pytest.mark.parametrize(
@@ -299,7 +311,7 @@ def test_words_are_read_where_no_limit_is_used_up() -> None:
     ],
 )
 def test_a_message_may_say_how_long(words: str, seconds: float | None) -> None:
-    assert errors.retry_after({}, words) == seconds
+    assert retry_after.retry_after({}, words) == seconds
 
 
 def test_openrouter_gives_the_moment_in_milliseconds() -> None:
@@ -346,21 +358,21 @@ def test_the_field_that_google_finds_at_fault_is_named(details: Any, param: str 
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        ("INVALID_ARGUMENT", ours.InvalidRequest),
-        ("PERMISSION_DENIED", ours.ProviderRefusedUs),
-        ("RESOURCE_EXHAUSTED", ours.ProviderBusy),
-        ("DEADLINE_EXCEEDED", ours.ProviderTimeout),
-        ("UNAVAILABLE", ours.ProviderFailed),
+        ("INVALID_ARGUMENT", InvalidRequest),
+        ("PERMISSION_DENIED", ProviderRefusedUs),
+        ("RESOURCE_EXHAUSTED", ProviderBusy),
+        ("DEADLINE_EXCEEDED", ProviderTimeout),
+        ("UNAVAILABLE", ProviderFailed),
     ],
 )
-def test_googles_word_for_a_status_stands_for_it(status: str, kind: type[ours.LikeDoError]) -> None:
-    error = errors.refusal_within("vendor", {"message": "No.", "status": status}, {})
+def test_googles_word_for_a_status_stands_for_it(status: str, kind: type[LikeDoError]) -> None:
+    error = wire_refusal.refusal_within("vendor", {"message": "No.", "status": status}, {})
 
     assert type(error) is kind
 
 
 def test_a_busy_provider_that_says_nothing_is_left_alone_for_a_while() -> None:
-    assert refusal(429, said()).retry_after == ours.ProviderBusy.default_retry_after
+    assert refusal(429, said()).retry_after == ProviderBusy.default_retry_after
 
 
 @pytest.mark.parametrize(
@@ -369,18 +381,21 @@ def test_a_busy_provider_that_says_nothing_is_left_alone_for_a_while() -> None:
      ("1h2m3s", 3723), ("", None), ("soon", None)],
 )  # fmt: skip
 def test_durations_are_gos(text: str, seconds: float | None) -> None:
-    assert errors.duration(text) == pytest.approx(seconds)
+    assert retry_after.duration(text) == pytest.approx(seconds)
 
 
 @given(st.integers(0, 99), st.integers(0, 59), st.integers(0, 59))
 def test_every_duration_is_read(hours: int, minutes: int, seconds: int) -> None:
-    assert errors.duration(f"{hours}h{minutes}m{seconds}s") == hours * 3600 + minutes * 60 + seconds
+    assert (
+        retry_after.duration(f"{hours}h{minutes}m{seconds}s")
+        == hours * 3600 + minutes * 60 + seconds
+    )
 
 
 @given(st.dictionaries(
     st.sampled_from(["retry-after", "retry-after-ms", "x-ratelimit-reset", "ratelimit-reset",
                      "x-ratelimit-reset-tokens"]), st.text()), st.text())  # fmt: skip
 def test_a_delay_is_never_absurd(headers: dict[str, str], message: str) -> None:
-    delay = errors.retry_after(headers, message)
+    delay = retry_after.retry_after(headers, message)
 
-    assert delay is None or 0 <= delay <= errors.MAX_RETRY_SECONDS
+    assert delay is None or 0 <= delay <= retry_after.MAX_RETRY_SECONDS

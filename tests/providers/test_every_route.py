@@ -10,12 +10,14 @@ from typing import Any
 import orjson
 import pytest
 
-from config.catalog import Route, catalog
-from models.chat import OWN_PARAMETERS, ChatRequest
+from config.catalog.load import catalog
+from config.catalog.model import Route
+from models.chat import ChatRequest
+from models.chat_parameters import OWN_PARAMETERS
+from net.call import Call
 from providers import by_name
-from providers.chunks import Assembly
-from providers.http import Call
 from providers.openai_compatible import OpenAICompatible
+from providers.wire.chunks import Assembly
 from tests.config.test_catalog import DOCUMENTED
 from tests.upstream import Upstream
 

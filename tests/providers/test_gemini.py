@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from config.catalog import catalog
+from config.catalog.load import catalog
 from models.errors import (
     ContentPolicyViolation,
     InvalidRequest,
@@ -13,11 +13,13 @@ from models.errors import (
     ProviderFailed,
     UnsupportedParameter,
 )
-from providers import gemini_answers, media
-from providers.chunks import Assembly
-from providers.gemini import Gemini
-from providers.gemini_messages import NO_SIGNATURE
-from providers.http import Call
+from net.call import Call
+from providers.gemini import answers
+from providers.gemini.chat import Gemini
+from providers.gemini.messages import NO_SIGNATURE
+from providers.wire import caller_images
+from providers.wire.caller_images import Media
+from providers.wire.chunks import Assembly
 from tests import recordings
 from tests.providers import gemini_recordings
 from tests.providers.requests_and_routes import chat, route
@@ -146,11 +148,11 @@ def test_an_image_in_a_data_url_goes_along() -> None:
 def test_an_image_at_a_url_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def fetch(call: Call, url: str, param: str) -> media.Media:
+    def fetch(call: Call, url: str, param: str) -> Media:
         asked.append((url, param))
-        return media.Media("image/jpeg", b"hi")
+        return Media("image/jpeg", b"hi")
 
-    monkeypatch.setattr(media, "fetch", fetch)
+    monkeypatch.setattr(caller_images, "fetch", fetch)
     part = {"type": "image_url", "image_url": {"url": "https://example.com/a"}}
 
     said = contents(user([part]))
@@ -643,7 +645,7 @@ def test_an_answer_may_be_empty(upstream: Upstream, reason: str, content: Any) -
     assert assembled(stream(upstream, said))["message"]["content"] == ""
 
 
-@pytest.mark.parametrize("reason", sorted(gemini_answers.FAILURES))
+@pytest.mark.parametrize("reason", sorted(answers.FAILURES))
 def test_nothing_usable_is_a_failure(upstream: Upstream, reason: str) -> None:
     said = parts({"text": "Hm.", "thought": True}, reason=reason)
 

@@ -7,10 +7,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers import answers, gemini_answers
-from providers.gemini import Gemini
-from providers.gemini_messages import NO_SIGNATURE
-from providers.http import Call
+from net.call import Call
+from providers.gemini import answers
+from providers.gemini.chat import Gemini
+from providers.gemini.messages import NO_SIGNATURE
+from providers.wire import answer
 from tests.providers.requests_and_routes import chat, route
 
 TEXTS = st.text('ab1 {}[]":,\\\n\0é中😀\u2028', max_size=20)
@@ -229,8 +230,8 @@ ANSWERS = st.lists(
 def answered(parts: list[dict[str, Any]]) -> dict[str, Any]:
     content = {"role": "model", "parts": parts}
     body = {"candidates": [{"content": content, "finishReason": "STOP"}]}
-    translated = gemini_answers.completion("gemini", body)
-    return dict(answers.completion("gemini", translated, {})["choices"][0]["message"])
+    translated = answers.completion("gemini", body)
+    return dict(answer.completion("gemini", translated, {})["choices"][0]["message"])
 
 
 @given(ANSWERS)
@@ -268,7 +269,7 @@ def test_an_answer_in_pieces_says_what_a_whole_one_does(
     pieces = [{"candidates": [{"content": {"parts": parts[a:b]}}]} for a, b in bounds]
     pieces[-1]["candidates"][0]["finishReason"] = "STOP"
 
-    said = list(gemini_answers.events("gemini", pieces))
+    said = list(answers.events("gemini", pieces))
 
     deltas = [choice["delta"] for event in said for choice in event["choices"]]
     whole = answered(parts)

@@ -12,15 +12,18 @@ from pathlib import Path
 import pytest
 
 from models.errors import InvalidRequest, JobCancelled, LikeDoError, ProviderFailed, ProviderTimeout
-from providers import http
-from providers.http import Call
+from net import answer as net_answer
+from net import connection as net_connection
+from net import http
+from net.answer import Response
+from net.call import Call
 from tests.upstream import ROOT, Upstream
 
 CANCELLED = JobCancelled("The job was cancelled.")
 PATH = "/v1/chat/completions"
 
 
-def post(upstream: Upstream, call: Call | None = None) -> http.Response:
+def post(upstream: Upstream, call: Call | None = None) -> Response:
     return http.post(call or Call(20), upstream.url + PATH, {"Authorization": "k"}, {"a": "ä"})
 
 
@@ -104,7 +107,7 @@ def test_cookies_are_not_kept(upstream: Upstream) -> None:
     "step", [{}, {"chunked": True}, {"split": 7}, {"dribble": " ", "times": 2}]
 )
 def test_a_connection_is_used_again(upstream: Upstream, step: dict[str, object]) -> None:
-    http.forget_connections()
+    net_connection.forget_connections()
     upstream.script(default=step)
 
     for _ in range(3):
@@ -159,7 +162,7 @@ def test_the_first_reason_stays() -> None:
 def test_an_abort_ends_a_waiting_call_with_its_reason(
     upstream: Upstream, step: dict[str, object], reused: bool
 ) -> None:
-    http.forget_connections()
+    net_connection.forget_connections()
     if reused:
         post(upstream)
     upstream.script(step)
@@ -377,7 +380,7 @@ def test_events_are_known_by_the_first_byte(
 def test_a_connection_is_used_again_after_a_stream(
     upstream: Upstream, step: dict[str, object]
 ) -> None:
-    http.forget_connections()
+    net_connection.forget_connections()
     upstream.script(default=step)
 
     for _ in range(3):
@@ -395,7 +398,7 @@ def test_a_connection_that_goes_on_after_the_stream_is_closed(upstream: Upstream
 
 
 def test_a_kept_connection_that_closes_under_a_stream_is_tried_anew(upstream: Upstream) -> None:
-    http.forget_connections()
+    net_connection.forget_connections()
     upstream.script({}, {"cut": -1}, {"events": ["a"]})
     post(upstream)
 
@@ -456,7 +459,7 @@ def test_after_an_abort_nothing_more_is_given(upstream: Upstream) -> None:
 
 def test_an_abort_leaves_alone_whoever_has_the_connection_next(upstream: Upstream) -> None:
     """What was said may be read to its end, and wait here to be fetched."""
-    http.forget_connections()
+    net_connection.forget_connections()
     upstream.script({"body": "data: a\n\ndata: b\n\n"}, {"delay": 0.05})
     first = Call(20)
 
@@ -510,7 +513,7 @@ def test_no_stream_outlasts_the_deadline(upstream: Upstream, step: dict[str, obj
 def test_a_stream_that_the_other_side_cuts_is_a_failure(
     upstream: Upstream, step: dict[str, object]
 ) -> None:
-    http.forget_connections()
+    net_connection.forget_connections()
     upstream.script(step)
 
     with pytest.raises(ProviderFailed):
@@ -520,7 +523,7 @@ def test_a_stream_that_the_other_side_cuts_is_a_failure(
 def test_a_stream_without_end_is_refused(
     upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr(net_answer, "MAX_ANSWER_BYTES", 1000)
     upstream.script({"dribble": "data: a\n\n"})
 
     with pytest.raises(ProviderFailed, match="too large"):
@@ -569,7 +572,7 @@ def test_a_kept_connection_that_the_server_closed_is_no_failure(upstream: Upstre
 
 
 def test_a_kept_connection_that_closes_under_the_request_is_tried_anew(upstream: Upstream) -> None:
-    http.forget_connections()
+    net_connection.forget_connections()
     upstream.script({}, {"cut": -1}, {})
     post(upstream)
 
@@ -578,7 +581,7 @@ def test_a_kept_connection_that_closes_under_the_request_is_tried_anew(upstream:
 
 
 def test_a_fresh_connection_that_closes_is_not_tried_again(upstream: Upstream) -> None:
-    http.forget_connections()
+    net_connection.forget_connections()
     upstream.script({"cut": -1})
 
     with pytest.raises(ProviderFailed):
@@ -616,7 +619,7 @@ def test_a_redirect_is_not_followed(upstream: Upstream, status: int) -> None:
 def test_an_answer_without_end_is_refused(
     upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr(net_answer, "MAX_ANSWER_BYTES", 1000)
     upstream.script({"size": 1000}, {"size": 1001})
 
     assert len(post(upstream).content) == 1000
@@ -654,7 +657,7 @@ def test_a_question_has_no_body_and_no_type_of_one(upstream: Upstream) -> None:
 
 
 def test_a_question_on_a_stale_connection_is_asked_anew(upstream: Upstream) -> None:
-    http.forget_connections()
+    net_connection.forget_connections()
     upstream.script({}, {"cut": -1}, {})
     post(upstream)
 
@@ -671,7 +674,7 @@ def test_an_abort_ends_a_question(upstream: Upstream) -> None:
     upstream.wait(aborted=1)
 
 
-def question(call: Call, url: str) -> http.Response:
+def question(call: Call, url: str) -> Response:
     return http.ask(call, "GET", url, {})
 
 
@@ -679,7 +682,7 @@ def question(call: Call, url: str) -> http.Response:
 def test_a_question_that_is_not_answered_is_a_failure(
     upstream: Upstream, step: dict[str, object]
 ) -> None:
-    http.forget_connections()
+    net_connection.forget_connections()
     upstream.script(default=step)
 
     with pytest.raises(ProviderFailed):
@@ -691,7 +694,7 @@ def test_a_question_that_is_not_answered_is_a_failure(
 # ---- Created, once
 
 
-def create(call: Call, url: str, headers: object = None, payload: object = None) -> http.Response:
+def create(call: Call, url: str, headers: object = None, payload: object = None) -> Response:
     with http.create(call, url, {"X-A": "b"}, b"a=1", "application/x-form") as answer:
         return answer.whole()
 
@@ -716,7 +719,7 @@ def test_what_is_created_goes_out_as_it_is(upstream: Upstream) -> None:
 
 
 def test_each_create_has_a_connection_of_its_own(upstream: Upstream) -> None:
-    http.forget_connections()
+    net_connection.forget_connections()
     upstream.script(default={})
 
     for _ in range(3):
@@ -742,7 +745,7 @@ def test_each_create_has_a_connection_of_its_own(upstream: Upstream) -> None:
 def test_a_create_that_was_sent_is_not_sent_again(
     upstream: Upstream, step: dict[str, object], kept: bool
 ) -> None:
-    http.forget_connections()
+    net_connection.forget_connections()
     if kept:
         post(upstream)
     upstream.script(default=step)
@@ -842,22 +845,22 @@ def test_a_proxy_of_the_environment_is_used(
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", upstream.url)
     monkeypatch.setenv("NO_PROXY", "")
-    http.forget_connections()
+    net_connection.forget_connections()
 
     response = http.post(Call(20), f"http://provider.invalid{PATH}", {}, {})
 
     assert response.status == 200
     assert upstream.calls()[0]["target"] == f"http://provider.invalid{PATH}"
-    http.forget_connections()
+    net_connection.forget_connections()
 
 
 def test_no_proxy_is_honoured(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    http.forget_connections()
+    net_connection.forget_connections()
 
     assert post(upstream).status == 200
-    http.forget_connections()
+    net_connection.forget_connections()
 
 
 def serve_once(listener: socket.socket, files: tuple[Path, Path]) -> None:
@@ -880,7 +883,7 @@ def test_a_certificate_counts_if_the_bundle_of_the_environment_has_it(
     trusted: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    http.forget_connections()
+    net_connection.forget_connections()
     if trusted:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
     server = threading.Thread(target=serve_once, args=(silent, certificate))
@@ -895,5 +898,5 @@ def test_a_certificate_counts_if_the_bundle_of_the_environment_has_it(
         assert trusted
         assert response.content == b"{}"
     finally:
-        http.forget_connections()
+        net_connection.forget_connections()
         server.join()

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 import providers
-from config.catalog import FreeSizes, ImageRoute, ImageUpstream, catalog
+from config.catalog.load import catalog
+from config.catalog.model import FreeSizes, ImageRoute, ImageUpstream
 from models.errors import InvalidRequest, UnsupportedParameter
 from models.image import ImageRequest, Size
 from providers import image

@@ -29,9 +29,12 @@ from models.errors import (
     ProviderTimeout,
     Unavailable,
 )
-from providers import http, media
-from providers.http import Call
-from providers.spool import Spooled
+from net import connection as net_connection
+from net import public_hosts, untrusted
+from net.call import Call
+from providers.wire import caller_images, result_images
+from providers.wire.caller_images import Media
+from providers.wire.spooling import SpooledImage
 from tests.upstream import ROOT, Step, Upstream
 
 PARAM = "messages[0].content[1].image_url.url"
@@ -63,8 +66,8 @@ def chunked(*pieces: bytes) -> bytes:
     return head("transfer-encoding: chunked") + body + b"0\r\n"
 
 
-def fetch(url: str, call: Call | None = None) -> media.Media:
-    return media.fetch(call or Call(60), url, PARAM)
+def fetch(url: str, call: Call | None = None) -> Media:
+    return caller_images.fetch(call or Call(60), url, PARAM)
 
 
 def refusal(url: str, call: Call | None = None) -> str:
@@ -79,13 +82,13 @@ def refusal(url: str, call: Call | None = None) -> str:
 @pytest.fixture
 def local(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let 127.0.0.1 be a public address, and no other."""
-    monkeypatch.setattr(media, "is_allowed", lambda address: str(address) == "127.0.0.1")
+    monkeypatch.setattr(public_hosts, "is_allowed", lambda address: str(address) == "127.0.0.1")
 
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the 20 seconds be less than one."""
-    monkeypatch.setattr(media, "FETCH_SECONDS", 0.4)
+    monkeypatch.setattr(caller_images, "FETCH_SECONDS", 0.4)
 
 
 class Names:
@@ -215,7 +218,7 @@ def test_the_bytes_say_what_an_image_is(
 ) -> None:
     upstream.script(image(data, headers={"content-type": "text/html"}))
 
-    assert fetch(upstream.url) == media.Media(media_type, data)
+    assert fetch(upstream.url) == Media(media_type, data)
 
 
 @pytest.mark.parametrize(
@@ -324,7 +327,7 @@ def test_only_200_is_an_image(upstream: Upstream, local: None, status: int) -> N
     ],
 )
 def test_only_public_addresses_are_allowed(address: str, allowed: bool) -> None:
-    assert media.is_allowed(ip_address(address)) is allowed
+    assert public_hosts.is_allowed(ip_address(address)) is allowed
 
 
 @pytest.mark.parametrize(
@@ -369,7 +372,7 @@ def test_the_connection_goes_to_the_address_that_was_checked(
 def test_the_next_address_is_tried_where_one_does_not_answer(
     upstream: Upstream, names: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(media, "is_allowed", lambda address: True)
+    monkeypatch.setattr(public_hosts, "is_allowed", lambda address: True)
     names.say("images.example", ["127.0.0.2", "127.0.0.1"])
     upstream.script(image())
 
@@ -408,7 +411,7 @@ def test_the_next_address_is_tried_where_one_does_not_answer(
 def test_a_host_that_readers_read_differently_is_refused(
     upstream: Upstream, monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
-    monkeypatch.setattr(media, "is_allowed", lambda address: True)
+    monkeypatch.setattr(public_hosts, "is_allowed", lambda address: True)
     upstream.script(default=image())
 
     message = refusal(f"http://{host}:{upstream.port}/a.png")
@@ -574,9 +577,9 @@ def trusted(
     for name in ("images.example", "other.example"):
         names.say(name, ["127.0.0.1"])
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
-    http.forget_connections()
+    net_connection.forget_connections()
     yield certificate
-    http.forget_connections()
+    net_connection.forget_connections()
 
 
 def test_a_certificate_is_verified_against_the_name_and_not_the_address(
@@ -585,7 +588,7 @@ def test_a_certificate_is_verified_against_the_name_and_not_the_address(
     with Host(plain(PNG), files=trusted) as host:
         assert fetch(host.url("images.example")).data == PNG
         assert fetch(host.url("127.0.0.1")).data == PNG
-        assert refusal(host.url("other.example")) == media.UNREACHABLE
+        assert refusal(host.url("other.example")) == caller_images.UNREACHABLE
 
     assert len(host.requests) == 2
 
@@ -594,10 +597,10 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
     local: None, trusted: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("REQUESTS_CA_BUNDLE")
-    http.forget_connections()
+    net_connection.forget_connections()
 
     with Host(plain(PNG), files=trusted) as host:
-        assert refusal(host.url("images.example")) == media.UNREACHABLE
+        assert refusal(host.url("images.example")) == caller_images.UNREACHABLE
 
     assert host.requests == []
 
@@ -620,7 +623,7 @@ def test_a_redirect_may_lead_to_https_and_not_back(
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> int:
     """Let the largest image have 100,000 bytes."""
-    monkeypatch.setattr(media, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(caller_images, "MAX_BYTES", 100_000)
     return 100_000
 
 
@@ -632,14 +635,14 @@ def test_an_image_may_be_so_large_and_not_a_byte_larger(
     upstream.script(image(largest, **framing), image(largest + b".", **framing))
 
     assert fetch(upstream.url).data == largest
-    assert refusal(upstream.url) == media.TOO_LARGE
+    assert refusal(upstream.url) == caller_images.TOO_LARGE
 
 
 def test_one_byte_more_is_read_and_no_other(upstream: Upstream) -> None:
     upstream.script({"size": 1000})
-    addresses = http.resolve(Call(60), "127.0.0.1", upstream.port)
+    addresses = untrusted.resolve(Call(60), "127.0.0.1", upstream.port)
 
-    with http.get(Call(60), upstream.url, addresses, {}, 10) as answer:
+    with untrusted.get(Call(60), upstream.url, addresses, {}, 10) as answer:
         assert len(answer.at_most(10)) == 11
 
 
@@ -649,13 +652,13 @@ def test_an_image_may_have_20_mib(local: None) -> None:
     with Host(plain(largest)) as host:
         assert fetch(host.url()).data == largest
     with Host(head() + largest + b".") as host:
-        assert refusal(host.url()) == media.TOO_LARGE
+        assert refusal(host.url()) == caller_images.TOO_LARGE
 
 
 def test_what_is_announced_as_too_large_is_not_waited_for(local: None, hurried: None) -> None:
-    for length in (media.MAX_BYTES + 1, 10**30, "9" * 5000):
+    for length in (caller_images.MAX_BYTES + 1, 10**30, "9" * 5000):
         with Host(head(f"content-length: {length}"), then_wait=True) as host:
-            assert refusal(host.url()) == media.TOO_LARGE
+            assert refusal(host.url()) == caller_images.TOO_LARGE
 
 
 def test_what_follows_the_announced_bytes_is_not_taken(local: None) -> None:
@@ -665,7 +668,7 @@ def test_what_follows_the_announced_bytes_is_not_taken(local: None) -> None:
 
 def test_fewer_bytes_than_announced_are_refused(local: None) -> None:
     with Host(plain(PNG)[:-1]) as host:
-        assert refusal(host.url()) == media.UNREACHABLE
+        assert refusal(host.url()) == caller_images.UNREACHABLE
 
 
 @pytest.mark.parametrize(
@@ -677,7 +680,7 @@ def test_fewer_bytes_than_announced_are_refused(local: None) -> None:
 )
 def test_an_image_without_end_is_left_at_the_limit(local: None, piece: bytes) -> None:
     with Host(head("transfer-encoding: chunked"), *[piece] * 60) as host:
-        assert refusal(host.url()) == media.TOO_LARGE
+        assert refusal(host.url()) == caller_images.TOO_LARGE
 
     # The limit, and what fits into the buffers of two sockets.
     assert host.sent < 40 * 2**20
@@ -695,7 +698,7 @@ def test_what_comes_beside_the_image_counts_too(
 ) -> None:
     """http.client skips it, and would for as long as it comes."""
     with Host(*pieces, end) as host:
-        assert refusal(host.url()) == media.UNREACHABLE
+        assert refusal(host.url()) == caller_images.UNREACHABLE
     with Host(pieces[0], end) as host:
         assert fetch(host.url()).data == PNG
 
@@ -730,40 +733,40 @@ def test_an_image_comes_in_time_or_not_at_all(
 ) -> None:
     upstream.script(step)
 
-    assert refusal(upstream.url) == media.LATE
+    assert refusal(upstream.url) == caller_images.LATE
     upstream.wait(aborted=1)
 
 
 def test_the_redirects_are_part_of_the_time(upstream: Upstream, local: None, hurried: None) -> None:
     upstream.script(*[redirect("/next") | {"delay": 0.15}] * 3, image())
 
-    assert refusal(upstream.url) == media.LATE
+    assert refusal(upstream.url) == caller_images.LATE
 
 
 def test_headers_that_trickle_are_part_of_the_time(local: None, hurried: None) -> None:
     with Host(head("a: " + "b" * 200) + PNG, gap=0.02) as host:
-        assert refusal(host.url()) == media.LATE
+        assert refusal(host.url()) == caller_images.LATE
 
 
 def test_the_look_up_is_part_of_the_time(names: Names, hurried: None) -> None:
-    assert refusal("http://silent.example/") == media.LATE
+    assert refusal("http://silent.example/") == caller_images.LATE
 
 
 def test_a_look_up_ends_with_the_deadline_of_its_call(names: Names) -> None:
     begun = time.monotonic()
 
     with pytest.raises(ProviderTimeout):
-        http.resolve(Call(0.1), "silent.example", 80)
+        untrusted.resolve(Call(0.1), "silent.example", 80)
 
     assert time.monotonic() - begun < SOON_SECONDS
 
 
 def test_names_that_nobody_answers_for_take_few_threads(names: Names, hurried: None) -> None:
-    outcomes = [Outcome(Call(60), "http://silent.example/") for _ in range(3 * http.LOOKUPS)]
+    outcomes = [Outcome(Call(60), "http://silent.example/") for _ in range(3 * untrusted.LOOKUPS)]
 
     for outcome in outcomes:
         assert isinstance(outcome.at_last(), InvalidRequest)
-    assert len(names.asked) == http.LOOKUPS
+    assert len(names.asked) == untrusted.LOOKUPS
 
     waiting = [
         thread for thread in threading.enumerate() if thread.name == "look up silent.example"
@@ -772,7 +775,7 @@ def test_names_that_nobody_answers_for_take_few_threads(names: Names, hurried: N
     names.end.set()
     for thread in waiting:
         thread.join()
-    assert len(names.asked) == http.LOOKUPS
+    assert len(names.asked) == untrusted.LOOKUPS
 
 
 @pytest.mark.parametrize("step", SLOW)
@@ -934,10 +937,12 @@ PUBLIC_BASE = "https://api.provider.example/v1"
 
 
 def download(
-    upstream: Upstream, folder: Path, url: str | Spooled = "", call: Call | None = None
+    upstream: Upstream, folder: Path, url: str | SpooledImage = "", call: Call | None = None
 ) -> bytes:
     """Download from the provider's own host, and return what is in the file."""
-    path = media.download(call or Call(60), url or f"{upstream.url}/a.png", folder, upstream.url)
+    path = result_images.download(
+        call or Call(60), url or f"{upstream.url}/a.png", folder, upstream.url
+    )
     assert path.parent == folder
     return path.read_bytes()
 
@@ -947,7 +952,7 @@ def failure(
 ) -> LikeDoError:
     """Return the error of a download, which is the provider's and leaves no file."""
     with pytest.raises((ProviderFailed, ProviderTimeout)) as raised:
-        media.download(call or Call(60), url, folder, base)
+        result_images.download(call or Call(60), url, folder, base)
     assert list(folder.iterdir()) == []
     assert urls_in(raised.value.message) == []
     return raised.value
@@ -958,12 +963,12 @@ def test_hosts_that_callers_name_keep_no_result_waiting(
 ) -> None:
     upstream.script(image())
     names.say("made.example", ["127.0.0.1"])
-    calls = [Call(60) for _ in range(http.LOOKUPS)]
+    calls = [Call(60) for _ in range(untrusted.LOOKUPS)]
     outcomes = [Outcome(call, "http://silent.example/") for call in calls]
     names.begun.wait()
     base = f"http://made.example:{upstream.port}"
 
-    path = media.download(Call(5), f"{base}/a.png", tmp_path, base)
+    path = result_images.download(Call(5), f"{base}/a.png", tmp_path, base)
 
     assert path.read_bytes() == PNG
     for call, outcome in zip(calls, outcomes, strict=True):
@@ -978,13 +983,13 @@ def urls_in(message: str) -> list[str]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the pauses between attempts be none."""
-    monkeypatch.setattr(media, "RETRY_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(result_images, "RETRY_PAUSES", (0.0, 0.0))
 
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the 60 seconds be less than one."""
-    monkeypatch.setattr(media, "DOWNLOAD_SECONDS", 0.4)
+    monkeypatch.setattr(result_images, "DOWNLOAD_SECONDS", 0.4)
 
 
 @pytest.mark.parametrize(
@@ -1039,7 +1044,7 @@ def test_a_page_is_left_at_its_first_bytes(tmp_path: Path) -> None:
 def test_a_result_may_be_so_large_and_not_a_byte_larger(
     upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, framing: Step
 ) -> None:
-    monkeypatch.setattr(media, "MAX_RESULT_BYTES", 100_000)
+    monkeypatch.setattr(result_images, "MAX_RESULT_BYTES", 100_000)
     largest = PNG.ljust(100_000, b".")
     upstream.script(image(largest, **framing), image(largest + b".", **framing))
 
@@ -1050,15 +1055,15 @@ def test_a_result_may_be_so_large_and_not_a_byte_larger(
 
 
 def test_a_result_is_not_kept_in_memory(tmp_path: Path) -> None:
-    largest = PNG.ljust(media.MAX_RESULT_BYTES, b".")
+    largest = PNG.ljust(result_images.MAX_RESULT_BYTES, b".")
 
     with Host(plain(largest)) as host:
         tracemalloc.start()
-        path = media.download(Call(60), host.url(), tmp_path, host.url())
+        path = result_images.download(Call(60), host.url(), tmp_path, host.url())
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
 
-    assert path.stat().st_size == media.MAX_RESULT_BYTES
+    assert path.stat().st_size == result_images.MAX_RESULT_BYTES
     assert peak < 2**20
 
 
@@ -1067,8 +1072,8 @@ def test_a_result_in_the_answer_needs_no_server(upstream: Upstream, tmp_path: Pa
     (tmp_path / "spooled").write_bytes(PNG)
 
     assert download(upstream, tmp_path, url) == PNG
-    assert download(upstream, tmp_path, Spooled(tmp_path / "spooled")) == PNG
-    for broken in ("data:image/png,a", Spooled(None)):
+    assert download(upstream, tmp_path, SpooledImage(tmp_path / "spooled")) == PNG
+    for broken in ("data:image/png,a", SpooledImage(None)):
         with pytest.raises(ProviderFailed):
             download(upstream, tmp_path, broken)
     assert upstream.counts()["received"] == 0
@@ -1113,7 +1118,7 @@ def test_an_operators_own_gateway_may_be_inside(
     upstream.script(image())
 
     url, trusted = f"http://{host}:{upstream.port}/", base.format(port=upstream.port)
-    assert media.download(Call(60), url, tmp_path, trusted).read_bytes() == PNG
+    assert result_images.download(Call(60), url, tmp_path, trusted).read_bytes() == PNG
 
 
 def test_an_address_beside_the_gateways_is_not_the_gateways(
@@ -1217,7 +1222,7 @@ def test_a_name_that_is_not_found_is_looked_up_again(
     upstream.script(image())
 
     url = f"http://files.example:{upstream.port}/"
-    assert media.download(Call(60), url, tmp_path, PUBLIC_BASE).read_bytes() == PNG
+    assert result_images.download(Call(60), url, tmp_path, PUBLIC_BASE).read_bytes() == PNG
     assert names.asked == ["files.example"] * 2
 
 
@@ -1260,7 +1265,7 @@ def test_an_abort_ends_a_download_with_its_reason(
 def test_an_abort_ends_the_pause_between_attempts(
     upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(media, "RETRY_PAUSES", (60.0,))
+    monkeypatch.setattr(result_images, "RETRY_PAUSES", (60.0,))
     upstream.script({"status": 500, "body": ""})
     call = Call(60)
     threading.Thread(target=lambda: (upstream.wait(received=1), call.abort(CANCELLED))).start()
@@ -1277,7 +1282,7 @@ def test_a_disk_that_takes_no_result_is_not_the_providers_fault(
     upstream.script(image())
 
     with pytest.raises(Unavailable):
-        media.download(Call(60), upstream.url, tmp_path / "missing", upstream.url)
+        result_images.download(Call(60), upstream.url, tmp_path / "missing", upstream.url)
 
     assert upstream.counts()["received"] == 1
 
@@ -1295,7 +1300,7 @@ def test_results_come_side_by_side_and_in_their_order(upstream: Upstream, tmp_pa
             raise ProviderFailed("No.")
         return tmp_path / str(place)
 
-    found = media.side_by_side([partial(way, place) for place in range(3)])
+    found = result_images.side_by_side([partial(way, place) for place in range(3)])
 
     assert [found[0], found[2]] == [tmp_path / "0", tmp_path / "2"]
     assert isinstance(found[1], ProviderFailed)
@@ -1307,4 +1312,4 @@ def test_what_is_not_the_providers_fault_is_raised(count: int) -> None:
         raise CANCELLED
 
     with pytest.raises(JobCancelled):
-        media.side_by_side([way] * count)
+        result_images.side_by_side([way] * count)

@@ -11,15 +11,26 @@ from typing import Any
 
 import pytest
 
-from config.catalog import ImageRoute, ImageUpstream, catalog
+from config.catalog.load import catalog
+from config.catalog.model import ImageRoute, ImageUpstream
 from config.settings import settings
-from models import errors
-from models.errors import JobCancelled, LikeDoError, ProviderFailed, ProviderTimeout
+from models.errors import (
+    ContentPolicyViolation,
+    InvalidRequest,
+    JobCancelled,
+    LikeDoError,
+    ProviderFailed,
+    ProviderRefusedUs,
+    ProviderTimeout,
+    UnsupportedParameter,
+)
 from models.image import ImageRequest
-from providers import http, image, images, media
-from providers.http import Call
+from net import connection, http
+from net.call import Call
+from providers import image, images
 from providers.image import Drawn, Picture, Wanted
 from providers.openai_images import usage
+from providers.wire import result_images
 from tests import recordings
 from tests.upstream import ROOT, Step, Upstream, as_step
 
@@ -39,9 +50,9 @@ OF_OPENAI = sorted(
 )
 #: What each recorded refusal means.
 REFUSALS = {
-    "image-error-400-response-format-unknown-01": errors.UnsupportedParameter,
-    "image-generations-error-400-01": errors.UnsupportedParameter,
-    "image-generations-error-401-01": errors.ProviderRefusedUs,
+    "image-error-400-response-format-unknown-01": UnsupportedParameter,
+    "image-generations-error-400-01": UnsupportedParameter,
+    "image-generations-error-401-01": ProviderRefusedUs,
 }
 
 
@@ -137,7 +148,7 @@ def test_no_model_is_sent_what_openai_refuses(
 
 
 def test_what_json_cannot_say_is_not_sent(upstream: Upstream, tmp_path: Path) -> None:
-    with pytest.raises(errors.InvalidRequest):
+    with pytest.raises(InvalidRequest):
         draw(tmp_path, 1, seed=2**64)
 
     assert upstream.counts()["received"] == 0
@@ -199,7 +210,7 @@ def test_links_are_fetched_side_by_side(upstream: Upstream, tmp_path: Path) -> N
 def test_one_that_fails_does_not_keep_the_others(
     upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(media, "RETRY_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(result_images, "RETRY_PAUSES", (0.0, 0.0))
     gone = {"match": "/gone.png", "status": 403, "body": "expired"}
     broken = {"match": "/broken.png", "status": 503, "body": ""}
     upstream.script(
@@ -309,15 +320,15 @@ def test_usage_has_what_openai_counts(reported: Any, kept: Any) -> None:
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        ({"code": "content_policy_violation"}, errors.ContentPolicyViolation),
+        ({"code": "content_policy_violation"}, ContentPolicyViolation),
         (
             {"code": "moderation_blocked", "type": "image_generation_user_error"},
-            errors.ContentPolicyViolation,
+            ContentPolicyViolation,
         ),
-        ({"code": None, "type": "image_generation_user_error"}, errors.ContentPolicyViolation),
-        ({"code": "billing_hard_limit_reached"}, errors.ProviderRefusedUs),
-        ({"code": "invalid_value", "param": "size"}, errors.InvalidRequest),
-        ({"code": "unknown_parameter", "param": "quality"}, errors.UnsupportedParameter),
+        ({"code": None, "type": "image_generation_user_error"}, ContentPolicyViolation),
+        ({"code": "billing_hard_limit_reached"}, ProviderRefusedUs),
+        ({"code": "invalid_value", "param": "size"}, InvalidRequest),
+        ({"code": "unknown_parameter", "param": "quality"}, UnsupportedParameter),
     ],
 )
 def test_a_refusal_is_of_the_most_precise_class(
@@ -342,7 +353,7 @@ def test_an_error_within_a_200_is_that_error_and_may_have_run(
 
     found = failure(tmp_path)
 
-    assert type(found) is errors.ContentPolicyViolation
+    assert type(found) is ContentPolicyViolation
     assert not found.nothing_ran
 
 
@@ -403,7 +414,7 @@ def test_a_create_that_takes_too_long_is_not_repeated(
 def test_a_create_does_not_go_over_a_connection_that_may_be_stale(
     upstream: Upstream, tmp_path: Path
 ) -> None:
-    http.forget_connections()
+    connection.forget_connections()
     upstream.script({"match": "/before"}, {"cut": -1}, answer({"b64_json": base64_of(PNG)}))
     http.post(Call(60), upstream.url + "/before", {}, {})
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from config.catalog import catalog
+from config.catalog.load import catalog
 from models.errors import UnsupportedParameter
 from providers.openrouter import OpenRouter
 from tests.providers.requests_and_routes import chat, route

@@ -5,74 +5,85 @@ from typing import Any
 
 import pytest
 
-from config.catalog import Route
-from models import errors
+from config.catalog.model import Route
 from models.chat import ChatRequest
-from models.tokens import prompt_ceiling
+from models.errors import (
+    ContentPolicyViolation,
+    ContextLengthExceeded,
+    InvalidRequest,
+    LikeDoError,
+    ModelGone,
+    ProviderBusy,
+    ProviderFailed,
+    ProviderRefusedUs,
+    UnsupportedParameter,
+)
+from net.call import Call
 from providers import get_one
-from providers.chunks import Assembly
-from providers.http import Call
+from providers.wire.chunks import Assembly
 from tests import recordings
 from tests.providers import gemini_recordings
 from tests.providers.gemini_recordings import given_id
 from tests.providers.requests_and_routes import HELLO, route
+from tests.recordings import Recording
 from tests.upstream import Upstream
+from tokens.ceiling import prompt_ceiling
 
 #: What each recorded refusal means.
 REFUSALS = {
-    "openai/error-400-gpt-3.5-turbo-01": errors.InvalidRequest,
-    "openai/error-400-gpt-4.1-01": errors.InvalidRequest,
-    "openai/error-400-gpt-4.1-nano-01": errors.UnsupportedParameter,
-    "openai/error-400-gpt-4o-01": errors.InvalidRequest,
-    "openai/error-400-gpt-4o-02": errors.UnsupportedParameter,
-    "openai/error-400-gpt-4o-mini-01": errors.InvalidRequest,
-    "openai/error-400-gpt-5-mini-01": errors.InvalidRequest,
-    "openai/error-400-max-tokens-unsupported-01": errors.UnsupportedParameter,
-    "openai/error-400-o1-mini-01": errors.UnsupportedParameter,
-    "openai/error-401-gpt-3.5-turbo-01": errors.ProviderRefusedUs,
-    "openai/error-401-gpt-3.5-turbo-02": errors.ProviderRefusedUs,
-    "openai/error-401-gpt-4.1-nano-01": errors.ProviderRefusedUs,
-    "openai/error-401-gpt-4o-mini-01": errors.ProviderRefusedUs,
-    "openai/error-404-this-model-does-not-exist-01": errors.ModelGone,
-    "openai/error-404-this-model-does-not-exist-02": errors.ModelGone,
-    "openai/error-429-01": errors.ProviderRefusedUs,
-    "openai/error-429-gpt-5-nano-01": errors.ContextLengthExceeded,
-    "openai/error-429-gpt-5-nano-02": errors.ContextLengthExceeded,
-    "openai/length-gpt-4-vision-preview-01": errors.InvalidRequest,
-    "gemini/error-400-gemini-2.0-flash-01": errors.InvalidRequest,
-    "gemini/error-400-gemini-2.5-flash-01": errors.ProviderRefusedUs,
-    "gemini/error-400-gemini-2.5-flash-02": errors.ContextLengthExceeded,
-    "gemini/error-400-gemini-3-pro-preview-01": errors.InvalidRequest,
-    "gemini/error-400-gemini-3-pro-preview-02": errors.ProviderRefusedUs,
-    "gemini/error-400-gemini-3-pro-preview-03": errors.InvalidRequest,
-    "gemini/error-403-gemini-2.0-flash-01": errors.ProviderRefusedUs,
-    "gemini/error-404-gemini-3.6-flahs-01": errors.ModelGone,
-    "gemini/error-429-gemini-2.5-flash-01": errors.ProviderBusy,
-    "gemini/error-429-retry-info-01": errors.ProviderBusy,
-    "gemini/error-500-gemini-2.5-flash-01": errors.ProviderFailed,
-    "gemini/error-503-gemini-2.5-pro-01": errors.ProviderFailed,
-    "gemini/finish-malformed-function-call-gemini-2.5-pro-01": errors.ProviderFailed,
-    "gemini/sample-empty-candidates-prompt-feedback-01": errors.ContentPolicyViolation,
-    "gemini/sample-empty-content-01": errors.ProviderFailed,
-    "gemini/sample-error-400-api-key-01": errors.ProviderRefusedUs,
-    "gemini/sample-error-400-location-01": errors.ProviderRefusedUs,
-    "gemini/sample-error-400-on-stream-01": errors.InvalidRequest,
-    "gemini/sample-error-403-api-disabled-01": errors.ProviderRefusedUs,
-    "gemini/sample-error-404-model-01": errors.ModelGone,
-    "gemini/sample-error-429-quota-01": errors.ProviderBusy,
-    "gemini/sample-prompt-blocked-stream-01": errors.ContentPolicyViolation,
-    "deepseek/error-400-deepseek-chat-01": errors.ContextLengthExceeded,
-    "deepseek/error-401-deepseek-chat-01": errors.ProviderRefusedUs,
-    "deepseek/error-422-deepseek-chat-01": errors.InvalidRequest,
-    "openrouter/error-400-claude-haiku-4.5-01": errors.ContextLengthExceeded,
-    "openrouter/error-400-o3-01": errors.UnsupportedParameter,
-    "openrouter/error-401-claude-3.5-sonnet-01": errors.ProviderRefusedUs,
-    "openrouter/error-401-claude-haiku-4.5-01": errors.ProviderRefusedUs,
-    "openrouter/error-401-llama-3.2-3b-instruct-free-01": errors.ProviderRefusedUs,
-    "openrouter/error-403-o3-mini-01": errors.ProviderRefusedUs,
-    "openrouter/error-404-gemini-2.5-flash-free-01": errors.ModelGone,
-    "openrouter/error-429-gemini-2.0-flash-exp-free-01": errors.ProviderBusy,
-    "openrouter/error-in-200-gemini-2.0-flash-exp-free-01": errors.ProviderBusy,
+    "openai/error-400-gpt-3.5-turbo-01": InvalidRequest,
+    "openai/error-400-gpt-4.1-01": InvalidRequest,
+    "openai/error-400-gpt-4.1-nano-01": UnsupportedParameter,
+    "openai/error-400-gpt-4o-01": InvalidRequest,
+    "openai/error-400-gpt-4o-02": UnsupportedParameter,
+    "openai/error-400-gpt-4o-mini-01": InvalidRequest,
+    "openai/error-400-gpt-5-mini-01": InvalidRequest,
+    "openai/error-400-max-tokens-unsupported-01": UnsupportedParameter,
+    "openai/error-400-o1-mini-01": UnsupportedParameter,
+    "openai/error-401-gpt-3.5-turbo-01": ProviderRefusedUs,
+    "openai/error-401-gpt-3.5-turbo-02": ProviderRefusedUs,
+    "openai/error-401-gpt-4.1-nano-01": ProviderRefusedUs,
+    "openai/error-401-gpt-4o-mini-01": ProviderRefusedUs,
+    "openai/error-404-this-model-does-not-exist-01": ModelGone,
+    "openai/error-404-this-model-does-not-exist-02": ModelGone,
+    "openai/error-429-01": ProviderRefusedUs,
+    "openai/error-429-gpt-5-nano-01": ContextLengthExceeded,
+    "openai/error-429-gpt-5-nano-02": ContextLengthExceeded,
+    "openai/length-gpt-4-vision-preview-01": InvalidRequest,
+    "gemini/error-400-gemini-2.0-flash-01": InvalidRequest,
+    "gemini/error-400-gemini-2.5-flash-01": ProviderRefusedUs,
+    "gemini/error-400-gemini-2.5-flash-02": ContextLengthExceeded,
+    "gemini/error-400-gemini-3-pro-preview-01": InvalidRequest,
+    "gemini/error-400-gemini-3-pro-preview-02": ProviderRefusedUs,
+    "gemini/error-400-gemini-3-pro-preview-03": InvalidRequest,
+    "gemini/error-403-gemini-2.0-flash-01": ProviderRefusedUs,
+    "gemini/error-404-gemini-3.6-flahs-01": ModelGone,
+    "gemini/error-429-gemini-2.5-flash-01": ProviderBusy,
+    "gemini/error-429-retry-info-01": ProviderBusy,
+    "gemini/error-500-gemini-2.5-flash-01": ProviderFailed,
+    "gemini/error-503-gemini-2.5-pro-01": ProviderFailed,
+    "gemini/finish-malformed-function-call-gemini-2.5-pro-01": ProviderFailed,
+    "gemini/sample-empty-candidates-prompt-feedback-01": ContentPolicyViolation,
+    "gemini/sample-empty-content-01": ProviderFailed,
+    "gemini/sample-error-400-api-key-01": ProviderRefusedUs,
+    "gemini/sample-error-400-location-01": ProviderRefusedUs,
+    "gemini/sample-error-400-on-stream-01": InvalidRequest,
+    "gemini/sample-error-403-api-disabled-01": ProviderRefusedUs,
+    "gemini/sample-error-404-model-01": ModelGone,
+    "gemini/sample-error-429-quota-01": ProviderBusy,
+    "gemini/sample-prompt-blocked-stream-01": ContentPolicyViolation,
+    "deepseek/error-400-deepseek-chat-01": ContextLengthExceeded,
+    "deepseek/error-401-deepseek-chat-01": ProviderRefusedUs,
+    "deepseek/error-422-deepseek-chat-01": InvalidRequest,
+    "openrouter/error-400-claude-haiku-4.5-01": ContextLengthExceeded,
+    "openrouter/error-400-o3-01": UnsupportedParameter,
+    "openrouter/error-401-claude-3.5-sonnet-01": ProviderRefusedUs,
+    "openrouter/error-401-claude-haiku-4.5-01": ProviderRefusedUs,
+    "openrouter/error-401-llama-3.2-3b-instruct-free-01": ProviderRefusedUs,
+    "openrouter/error-403-o3-mini-01": ProviderRefusedUs,
+    "openrouter/error-404-gemini-2.5-flash-free-01": ModelGone,
+    "openrouter/error-429-gemini-2.0-flash-exp-free-01": ProviderBusy,
+    "openrouter/error-in-200-gemini-2.0-flash-exp-free-01": ProviderBusy,
 }
 
 #: Streams of status 200 that break off, some of them with an error, after something was said.
@@ -85,7 +96,7 @@ BROKEN_OFF = frozenset(
 )
 PROVIDERS = ("openai", "gemini", "deepseek", "openrouter")
 
-Case = tuple[recordings.Recording, dict[str, Any]]
+Case = tuple[Recording, dict[str, Any]]
 
 
 def is_chat(exchange: dict[str, Any], *, streamed: bool) -> bool:
@@ -168,7 +179,7 @@ def asked(exchange: dict[str, Any]) -> tuple[ChatRequest, Route]:
     body = asked_in(exchange) or HELLO
     try:
         request = ChatRequest.read(body)
-    except errors.InvalidRequest:
+    except InvalidRequest:
         request = ChatRequest(body)
     return request, route("", model=body["model"])
 
@@ -243,7 +254,7 @@ def test_what_is_held_for_a_prompt_is_at_least_what_the_vendor_counted(case: Cas
 
 @pytest.mark.parametrize("case", cases(answered=False))
 def test_a_refusal_is_of_the_right_class(case: Case, upstream: Upstream) -> None:
-    with pytest.raises(errors.LikeDoError) as refused:
+    with pytest.raises(LikeDoError) as refused:
         replay(case, upstream)
 
     error = refused.value
@@ -368,18 +379,16 @@ def broken_off() -> list[Any]:
 
 
 @pytest.mark.parametrize("case", broken_off())
-def test_an_error_in_mid_stream_is_a_failure(
-    case: recordings.Recording, upstream: Upstream
-) -> None:
-    with pytest.raises(errors.LikeDoError) as failed:
+def test_an_error_in_mid_stream_is_a_failure(case: Recording, upstream: Upstream) -> None:
+    with pytest.raises(LikeDoError) as failed:
         streamed((case, case.exchanges[0]), upstream)
 
-    assert type(failed.value) is errors.ProviderFailed
+    assert type(failed.value) is ProviderFailed
 
 
 @pytest.mark.parametrize("case", streamed_cases(answered=False) + cases(answered=False))
 def test_a_refused_stream_is_refused_as_a_whole_answer_is(case: Case, upstream: Upstream) -> None:
-    with pytest.raises(errors.LikeDoError) as refused:
+    with pytest.raises(LikeDoError) as refused:
         streamed(case, upstream)
 
     assert type(refused.value) is REFUSALS[str(case[0])]

@@ -13,16 +13,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.catalog import ImageRoute
+from config.catalog.model import ImageRoute
 from config.settings import settings
-from models import errors
-from models.errors import JobCancelled, LikeDoError, ProviderFailed
-from providers import media, replicate
-from providers.http import Call
+from models.errors import (
+    ContentPolicyViolation,
+    InvalidRequest,
+    JobCancelled,
+    LikeDoError,
+    ModelGone,
+    ProviderBusy,
+    ProviderFailed,
+    ProviderRefusedUs,
+    ProviderTimeout,
+)
+from net.call import Call
+from providers import replicate
 from providers.image import Drawn, Picture, Wanted
 from providers.replicate import Replicate, image_urls
+from providers.wire import result_images
 from tests import recordings
 from tests.providers.image_routes import image_route, wanted
+from tests.recordings import Recording
 from tests.upstream import Step, Upstream
 from tests.upstream_images import base64_png, png
 
@@ -211,7 +222,7 @@ def test_a_failed_run_may_have_made_some(upstream: Upstream, tmp_path: Path) -> 
     there, missing = draw(tmp_path, wanted(count=2), SDXL).pictures
 
     assert isinstance(there, Picture)
-    assert isinstance(missing, errors.ContentPolicyViolation)
+    assert isinstance(missing, ContentPolicyViolation)
 
 
 def test_more_images_than_were_asked_for_are_left(upstream: Upstream, tmp_path: Path) -> None:
@@ -261,9 +272,9 @@ def test_a_success_without_an_image_is_none(
     ("said", "kind"),
     [
         ("NSFW content detected. Try running it again, or try a different prompt.",
-         errors.ContentPolicyViolation),
-        ("The input or output was flagged as sensitive. (E005)", errors.ContentPolicyViolation),
-        ("Blocked by the safety checker", errors.ContentPolicyViolation),
+         ContentPolicyViolation),
+        ("The input or output was flagged as sensitive. (E005)", ContentPolicyViolation),
+        ("Blocked by the safety checker", ContentPolicyViolation),
         ("Prediction interrupted; please retry (code: PA)", ProviderFailed),
         ("CUDA out of memory", ProviderFailed),
     ],
@@ -345,7 +356,7 @@ def test_an_answer_that_does_not_come_is_not_asked_for_again(
 
     error = failure(tmp_path, call=Call(0.5))
 
-    assert isinstance(error, errors.ProviderTimeout)
+    assert isinstance(error, ProviderTimeout)
     assert not error.nothing_ran
     assert upstream.counts()["received"] == 1
 
@@ -380,16 +391,16 @@ PROBLEM = {"content-type": "application/problem+json"}
     ("status", "body", "kind"),
     [
         (401, {"title": "Unauthenticated", "detail": "You did not pass a valid token"},
-         errors.ProviderRefusedUs),
+         ProviderRefusedUs),
         (402, {"title": "Insufficient credit", "detail": "You have insufficient credit."},
-         errors.ProviderRefusedUs),
-        (404, {"detail": "The requested resource could not be found."}, errors.ModelGone),
+         ProviderRefusedUs),
+        (404, {"detail": "The requested resource could not be found."}, ModelGone),
         (422, {"title": "Invalid version or not permitted", "detail": "The specified version does "
-          "not exist (or perhaps you don't have permission to use it?)"}, errors.ModelGone),
+          "not exist (or perhaps you don't have permission to use it?)"}, ModelGone),
         (422, {"title": "Input validation failed", "detail": "- input.prompt: is required\n"},
-         errors.InvalidRequest),
+         InvalidRequest),
         (429, {"detail": "Request was throttled. Expected available in 3 seconds."},
-         errors.ProviderBusy),
+         ProviderBusy),
     ],
 )  # fmt: skip
 def test_a_refusal_has_begun_nothing(
@@ -476,7 +487,7 @@ def test_a_busy_provider_is_left_alone_as_long_as_it_asks(
 
     error = failure(tmp_path, call=Call(2))
 
-    assert isinstance(error, errors.ProviderTimeout)
+    assert isinstance(error, ProviderTimeout)
     assert len(looks(upstream)) == 1
 
 
@@ -495,7 +506,7 @@ def test_what_stays_unknown_is_lost(upstream: Upstream, tmp_path: Path) -> None:
     ("status", "kind"),
     [
         (400, ProviderFailed),
-        (401, errors.ProviderRefusedUs),
+        (401, ProviderRefusedUs),
         (410, ProviderFailed),
         (422, ProviderFailed),
     ],
@@ -515,7 +526,7 @@ def test_a_refusal_that_comes_later_is_no_callers_and_no_free_try(
 def test_the_deadline_ends_it(upstream: Upstream, tmp_path: Path) -> None:
     upstream.script({"prediction": {"hold": True}})
 
-    assert isinstance(failure(tmp_path, call=Call(1)), errors.ProviderTimeout)
+    assert isinstance(failure(tmp_path, call=Call(1)), ProviderTimeout)
     assert len(creates(upstream)) == 1
 
 
@@ -641,7 +652,7 @@ def test_what_nobody_wants_is_ended(
     [
         ("forgotten", {"status": 404, "json": {}}, ProviderFailed),
         ("abc", {"status": 500, "json": {}}, ProviderFailed),
-        ("abc", {"status": 401, "json": {}}, errors.ProviderRefusedUs),
+        ("abc", {"status": 401, "json": {}}, ProviderRefusedUs),
         ("abc", {"status": 422, "json": {}}, ProviderFailed),
         ("abc", {"cut": -1}, ProviderFailed),
         ("../models", {}, ProviderFailed),
@@ -717,7 +728,7 @@ FOUND = {recording.case: recording for recording in recordings.load("replicate")
 WHOLE = [recording for case, recording in FOUND.items() if case not in LEFT_OUT]
 
 
-def needs(*cases: str) -> list[recordings.Recording]:
+def needs(*cases: str) -> list[Recording]:
     """Return the recordings of these cases; skip where they are not there."""
     if not FOUND:
         pytest.skip("There are no recordings beside the repository.")
@@ -765,7 +776,7 @@ def without_webhook(body: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("recording", recordings.parameters(WHOLE, [str(each) for each in WHOLE]))
 def test_every_recorded_prediction_comes_out(
-    recording: recordings.Recording,
+    recording: Recording,
     upstream: Upstream,
     tmp_path: Path,
     pool: ThreadPoolExecutor,
@@ -818,9 +829,9 @@ def test_a_recorded_prediction_is_ended(upstream: Upstream, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("case", "kind"),
     [
-        ("error-401-invalid-token-01", errors.ProviderRefusedUs),
-        ("error-404-problem-json-01", errors.ModelGone),
-        ("error-404-text-plain-01", errors.ModelGone),
+        ("error-401-invalid-token-01", ProviderRefusedUs),
+        ("error-404-problem-json-01", ModelGone),
+        ("error-404-text-plain-01", ModelGone),
     ],
 )
 def test_a_recorded_refusal_is_ours(
@@ -839,7 +850,7 @@ def test_a_recorded_file_is_fetched(upstream: Upstream, tmp_path: Path) -> None:
     [recording] = needs("download-image-01")
     upstream.play(recording.exchanges[0])
 
-    path = media.download(Call(20), f"{upstream.url}/x.png", tmp_path, upstream.url)
+    path = result_images.download(Call(20), f"{upstream.url}/x.png", tmp_path, upstream.url)
 
     assert path.read_bytes().startswith(b"\x89PNG")
 

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from models import errors
 from models.chat import ChatRequest
-from providers import sandbox, tokens
-from providers.chunks import Assembly
-from providers.http import Call
-from providers.sandbox import LABEL, Sandbox
+from models.errors import JobCancelled, LikeDoError, ProviderBusy, ProviderFailed
+from net.call import Call
+from providers.sandbox import chat as sandbox_chat
+from providers.sandbox.chat import Sandbox
+from providers.sandbox.schema import LABEL
+from providers.wire.chunks import Assembly
 from tests.providers.requests_and_routes import chat, route
+from tokens import count
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -72,8 +74,8 @@ def test_tokens_are_counted() -> None:
 
     usage = ask(request)["usage"]
 
-    assert usage["prompt_tokens"] == tokens.count_prompt(request.body)
-    assert usage["completion_tokens"] == tokens.count_text(f"{LABEL} You asked: Hello!")
+    assert usage["prompt_tokens"] == count.count_prompt(request.body)
+    assert usage["completion_tokens"] == count.count_text(f"{LABEL} You asked: Hello!")
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
 
 
@@ -211,7 +213,7 @@ def test_no_schema_is_too_odd(schema: dict[str, Any]) -> None:
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let streams speak faster than anybody reads."""
     for name in ("WORDS_PER_SECOND", "LONG_WORDS_PER_SECOND"):
-        monkeypatch.setattr(sandbox, name, 10**9)
+        monkeypatch.setattr(sandbox_chat, name, 10**9)
 
 
 def listen(
@@ -290,13 +292,13 @@ def test_a_stream_keeps_a_pace(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_stream_can_be_cancelled_between_two_words() -> None:
     call = Call(60)
-    reason = errors.JobCancelled("The job was cancelled.")
+    reason = JobCancelled("The job was cancelled.")
     said = listen(chat(), call=call)
     next(said)
 
     call.abort(reason)
 
-    with pytest.raises(errors.JobCancelled):
+    with pytest.raises(JobCancelled):
         next(said)
 
 
@@ -311,9 +313,9 @@ def test_the_long_model_answers_at_length() -> None:
 
 @pytest.mark.parametrize(
     ("model", "kind"),
-    [("sandbox/error-429", errors.ProviderBusy), ("sandbox/error-500", errors.ProviderFailed)],
+    [("sandbox/error-429", ProviderBusy), ("sandbox/error-500", ProviderFailed)],
 )
-def test_the_failing_models_fail(model: str, kind: type[errors.LikeDoError]) -> None:
+def test_the_failing_models_fail(model: str, kind: type[LikeDoError]) -> None:
     with pytest.raises(kind):
         ask(chat(), model)
     with pytest.raises(kind):
@@ -324,7 +326,7 @@ def test_the_cut_model_breaks_off_in_the_middle(hurried: None) -> None:
     said = listen(chat(), "sandbox/cut")
     heard = [next(said)["choices"][0]["delta"]["content"] for _ in range(4)]
 
-    with pytest.raises(errors.ProviderFailed, match="break off"):
+    with pytest.raises(ProviderFailed, match="break off"):
         for chunk in said:
             heard.append(chunk["choices"][0]["delta"]["content"])
 
@@ -334,7 +336,7 @@ def test_the_cut_model_breaks_off_in_the_middle(hurried: None) -> None:
 
 
 def test_the_cut_model_fails_where_it_cannot_break_off() -> None:
-    with pytest.raises(errors.ProviderFailed):
+    with pytest.raises(ProviderFailed):
         ask(chat(), "sandbox/cut")
 
 
@@ -346,13 +348,13 @@ def test_the_slow_model_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     ask(chat(), "sandbox/slow", call=call)
     next(listen(chat(), "sandbox/slow", call=call))
 
-    assert waited == [sandbox.SLOW_SECONDS] * 2
+    assert waited == [sandbox_chat.SLOW_SECONDS] * 2
 
 
 def test_the_slow_model_can_be_cancelled() -> None:
     call = Call(60)
-    reason = errors.JobCancelled("The job was cancelled.")
+    reason = JobCancelled("The job was cancelled.")
     threading.Thread(target=call.abort, args=(reason,)).start()
 
-    with pytest.raises(errors.JobCancelled):
+    with pytest.raises(JobCancelled):
         ask(chat(), "sandbox/slow", call=call)

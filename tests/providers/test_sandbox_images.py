@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFont
 
-from config.catalog import ImageRoute, ImageUpstream
+from config.catalog.model import ImageRoute, ImageUpstream
 from models.errors import JobCancelled
 from models.image import Size
-from providers import images, sandbox_images
-from providers.http import Call
+from net.call import Call
+from providers import images
 from providers.image import Drawn, Picture, Wanted
+from providers.sandbox import images as sandbox_images
 from tests.upstream import ROOT
 
 ROUTE = ImageRoute(ImageUpstream("sandbox", "sandbox/image", {}))

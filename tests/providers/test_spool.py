@@ -15,9 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import JobCancelled, ProviderFailed, Unavailable
-from providers import http, spool
-from providers.http import Call
-from providers.spool import LONG_BYTES, Spooled
+from net import answer as net_answer
+from net import http
+from net.call import Call
+from providers.wire import files, spooling
+from providers.wire.spooling import LONG_BYTES, SpooledImage
 from tests.upstream import ROOT, Upstream
 
 LARGE = bytes(range(256)) * 200
@@ -33,12 +35,12 @@ def text(data: bytes) -> str:
 def parse(body: bytes | str, folder: Path, size: int = 65536) -> Any:
     content = body.encode() if isinstance(body, str) else body
     pieces = (content[start : start + size] for start in range(0, len(content), size))
-    return spool.parse("vendor", pieces, folder)
+    return spooling.parse("vendor", pieces, folder)
 
 
 def kept(value: Any) -> bytes | None:
     """Return the bytes of an image; None where it is broken."""
-    assert isinstance(value, Spooled)
+    assert isinstance(value, SpooledImage)
     return value.path.read_bytes() if value.path else None
 
 
@@ -65,7 +67,7 @@ def test_short_strings_stay_and_are_saved_alike(tmp_path: Path) -> None:
     found = parse(json.dumps([text(SMALL), text(LARGE)]), tmp_path)
 
     assert found[0] == text(SMALL)
-    assert [spool.saved(image, tmp_path).read_bytes() for image in found] == [SMALL, LARGE]
+    assert [spooling.saved(image, tmp_path).read_bytes() for image in found] == [SMALL, LARGE]
 
 
 def test_a_string_is_long_from_one_byte_on(tmp_path: Path) -> None:
@@ -96,7 +98,7 @@ def test_base64_may_be_written_in_many_ways(
 
     for size in (65536, 1000):
         image = parse(json.dumps(written(data)), tmp_path, size)
-        assert spool.saved(image, tmp_path).read_bytes() == data
+        assert spooling.saved(image, tmp_path).read_bytes() == data
 
 
 @pytest.mark.parametrize(
@@ -145,9 +147,9 @@ def test_what_is_not_base64_is_a_broken_image_and_no_file(
 
     found = parse(body, tmp_path, size)
 
-    assert found["bad"] == Spooled(None)
+    assert found["bad"] == SpooledImage(None)
     with pytest.raises(ProviderFailed, match="not base64"):
-        spool.saved(found["bad"], tmp_path)
+        spooling.saved(found["bad"], tmp_path)
     assert kept(found["good"]) == LARGE
     assert list(tmp_path.iterdir()) == [found["good"].path]
 
@@ -159,7 +161,7 @@ def test_what_is_not_base64_is_a_broken_image_and_no_file(
 )
 def test_what_is_no_image_is_the_providers_failure(tmp_path: Path, image: Any) -> None:
     with pytest.raises(ProviderFailed):
-        spool.saved(image, tmp_path)
+        spooling.saved(image, tmp_path)
 
     assert list(tmp_path.iterdir()) == []
 
@@ -168,7 +170,7 @@ def test_what_is_no_image_is_the_providers_failure(tmp_path: Path, image: Any) -
 def test_base64_may_look_like_the_beginning_of_a_data_url(tmp_path: Path, image: str) -> None:
     padded = image + "=" * (-len(image) % 4)
 
-    assert spool.saved(image, tmp_path).read_bytes() == base64.b64decode(padded)
+    assert spooling.saved(image, tmp_path).read_bytes() == base64.b64decode(padded)
 
 
 # ---- What is no JSON
@@ -207,7 +209,7 @@ def test_json_without_end_is_refused(tmp_path: Path) -> None:
             yield b'"short",' * 8192
 
     with pytest.raises(ProviderFailed, match="too large"):
-        spool.parse("vendor", without_end(), tmp_path)
+        spooling.parse("vendor", without_end(), tmp_path)
 
 
 def test_a_provider_cannot_name_what_is_not_its_own(tmp_path: Path) -> None:
@@ -304,17 +306,17 @@ def test_any_json_cut_anywhere_is_read_as_its_parts(
     pieces = [content[start:end] for start, end in zip(edges, edges[1:], strict=False)]
 
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spool, "LONG_BYTES", long_bytes)
-        found = spool.parse("vendor", pieces, Path(folder))
+        patch.setattr(spooling, "LONG_BYTES", long_bytes)
+        found = spooling.parse("vendor", pieces, Path(folder))
         compare(found, plainly(body, long_bytes))
 
 
 @given(st.lists(st.binary(max_size=40) | st.sampled_from([b'"', b"\\", b'{"a":"', b"AAAA"])))
 def test_no_bytes_are_too_odd_for_an_error_of_ours(pieces: list[bytes]) -> None:
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spool, "LONG_BYTES", 5)
+        patch.setattr(spooling, "LONG_BYTES", 5)
         with suppress(ProviderFailed):
-            spool.parse("vendor", pieces, Path(folder))
+            spooling.parse("vendor", pieces, Path(folder))
 
 
 # ---- From the wire
@@ -323,18 +325,18 @@ def test_no_bytes_are_too_odd_for_an_error_of_ours(pieces: list[bytes]) -> None:
 def test_an_answer_may_be_larger_than_others(
     upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr(net_answer, "MAX_ANSWER_BYTES", 1000)
     upstream.script(default={"json": [LONG]})
 
     with http.stream(Call(20), upstream.url + "/chat/completions", {}, {}) as answer:
-        assert kept(spool.read("vendor", answer, tmp_path)[0]) == LARGE
+        assert kept(spooling.read("vendor", answer, tmp_path)[0]) == LARGE
 
-    monkeypatch.setattr(spool, "MAX_ANSWER_BYTES", len(LONG))
+    monkeypatch.setattr(spooling, "MAX_ANSWER_BYTES", len(LONG))
     with (
         pytest.raises(ProviderFailed, match="too large"),
         http.stream(Call(20), upstream.url + "/chat/completions", {}, {}) as answer,
     ):
-        spool.read("vendor", answer, tmp_path)
+        spooling.read("vendor", answer, tmp_path)
 
 
 def test_what_broke_off_leaves_no_open_file(upstream: Upstream, tmp_path: Path) -> None:
@@ -345,7 +347,7 @@ def test_what_broke_off_leaves_no_open_file(upstream: Upstream, tmp_path: Path) 
         pytest.raises(ProviderFailed, match="broke off"),
         http.stream(Call(20), upstream.url + "/chat/completions", {}, {}) as answer,
     ):
-        spool.read("vendor", answer, tmp_path)
+        spooling.read("vendor", answer, tmp_path)
 
     assert list(tmp_path.iterdir()) == []
 
@@ -360,7 +362,7 @@ def test_an_abort_ends_the_reading(upstream: Upstream, tmp_path: Path) -> None:
         http.stream(call, upstream.url + "/chat/completions", {}, {}) as answer,
     ):
         pieces = answer.pieces()
-        spool.parse("vendor", _aborting(call, reason, pieces), tmp_path)
+        spooling.parse("vendor", _aborting(call, reason, pieces), tmp_path)
 
     assert raised.value is reason
     upstream.wait(aborted=1)
@@ -385,11 +387,11 @@ def test_a_disk_that_takes_nothing_is_no_failure_of_the_provider(
         pytest.raises(Unavailable),
         http.stream(Call(20), upstream.url + "/chat/completions", {}, {}) as answer,
     ):
-        spool.read("vendor", answer, tmp_path / "missing")
+        spooling.read("vendor", answer, tmp_path / "missing")
 
 
 def test_a_file_is_gone_where_its_making_fails(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), spool.new_file(tmp_path) as file:
+    with pytest.raises(ZeroDivisionError), files.new_file(tmp_path) as file:
         file.write(b"a")
         raise ZeroDivisionError
 

@@ -5,11 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import ProviderFailed
-from providers import sse
+from net import sse
+from net.sse import Parser
 
 
 def events(*pieces: bytes) -> list[bytes]:
-    parser = sse.Parser()
+    parser = Parser()
     fed = [data for piece in pieces for data in parser.feed(piece)]
     return fed + parser.end()
 
@@ -80,7 +81,7 @@ def test_any_cut_of_the_bytes_gives_the_same_events(
 @pytest.mark.parametrize("piece", [b"x" * 1000, b"data: " + b"x" * 1000 + b"\n"])
 def test_an_event_without_end_is_refused(monkeypatch: pytest.MonkeyPatch, piece: bytes) -> None:
     monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 5000)
-    parser = sse.Parser()
+    parser = Parser()
 
     with pytest.raises(ProviderFailed, match="too large"):
         for _ in range(6):
@@ -89,7 +90,7 @@ def test_an_event_without_end_is_refused(monkeypatch: pytest.MonkeyPatch, piece:
 
 def test_many_small_events_are_not_a_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 100)
-    parser = sse.Parser()
+    parser = Parser()
 
     for _ in range(100):
         assert parser.feed(b": a comment\ndata: some text\n\n") == [b"some text"]

@@ -12,16 +12,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.catalog import ImageRoute, catalog
+from config.catalog.load import catalog
+from config.catalog.model import ImageRoute
 from config.settings import settings
-from models import errors
-from models.errors import ContentPolicyViolation, JobCancelled, LikeDoError, ProviderFailed
+from models.errors import (
+    ContentPolicyViolation,
+    InvalidRequest,
+    JobCancelled,
+    LikeDoError,
+    ModelGone,
+    ProviderBusy,
+    ProviderFailed,
+    ProviderRefusedUs,
+    ProviderTimeout,
+)
+from net import http
+from net.call import Call
 from providers import stability
-from providers.http import Call
 from providers.image import Drawn, Picture, Wanted
 from providers.stability import Stability
 from tests import recordings
 from tests.providers.image_routes import image_route, wanted
+from tests.recordings import Recording
 from tests.upstream import Step, Upstream
 from tests.upstream_images import base64_png, png
 
@@ -128,7 +140,7 @@ WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), min_siz
 
 @given(prompt=WORDS, steps=st.integers(), fast=st.booleans())
 def test_a_form_says_what_it_was_given(prompt: str, steps: int, fast: bool) -> None:
-    body, content_type = stability.form({"prompt": prompt, "steps": steps, "fast": fast})
+    body, content_type = http.form({"prompt": prompt, "steps": steps, "fast": fast})
 
     assert fields(body, content_type) == {
         "prompt": prompt,
@@ -140,7 +152,7 @@ def test_a_form_says_what_it_was_given(prompt: str, steps: int, fast: bool) -> N
 def test_what_no_form_can_say_is_the_callers(upstream: Upstream, tmp_path: Path) -> None:
     error = failure(tmp_path, request=wanted(prompt="half \ud83d"))
 
-    assert isinstance(error, errors.InvalidRequest)
+    assert isinstance(error, InvalidRequest)
     assert error.param == "prompt"
     assert upstream.counts()["received"] == 0
 
@@ -269,7 +281,7 @@ def test_what_may_have_run_is_not_asked_again(
 
     error = failure(tmp_path, route=route)
 
-    assert isinstance(error, ProviderFailed | errors.ProviderTimeout)
+    assert isinstance(error, ProviderFailed | ProviderTimeout)
     assert not error.nothing_ran
     assert upstream.counts()["received"] == 1
 
@@ -281,7 +293,7 @@ def test_an_answer_that_does_not_come_is_not_asked_for_again(
 
     error = failure(tmp_path, call=Call(0.5))
 
-    assert isinstance(error, errors.ProviderTimeout)
+    assert isinstance(error, ProviderTimeout)
     assert not error.nothing_ran
     assert upstream.counts()["received"] == 1
 
@@ -333,20 +345,20 @@ def test_a_call_that_is_ended_ends_at_once(
 @pytest.mark.parametrize(
     ("status", "name", "kind"),
     [
-        (400, "bad_request", errors.InvalidRequest),
-        (400, "invalid_samples", errors.InvalidRequest),
-        (400, "invalid_sdxl_v1_dimensions", errors.InvalidRequest),
+        (400, "bad_request", InvalidRequest),
+        (400, "invalid_samples", InvalidRequest),
+        (400, "invalid_sdxl_v1_dimensions", InvalidRequest),
         (400, "invalid_prompts", ContentPolicyViolation),
-        (401, "unauthorized", errors.ProviderRefusedUs),
-        (402, "payment_required", errors.ProviderRefusedUs),
-        (429, "insufficient_balance", errors.ProviderRefusedUs),
-        (403, "permission_denied", errors.ProviderRefusedUs),
+        (401, "unauthorized", ProviderRefusedUs),
+        (402, "payment_required", ProviderRefusedUs),
+        (429, "insufficient_balance", ProviderRefusedUs),
+        (403, "permission_denied", ProviderRefusedUs),
         (403, "content_moderation", ContentPolicyViolation),
-        (404, "not_found", errors.ModelGone),
-        (410, "gone", errors.ModelGone),
-        (413, "payload_too_large", errors.InvalidRequest),
-        (422, "unprocessable", errors.InvalidRequest),
-        (429, "rate_limit_exceeded", errors.ProviderBusy),
+        (404, "not_found", ModelGone),
+        (410, "gone", ModelGone),
+        (413, "payload_too_large", InvalidRequest),
+        (422, "unprocessable", InvalidRequest),
+        (429, "rate_limit_exceeded", ProviderBusy),
     ],
 )
 @pytest.mark.parametrize("route", [CORE, XL])
@@ -366,7 +378,7 @@ def test_a_refusal_goes_by_its_name(
     assert type(error) is kind
     assert error.nothing_ran
     assert upstream.counts()["received"] == 1
-    if isinstance(error, errors.InvalidRequest):
+    if isinstance(error, InvalidRequest):
         assert error.message == "No.; Never."
 
 
@@ -376,9 +388,7 @@ FOUND = recordings.load("stability")
 
 
 @pytest.mark.parametrize("found", recordings.parameters(list(FOUND), [str(each) for each in FOUND]))
-def test_every_recording_comes_out(
-    found: recordings.Recording, upstream: Upstream, tmp_path: Path
-) -> None:
+def test_every_recording_comes_out(found: Recording, upstream: Upstream, tmp_path: Path) -> None:
     [exchange] = found.exchanges
     upstream.play(exchange)
     route = image_route("stability", found.model)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import errors
-from providers import streams
-from providers.chunks import Assembly
-from providers.http import Response
+from models.errors import LikeDoError, ProviderBusy, ProviderFailed, ProviderRefusedUs
+from net.answer import Response
+from providers.wire import stream
+from providers.wire.chunks import Assembly
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 SO_FAR = {"prompt_tokens": 3, "completion_tokens": 1}
@@ -42,7 +42,7 @@ def event(delta: Any = None, **choice: Any) -> dict[str, Any]:
 
 
 def read(*events: Any, whole: Any = None) -> list[dict[str, Any]]:
-    return list(streams.read("vendor", Body(*events, whole=whole)))  # type: ignore[arg-type]
+    return list(stream.read("vendor", Body(*events, whole=whole)))  # type: ignore[arg-type]
 
 
 def deltas(*events: Any) -> list[dict[str, Any]]:
@@ -259,7 +259,7 @@ def test_an_old_function_is_named_once() -> None:
     ids=str,
 )
 def test_a_delta_that_nothing_sound_can_be_made_of_is_a_failure(delta: Any) -> None:
-    with pytest.raises(errors.ProviderFailed):
+    with pytest.raises(ProviderFailed):
         read({"choices": [{"index": 0, "delta": delta, "finish_reason": "stop"}]})
 
 
@@ -326,7 +326,7 @@ def test_usage_that_nobody_reported_is_not_made_up() -> None:
     ids=str,
 )
 def test_a_stream_that_does_not_come_to_its_end_broke_off(events: list[Any]) -> None:
-    with pytest.raises(errors.ProviderFailed, match="broke off"):
+    with pytest.raises(ProviderFailed, match="broke off"):
         read(*events)
 
 
@@ -345,7 +345,7 @@ def test_a_stream_that_does_not_come_to_its_end_broke_off(events: list[Any]) -> 
     ids=lambda events: repr(events)[:40],
 )
 def test_an_event_that_is_none_is_a_failure(events: list[Any]) -> None:
-    with pytest.raises(errors.ProviderFailed):
+    with pytest.raises(ProviderFailed):
         read(event({"content": "Hi"}), *events, event(**DONE))
 
 
@@ -354,7 +354,7 @@ def test_what_is_nested_too_deeply_is_a_failure() -> None:
     for _ in range(250):
         details = [details]
 
-    with pytest.raises(errors.ProviderFailed, match="nested"):
+    with pytest.raises(ProviderFailed, match="nested"):
         read(event({"reasoning_details": details}, **DONE))
 
 
@@ -372,15 +372,15 @@ def test_half_a_character_does_not_spoil_an_event() -> None:
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        ({"message": "Sorry.", "type": "server_error", "code": None}, errors.ProviderFailed),
-        ({"message": "Slow down.", "code": 429}, errors.ProviderBusy),
-        ({"message": "Funds.", "code": "insufficient_quota"}, errors.ProviderRefusedUs),
-        ("Sorry.", errors.ProviderFailed),
+        ({"message": "Sorry.", "type": "server_error", "code": None}, ProviderFailed),
+        ({"message": "Slow down.", "code": 429}, ProviderBusy),
+        ({"message": "Funds.", "code": "insufficient_quota"}, ProviderRefusedUs),
+        ("Sorry.", ProviderFailed),
     ],
 )
 @pytest.mark.parametrize("beside", [{}, {"choices": [{"delta": {}, "finish_reason": "error"}]}])
 def test_an_error_in_the_stream_is_raised(
-    error: Any, kind: type[errors.LikeDoError], beside: dict[str, Any]
+    error: Any, kind: type[LikeDoError], beside: dict[str, Any]
 ) -> None:
     zeros = {"choices": [], "usage": dict.fromkeys(USAGE, 0)}
 
@@ -391,12 +391,12 @@ def test_an_error_in_the_stream_is_raised(
 
 
 def test_an_error_of_one_choice_is_raised() -> None:
-    with pytest.raises(errors.ProviderBusy):
+    with pytest.raises(ProviderBusy):
         read(event({"content": "Hi"}, error={"code": 429}))
 
 
 def test_an_error_after_the_reason_is_raised_where_it_is_no_note() -> None:
-    with pytest.raises(errors.ProviderFailed):
+    with pytest.raises(ProviderFailed):
         read(event({"content": "Hi"}, **DONE), {"error": {"message": "Sorry."}})
 
 
@@ -434,7 +434,7 @@ def test_a_whole_completion_is_said_in_one_piece() -> None:
 
 
 def test_an_error_object_instead_of_a_stream_is_raised() -> None:
-    with pytest.raises(errors.ProviderBusy):
+    with pytest.raises(ProviderBusy):
         read(whole={"error": {"code": 429, "message": "Slow down."}})
 
 
@@ -486,6 +486,6 @@ def test_whatever_comes_is_a_failure_or_openais_chunks(events: list[Any]) -> Non
             orjson.dumps(assembly.completion())
             assert isinstance(chunk["id"], str)
             assert all(type(choice["index"]) is int for choice in chunk["choices"])
-    except errors.LikeDoError:
+    except LikeDoError:
         return
     assert all(c["finish_reason"] for c in assembly.completion()["choices"])

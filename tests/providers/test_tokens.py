@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers import tokens
+from tokens import count as tokens_count
 
 
 def user(content: Any, **fields: Any) -> dict[str, Any]:
@@ -21,19 +21,19 @@ def prompt(*messages: dict[str, Any]) -> dict[str, Any]:
     ("text", "count"), [("", 0), ("hello world", 2), ("<|endoftext|>", 7), ("\ud800", 1)]
 )
 def test_a_text_is_counted_as_openai_does(text: str, count: int) -> None:
-    assert tokens.count_text(text) == count
+    assert tokens_count.count_text(text) == count
 
 
 def test_no_text_is_too_long() -> None:
-    assert tokens.count_text("a" * 3_000_000) == 375_000
+    assert tokens_count.count_text("a" * 3_000_000) == 375_000
 
 
 def test_a_prompt_is_its_texts_and_what_frames_them() -> None:
     # 3 for the message and 3 for the reply, 1 each for "user" and "Hello", 1 for a name's field.
-    assert tokens.count_prompt(prompt(user("Hello"))) == 3 + 3 + 1 + 1
-    assert tokens.count_prompt(prompt(user("Hello", name="Bob"))) == 3 + 3 + 1 + 1 + 1 + 1
+    assert tokens_count.count_prompt(prompt(user("Hello"))) == 3 + 3 + 1 + 1
+    assert tokens_count.count_prompt(prompt(user("Hello", name="Bob"))) == 3 + 3 + 1 + 1 + 1 + 1
     parts = [{"type": "text", "text": "Hello"}]
-    assert tokens.count_prompt(prompt(user(parts))) == 3 + 3 + 1 + 1
+    assert tokens_count.count_prompt(prompt(user(parts))) == 3 + 3 + 1 + 1
 
 
 def test_definitions_and_calls_are_part_of_the_prompt() -> None:
@@ -42,15 +42,15 @@ def test_definitions_and_calls_are_part_of_the_prompt() -> None:
     calling = {"role": "assistant", "content": None, "tool_calls": [call]}
     wanted = {"type": "json_schema", "json_schema": {"name": "find", "schema": {"type": "object"}}}
 
-    plain = tokens.count_prompt(prompt(user("Hello")))
+    plain = tokens_count.count_prompt(prompt(user("Hello")))
 
-    assert tokens.count_prompt(prompt(user("Hello"), calling)) > plain + 3
+    assert tokens_count.count_prompt(prompt(user("Hello"), calling)) > plain + 3
     for parameter in (
         {"tools": [{"type": "function", "function": function}]},
         {"functions": [function]},
         {"response_format": wanted},
     ):
-        assert tokens.count_prompt(prompt(user("Hello")) | parameter) > plain + 8
+        assert tokens_count.count_prompt(prompt(user("Hello")) | parameter) > plain + 8
 
 
 def test_an_answer_is_all_that_was_said() -> None:
@@ -60,20 +60,20 @@ def test_an_answer_is_all_that_was_said() -> None:
         {"message": {"content": None, "tool_calls": [{"function": function}]}},
     ]
 
-    counted = tokens.count_answer({"choices": said})
+    counted = tokens_count.count_answer({"choices": said})
 
-    assert counted == 2 + 1 + 1 + tokens.count_text('{"a":1}')
+    assert counted == 2 + 1 + 1 + tokens_count.count_text('{"a":1}')
 
 
 def test_an_answer_in_parts_is_counted_too() -> None:
     said = {"message": {"content": [{"type": "text", "text": "hello world"}, {"type": "other"}]}}
 
-    assert tokens.count_answer({"choices": [said]}) == 2
+    assert tokens_count.count_answer({"choices": [said]}) == 2
 
 
 @given(st.text(), st.integers(0, 20))
 def test_a_cut_text_is_a_beginning_of_at_most_so_many_tokens(text: str, limit: int) -> None:
-    beginning = tokens.cut(text, limit)
+    beginning = tokens_count.cut(text, limit)
 
     assert text.startswith(beginning)
     assert len(beginning.encode()) <= len(text.encode())

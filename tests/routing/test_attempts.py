@@ -7,12 +7,24 @@ from typing import Any
 import pytest
 
 from config.settings import settings
-from models import errors
 from models.chat import ChatRequest
-from providers import get_one, http
-from providers.http import Call
-from routing import attempts, breakers, pools, routes
+from models.errors import (
+    ContentPolicyViolation,
+    InvalidRequest,
+    JobCancelled,
+    LikeDoError,
+    ProviderBusy,
+    ProviderFailed,
+    ProviderRefusedUs,
+    ProviderTimeout,
+    UnsupportedParameter,
+)
+from net import connection
+from net.call import Call
+from providers import get_one
+from routing import attempts, breakers, candidates, keys
 from routing.attempts import Attempt, Attempts
+from routing.breakers import Reading
 from tests.upstream import Upstream
 
 HELLO = {"model": "gpt-4", "messages": [{"role": "user", "content": "Hello"}]}
@@ -39,7 +51,7 @@ def vendors(upstream: Upstream, store: Any, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(settings, f"{name}_api_key", f"sk-{name}")
     monkeypatch.setattr(attempts, "FIRST_PAUSE_SECONDS", 0.02)
     yield upstream
-    http.forget_connections()
+    connection.forget_connections()
 
 
 class Asked:
@@ -50,7 +62,7 @@ class Asked:
         self.call = Call(seconds)
         self.spoken = False
         self.told = 0
-        self._ways = routes.find(ChatRequest(body))
+        self._ways = candidates.find(ChatRequest(body))
 
     def answer(self) -> dict[str, Any]:
         return Attempts(self._ways, self.call, self.trail, lambda: self.spoken, self._tell).answer(
@@ -65,8 +77,8 @@ class Asked:
     def _tell(self) -> None:
         self.told += 1
 
-    def fails(self) -> errors.LikeDoError:
-        with pytest.raises(errors.LikeDoError) as raised:
+    def fails(self) -> LikeDoError:
+        with pytest.raises(LikeDoError) as raised:
             self.answer()
         return raised.value
 
@@ -79,7 +91,7 @@ def keys_used(upstream: Upstream) -> list[str]:
     return [call["headers"]["authorization"].removeprefix("Bearer ") for call in upstream.calls()]
 
 
-def breaker(provider: str = "openai", key: str = "sk-openai") -> breakers.Reading:
+def breaker(provider: str = "openai", key: str = "sk-openai") -> Reading:
     return breakers.read(provider, key)
 
 
@@ -119,7 +131,7 @@ def test_a_failure_with_no_other_way_is_tried_three_times(
     vendors.script(default=step)
     asked = Asked(OPENAI)
 
-    assert type(asked.fails()) is errors.ProviderFailed
+    assert type(asked.fails()) is ProviderFailed
 
     assert len(vendors.calls()) == 3
     assert [record["error"] for record in asked.trail] == ["provider_error"] * 3
@@ -130,7 +142,7 @@ def test_a_failure_with_no_other_way_is_tried_three_times(
 def test_where_nobody_answers_every_way_was_tried(vendors: Upstream) -> None:
     vendors.script(default=BROKEN)
 
-    assert type(Asked(HELLO).fails()) is errors.ProviderFailed
+    assert type(Asked(HELLO).fails()) is ProviderFailed
 
     assert asked_for(vendors) == [
         *("gpt-4.1", "gpt-4.1", "gpt-6-sol", "gpt-6-sol"),
@@ -150,7 +162,7 @@ def test_a_time_out_is_followed_by_another_way_at_once(vendors: Upstream) -> Non
 def test_a_time_out_with_no_other_way_is_tried_once_more(vendors: Upstream) -> None:
     vendors.script(default=failing(504))
 
-    assert type(Asked(OPENAI).fails()) is errors.ProviderTimeout
+    assert type(Asked(OPENAI).fails()) is ProviderTimeout
 
     assert len(vendors.calls()) == 2
 
@@ -166,7 +178,7 @@ def test_an_answer_that_takes_too_long_leaves_time_for_another(vendors: Upstream
 def test_a_call_whose_time_is_up_is_not_tried_again(vendors: Upstream) -> None:
     vendors.script(default={"delay": 60})
 
-    assert type(Asked(OPENAI, seconds=0.5).fails()) is errors.ProviderTimeout
+    assert type(Asked(OPENAI, seconds=0.5).fails()) is ProviderTimeout
 
     assert len(vendors.calls()) == 1
 
@@ -209,7 +221,7 @@ def test_a_refusal_that_may_be_about_one_model_does_not_switch_the_key_off(
 def test_a_refused_key_with_no_other_way_is_the_operators_matter(vendors: Upstream) -> None:
     vendors.script(default=REFUSED)
 
-    assert type(Asked(OPENAI).fails()) is errors.ProviderRefusedUs
+    assert type(Asked(OPENAI).fails()) is ProviderRefusedUs
 
     assert len(vendors.calls()) == 1
 
@@ -261,7 +273,7 @@ def test_a_busy_provider_with_no_other_way_is_asked_when_it_says(
 def test_a_provider_that_stays_busy_is_asked_three_times(vendors: Upstream) -> None:
     vendors.script(default=BUSY | {"headers": {"retry-after-ms": "10"}})
 
-    assert type(Asked(OPENAI).fails()) is errors.ProviderBusy
+    assert type(Asked(OPENAI).fails()) is ProviderBusy
 
     assert len(vendors.calls()) == 3
 
@@ -271,7 +283,7 @@ def test_a_provider_that_is_busy_for_long_is_not_waited_for(vendors: Upstream) -
 
     first, second = Asked(OPENAI).fails(), Asked(OPENAI).fails()
 
-    assert [type(error) for error in (first, second)] == [errors.ProviderBusy] * 2
+    assert [type(error) for error in (first, second)] == [ProviderBusy] * 2
     assert second.retry_after is not None and second.retry_after > 3500
     assert len(vendors.calls()) == 1
 
@@ -286,8 +298,8 @@ def test_a_model_that_is_gone_is_skipped(vendors: Upstream) -> None:
 
 
 def test_a_model_that_is_gone_again_and_again_is_not_asked_for(vendors: Upstream) -> None:
-    vendors.script(*[step for _ in range(pools.GONE_IN_A_ROW) for step in (GONE, {})])
-    for _ in range(pools.GONE_IN_A_ROW):
+    vendors.script(*[step for _ in range(keys.GONE_IN_A_ROW) for step in (GONE, {})])
+    for _ in range(keys.GONE_IN_A_ROW):
         Asked(HELLO).answer()
     vendors.reset()
 
@@ -308,14 +320,14 @@ def test_a_prompt_that_is_too_long_goes_to_a_longer_context_only(vendors: Upstre
 @pytest.mark.parametrize(
     ("step", "kind"),
     [
-        (failing(400), errors.InvalidRequest),
-        (failing(422), errors.InvalidRequest),
-        (failing(400, code="unsupported_parameter"), errors.UnsupportedParameter),
-        (failing(400, code="content_policy_violation"), errors.ContentPolicyViolation),
+        (failing(400), InvalidRequest),
+        (failing(422), InvalidRequest),
+        (failing(400, code="unsupported_parameter"), UnsupportedParameter),
+        (failing(400, code="content_policy_violation"), ContentPolicyViolation),
     ],
 )
 def test_what_the_caller_has_to_mend_is_asked_once(
-    vendors: Upstream, step: dict[str, Any], kind: type[errors.LikeDoError]
+    vendors: Upstream, step: dict[str, Any], kind: type[LikeDoError]
 ) -> None:
     vendors.script(default=step)
 
@@ -330,7 +342,7 @@ def test_nothing_is_tried_again_once_a_word_has_gone_out(vendors: Upstream) -> N
     asked = Asked(HELLO)
     asked.spoken = True
 
-    assert type(asked.fails()) is errors.ProviderFailed
+    assert type(asked.fails()) is ProviderFailed
 
     assert len(vendors.calls()) == 1
 
@@ -343,11 +355,11 @@ def test_a_call_that_is_cancelled_is_not_tried_again_and_says_nothing_of_its_pro
 
     def cancel() -> None:
         vendors.wait(received=1)
-        asked.call.abort(errors.JobCancelled("The job was cancelled."))
+        asked.call.abort(JobCancelled("The job was cancelled."))
 
     thread = threading.Thread(target=cancel)
     thread.start()
-    assert type(asked.fails()) is errors.JobCancelled
+    assert type(asked.fails()) is JobCancelled
     thread.join()
 
     assert len(vendors.calls()) == 1

@@ -7,7 +7,7 @@ import redis
 from redis.commands.core import Script
 
 from routing import breakers
-from routing.breakers import FAILING, GRANTED, MOST_IN_A_ROW, REFUSED, Breaker
+from routing.breakers import FAILING, GRANTED, MAX_IN_A_ROW, REFUSED, Breaker
 
 PROVIDER, KEY = "openai", "sk-secret"
 
@@ -23,7 +23,7 @@ def other(breaker: Breaker) -> Breaker:
     return Breaker(PROVIDER, KEY)
 
 
-def fail(breaker: Breaker, times: int = MOST_IN_A_ROW, reason: str = FAILING) -> None:
+def fail(breaker: Breaker, times: int = MAX_IN_A_ROW, reason: str = FAILING) -> None:
     for _ in range(times):
         breaker.failed(reason, GRANTED)
 
@@ -46,7 +46,7 @@ def refresh(monkeypatch: pytest.MonkeyPatch, breaker: Breaker) -> None:
 
 
 def test_a_few_failures_are_no_reason_to_stop(breaker: Breaker) -> None:
-    fail(breaker, breakers.LEAST_FAILED - 1)
+    fail(breaker, breakers.MIN_FAILED - 1)
 
     assert breaker.ask() == GRANTED
 
@@ -62,7 +62,7 @@ def test_failures_in_a_row_open_it(breaker: Breaker) -> None:
 
 def test_failures_that_are_half_of_all_open_it(breaker: Breaker) -> None:
     # The first of them counts a little less by the time of the last.
-    for _ in range(breakers.LEAST_FAILED + 1):
+    for _ in range(breakers.MIN_FAILED + 1):
         breaker.succeeded(0.1, GRANTED)
         fail(breaker, 1)
 
@@ -84,7 +84,7 @@ def test_one_refusal_of_the_key_opens_it(breaker: Breaker) -> None:
     leave = breaker.ask()
     assert (leave.granted, leave.reason) == (False, "refused")
     # It is kept rounded to the millisecond.
-    assert 0 < leave.wait <= breakers.FIRST_REST_SECONDS + 0.001
+    assert 0 < leave.wait <= breakers.FIRST_COOLDOWN_SECONDS + 0.001
 
 
 def test_other_processes_learn_of_it(
@@ -100,7 +100,7 @@ def test_other_processes_learn_of_it(
 
 def test_failures_of_all_processes_count_together(breaker: Breaker, other: Breaker) -> None:
     for one in (breaker, other):
-        fail(one, MOST_IN_A_ROW // 2)
+        fail(one, MAX_IN_A_ROW // 2)
 
     assert not other.ask().granted
 

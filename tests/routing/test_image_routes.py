@@ -5,14 +5,16 @@ from typing import Any
 import pytest
 
 from config.settings import settings
-from models import errors
+from models.errors import InvalidRequest, ModelNotFound, NoProvider, UnsupportedParameter
 from models.image import ImageRequest
-from routing import image_routes
+from routing import image_candidates
 
 
 def find(**more: Any) -> list[tuple[str, str, str]]:
     asked = ImageRequest.read({"model": "dall-e-3", "prompt": "A cat."} | more)
-    return [(way.model.id, way.provider, way.upstream_model) for way in image_routes.find(asked)]
+    return [
+        (way.model.id, way.provider, way.upstream_model) for way in image_candidates.find(asked)
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +71,7 @@ def test_fallbacks_come_after_the_models_own_routes_and_each_once() -> None:
 
 @pytest.mark.usefixtures("openai")
 def test_a_fallback_that_could_never_honour_the_request_is_refused() -> None:
-    with pytest.raises(errors.UnsupportedParameter) as caught:
+    with pytest.raises(UnsupportedParameter) as caught:
         find(style="vivid", fallbacks=["flux-pro"])
 
     assert caught.value.param == "style"
@@ -81,23 +83,23 @@ def test_a_model_whose_provider_is_off_is_served_by_its_fallback() -> None:
 
 
 def test_where_nobody_is_on_the_variable_to_set_is_named() -> None:
-    with pytest.raises(errors.NoProvider, match="OPENAI_API_KEY"):
+    with pytest.raises(NoProvider, match="OPENAI_API_KEY"):
         find()
-    with pytest.raises(errors.NoProvider, match="STABILITY_API_KEY or REPLICATE_API_TOKEN"):
+    with pytest.raises(NoProvider, match="STABILITY_API_KEY or REPLICATE_API_TOKEN"):
         find(model="stable-diffusion-xl")
 
 
 @pytest.mark.usefixtures("sandbox")
 def test_the_sandbox_stands_in_and_refuses_what_the_real_one_would() -> None:
     assert find() == [("dall-e-3", "sandbox", "dall-e-3")]
-    with pytest.raises(errors.UnsupportedParameter):
+    with pytest.raises(UnsupportedParameter):
         find(model="flux-schnell", quality="hd")
 
 
 @pytest.mark.usefixtures("openai", "sandbox")
 def test_who_insists_on_a_provider_gets_that_one_or_none() -> None:
     assert {provider for _, provider, _ in find(provider="openai")} == {"openai"}
-    with pytest.raises(errors.InvalidRequest) as caught:
+    with pytest.raises(InvalidRequest) as caught:
         find(provider="stability")
 
     assert caught.value.param == "provider"
@@ -105,5 +107,5 @@ def test_who_insists_on_a_provider_gets_that_one_or_none() -> None:
 
 @pytest.mark.parametrize("model", ["gpt-4", "no-such-model", "openai/gpt-image-2", "sandbox/image"])
 def test_what_makes_no_images_here_is_not_found(model: str) -> None:
-    with pytest.raises(errors.ModelNotFound):
+    with pytest.raises(ModelNotFound):
         find(model=model)

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from config.catalog import TAKES, Model, Upstream, catalog
-from config.catalog import Route as CatalogRoute
+from config.catalog.load import catalog
+from config.catalog.model import Model, Route, Upstream
+from config.catalog.tables import TAKES
 from config.providers import CHAT
 from config.settings import settings
-from routing import models, routes
+from routing import candidates, model_view
 
 YESTERDAY = datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=1)
 
@@ -23,17 +24,17 @@ def _nothing_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def shown(model_id: str) -> dict[str, Any]:
-    return models.as_json(routes.get_one(model_id))
+    return model_view.as_json(candidates.get_one(model_id))
 
 
 def served_by(*upstreams: Upstream) -> Model:
     """Return a model of the catalogue with other routes."""
-    found = tuple(CatalogRoute(upstream) for upstream in upstreams)
+    found = tuple(Route(upstream) for upstream in upstreams)
     return replace(catalog.models["gpt-4"], routes=found)
 
 
 def test_every_word_of_the_catalogue_is_asked_for() -> None:
-    assert models.ASKING.keys() == TAKES
+    assert model_view.ASKING.keys() == TAKES
 
 
 def test_a_model_says_what_it_takes_and_whether_it_reasons() -> None:
@@ -62,7 +63,7 @@ def test_what_the_provider_makes_up_for_is_taken_and_what_the_route_rules_out_is
 
 @pytest.mark.parametrize("model", catalog.models.values(), ids=lambda model: model.id)
 def test_what_every_model_is_said_to_take_is_in_words_of_the_catalogue(model: Model) -> None:
-    takes = models.as_json(model)["takes"]
+    takes = model_view.as_json(model)["takes"]
 
     assert takes
     assert set(takes) <= TAKES
@@ -97,7 +98,7 @@ def test_a_route_that_is_retired_is_passed_over(monkeypatch: pytest.MonkeyPatch)
     old = Upstream("openai", "old", context_tokens=1, retires=YESTERDAY)
     new = Upstream("openai", "new", context_tokens=2)
 
-    found = models.as_json(served_by(old, new))
+    found = model_view.as_json(served_by(old, new))
 
     assert found["limits"]["context_tokens"] == 2
     assert "retires" not in found
@@ -106,7 +107,7 @@ def test_a_route_that_is_retired_is_passed_over(monkeypatch: pytest.MonkeyPatch)
 def test_a_model_of_which_nothing_lives_is_shown_as_it_was() -> None:
     old = Upstream("openai", "old", context_tokens=1, retires=YESTERDAY)
 
-    found = models.as_json(served_by(old))
+    found = model_view.as_json(served_by(old))
 
     assert found["retires"] == YESTERDAY.isoformat()
 

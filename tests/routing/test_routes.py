@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
-from config.catalog import Route, catalog
+from config.catalog.load import catalog
+from config.catalog.model import Route
 from config.providers import CHAT
 from config.settings import settings
-from models import errors
 from models.chat import ChatRequest
-from routing import routes
+from models.errors import InvalidRequest, ModelNotFound, NoProvider, UnsupportedParameter
+from routing import candidates
 
 HELLO = [{"role": "user", "content": "Hello"}]
 PICTURE = [{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}]
@@ -44,7 +45,7 @@ def sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def find(model: str, **parameters: Any) -> list[Route]:
-    ways = routes.find(ChatRequest({"model": model, "messages": HELLO} | parameters))
+    ways = candidates.find(ChatRequest({"model": model, "messages": HELLO} | parameters))
     return [way.route for way in ways]
 
 
@@ -69,7 +70,7 @@ def test_a_provider_without_a_key_is_off(keys: Any) -> None:
 
 
 def test_an_unknown_model_is_not_found_and_the_message_says_where_the_list_is() -> None:
-    with pytest.raises(errors.ModelNotFound, match="GET /api/v1/ai/models") as refused:
+    with pytest.raises(ModelNotFound, match="GET /api/v1/ai/models") as refused:
         find("gpt-99")
 
     assert refused.value.param == "model"
@@ -82,7 +83,7 @@ def test_any_vendor_and_model_goes_to_openrouter(keys: Any) -> None:
 
 
 def test_without_a_key_the_variables_to_set_are_named() -> None:
-    with pytest.raises(errors.NoProvider, match="OPENAI_API_KEY or OPENROUTER_API_KEY"):
+    with pytest.raises(NoProvider, match="OPENAI_API_KEY or OPENROUTER_API_KEY"):
         find("gpt-4")
 
 
@@ -92,7 +93,7 @@ def test_the_documentations_example_is_honoured_by_every_route_of_every_model(
 ) -> None:
     keys(*CHAT_PROVIDERS)
 
-    ways = routes.find(ChatRequest({"model": model} | DOCUMENTED_EXAMPLE))
+    ways = candidates.find(ChatRequest({"model": model} | DOCUMENTED_EXAMPLE))
 
     assert [way.route for way in ways] == list(catalog.models[model].routes)
 
@@ -127,7 +128,7 @@ def test_a_named_provider_keeps_its_routes_only(keys: Any) -> None:
 def test_a_provider_that_does_not_serve_the_model_is_refused_with_those_that_do(keys: Any) -> None:
     keys("openai", "deepseek")
 
-    with pytest.raises(errors.InvalidRequest, match="served by openai or openrouter") as refused:
+    with pytest.raises(InvalidRequest, match="served by openai or openrouter") as refused:
         find("gpt-4", provider="deepseek")
 
     assert refused.value.code == "invalid_parameter"
@@ -137,7 +138,7 @@ def test_a_provider_that_does_not_serve_the_model_is_refused_with_those_that_do(
 def test_a_named_provider_that_is_off_is_said_with_its_variable(keys: Any) -> None:
     keys("openai")
 
-    with pytest.raises(errors.NoProvider, match=r"set OPENROUTER_API_KEY\."):
+    with pytest.raises(NoProvider, match=r"set OPENROUTER_API_KEY\."):
         find("gpt-4", provider="openrouter")
 
 
@@ -152,7 +153,7 @@ def test_a_routing_preference_is_refused_where_the_model_does_not_go_to_openrout
 ) -> None:
     keys("openai", "openrouter")
 
-    with pytest.raises(errors.UnsupportedParameter) as refused:
+    with pytest.raises(UnsupportedParameter) as refused:
         find("gpt-4o", provider={"order": ["azure"]})
 
     assert refused.value.param == "provider"
@@ -170,7 +171,7 @@ def test_a_route_that_cannot_honour_a_parameter_is_left_out(keys: Any) -> None:
 def test_a_parameter_that_no_route_honours_is_refused_for_the_first_ones_reason(keys: Any) -> None:
     keys("deepseek", "openrouter")
 
-    with pytest.raises(errors.UnsupportedParameter) as refused:
+    with pytest.raises(UnsupportedParameter) as refused:
         find("deepseek-chat", n=2)
 
     assert refused.value.param == "n"
@@ -180,7 +181,7 @@ def test_a_parameter_that_no_route_honours_is_refused_for_the_first_ones_reason(
 def test_a_picture_is_refused_where_the_model_reads_none(keys: Any) -> None:
     keys("deepseek")
 
-    with pytest.raises(errors.UnsupportedParameter):
+    with pytest.raises(UnsupportedParameter):
         find("deepseek-chat", messages=[{"role": "user", "content": PICTURE}])
 
 
@@ -217,7 +218,7 @@ def test_the_sandbox_serves_a_vendor_and_model(sandbox: None) -> None:
 
 
 def test_the_sandbox_refuses_what_the_real_model_would(sandbox: None) -> None:
-    with pytest.raises(errors.UnsupportedParameter) as refused:
+    with pytest.raises(UnsupportedParameter) as refused:
         find("o3", temperature=0.2)
 
     assert refused.value.param == "temperature"
@@ -226,7 +227,7 @@ def test_the_sandbox_refuses_what_the_real_model_would(sandbox: None) -> None:
 def test_the_models_of_the_sandbox_are_not_there_without_it(keys: Any) -> None:
     keys(*CHAT_PROVIDERS)
 
-    with pytest.raises(errors.ModelNotFound):
+    with pytest.raises(ModelNotFound):
         find("sandbox/slow")
 
 
@@ -241,7 +242,7 @@ def test_the_models_of_the_sandbox_stay_in_it_whatever_keys_there_are(
 def test_an_unknown_model_of_the_sandbox_is_not_found(keys: Any, sandbox: None) -> None:
     keys("openrouter")
 
-    with pytest.raises(errors.ModelNotFound):
+    with pytest.raises(ModelNotFound):
         find("sandbox/nope")
 
 
@@ -251,9 +252,9 @@ def test_an_unknown_model_of_the_sandbox_is_not_found(keys: Any, sandbox: None) 
 def test_the_models_of_the_sandbox_are_listed_only_with_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    without = {model.id for model in routes.listed()}
+    without = {model.id for model in candidates.listed()}
     monkeypatch.setattr(settings, "sandbox", True)
-    beside = {model.id for model in routes.listed()}
+    beside = {model.id for model in candidates.listed()}
 
     assert "gpt-4" in without
     assert beside - without == {
@@ -268,10 +269,10 @@ def test_the_models_of_the_sandbox_are_listed_only_with_it(
 def test_the_providers_of_a_model_are_those_that_would_answer(
     keys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = routes.get_one("gpt-4")
+    model = candidates.get_one("gpt-4")
 
-    assert routes.providers_of(model) == []
+    assert candidates.providers_of(model) == []
     keys("openrouter")
-    assert routes.providers_of(model) == ["openrouter"]
+    assert candidates.providers_of(model) == ["openrouter"]
     monkeypatch.setattr(settings, "sandbox", True)
-    assert routes.providers_of(model) == ["openai", "openrouter"]
+    assert candidates.providers_of(model) == ["openai", "openrouter"]

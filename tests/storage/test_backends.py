@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import storage
-from models import errors
+from models.errors import Unavailable
 from storage.backend import PIECE_BYTES, Backend, Pieces
 
 NAME = "media/an_image-1.png"
@@ -188,7 +188,7 @@ def test_a_file_that_breaks_off_is_unavailable_and_let_go(local: Backend) -> Non
     pieces = Pieces(file, local._asking)
 
     assert len(next(pieces)) == PIECE_BYTES
-    with pytest.raises(errors.Unavailable):
+    with pytest.raises(Unavailable):
         next(pieces)
 
     assert file.closed
@@ -281,7 +281,7 @@ def test_a_storage_is_asked_anew_after_half_a_minute(probed: Probed, clock: Cloc
 def test_a_failure_is_not_remembered(probed: Probed, clock: Clock) -> None:
     probed.broken = True
     for _ in range(2):
-        with pytest.raises(errors.Unavailable):
+        with pytest.raises(Unavailable):
             storage.ready()
     assert probed.problem() == "It says: No."
 
@@ -292,10 +292,10 @@ def test_a_failure_is_not_remembered(probed: Probed, clock: Clock) -> None:
 def test_a_failure_ends_what_is_believed_of_the_storage(probed: Probed, clock: Clock) -> None:
     storage.ready()
     probed.broken = True
-    with pytest.raises(errors.Unavailable):
+    with pytest.raises(Unavailable):
         probed.save("bodies/job_1", b"")
 
-    with pytest.raises(errors.Unavailable):
+    with pytest.raises(Unavailable):
         storage.ready()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from models import errors
+from models.errors import Unavailable
 from storage.local import Local
 
 
@@ -35,7 +35,7 @@ def test_this_service_serves_the_files_itself(local: Local) -> None:
 def test_a_folder_that_takes_no_files_is_told_to_operators_and_not_to_callers(
     blocked: Local, image: Path
 ) -> None:
-    with pytest.raises(errors.Unavailable) as caught:
+    with pytest.raises(Unavailable) as caught:
         blocked.save_file("media/x.png", image, "image/png")
 
     assert str(blocked.folder) not in caught.value.message
@@ -51,9 +51,9 @@ def test_what_cannot_be_kept_whole_leaves_nothing(
 ) -> None:
     (local.folder / "media" / "x.png").mkdir(parents=True)  # No file can take its place.
 
-    with pytest.raises(errors.Unavailable):
+    with pytest.raises(Unavailable):
         local.save_file("media/x.png", image, "image/png")
-    with pytest.raises(errors.Unavailable):
+    with pytest.raises(Unavailable):
         local.save("media/x.png", b"data")
 
     assert os.listdir(local.folder / "media") == ["x.png"]

@@ -17,10 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 
-from models import errors
+from jobs.image import normalize
+from jobs.image.normalize import normalize_image
+from models.errors import ProviderFailed, Unavailable
 from models.image import Size
-from storage import pictures
-from storage.pictures import Finished
+from storage.media import NormalizedImage
 
 RED, BLUE = (200, 30, 40), (20, 60, 220)
 #: How far a colour may be off after a lossy format.
@@ -42,10 +43,10 @@ class Studio:
         size: str = "64x64",
         output_format: str = "png",
         quality: int = 100,
-    ) -> Finished:
+    ) -> NormalizedImage:
         self.source.write_bytes(content)
         self.target.unlink(missing_ok=True)
-        return pictures.finish(self.source, self.target, Size.read(size), output_format, quality)
+        return normalize_image(self.source, self.target, Size.read(size), output_format, quality)
 
     def read(self) -> Image.Image:
         """Return what was made, decoded."""
@@ -53,8 +54,8 @@ class Studio:
             image.load()
             return image.copy()
 
-    def refuses(self, content: bytes) -> errors.ProviderFailed:
-        with pytest.raises(errors.ProviderFailed) as caught:
+    def refuses(self, content: bytes) -> ProviderFailed:
+        with pytest.raises(ProviderFailed) as caught:
             self.finish(content)
         assert not self.target.exists()
         assert str(self.source) not in caught.value.message
@@ -98,7 +99,7 @@ def test_each_format_becomes_each_other(studio: Studio, came_as: str, output_for
     finished = studio.finish(encoded(halves(), came_as), output_format=output_format)
 
     image = studio.read()
-    assert finished == Finished(
+    assert finished == NormalizedImage(
         MEDIA_TYPES[output_format], studio.target.stat().st_size, image.width, image.height
     )
     assert (image.format, image.mode) == (None, "RGB")
@@ -285,7 +286,7 @@ def test_an_image_is_put_upright(studio: Studio, format_name: str, orientation: 
         8: upright.transpose(Image.Transpose.ROTATE_270),
     }[orientation]
     exif = Image.Exif()
-    exif[pictures.ORIENTATION] = orientation
+    exif[normalize.ORIENTATION] = orientation
 
     studio.finish(encoded(laid, format_name, exif=exif), "80x40")
 
@@ -594,8 +595,8 @@ def test_a_target_that_cannot_be_written_is_not_the_provider_s_fault(studio: Stu
     studio.target.mkdir()
     studio.source.write_bytes(encoded(halves(), "PNG"))
 
-    with pytest.raises(errors.Unavailable):
-        pictures.finish(studio.source, studio.target, Size(64, 64), "png", 100)
+    with pytest.raises(Unavailable):
+        normalize_image(studio.source, studio.target, Size(64, 64), "png", 100)
 
 
 SEEDS = {name: encoded(halves(16, 16), name) for name in ("PNG", "JPEG", "WEBP", "GIF")} | {
@@ -610,7 +611,7 @@ def ends_well(studio: Studio, content: bytes) -> None:
         warnings.simplefilter("ignore")  # Pillow warns of broken EXIF and of bombs.
         try:
             finished = studio.finish(content, "8x8")
-        except errors.ProviderFailed:
+        except ProviderFailed:
             return
     assert (finished.width, finished.height) == (8, 8)
 
@@ -657,7 +658,7 @@ def test_every_single_byte_may_be_wrong(studio: Studio, name: str) -> None:
 def test_two_are_in_work_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads: set[int] = set()
     working, most = [0], [0]
-    finish = pictures._finish
+    finish = normalize._finish
 
     def watched(*arguments: Any) -> Any:
         threads.add(threading.get_ident())
@@ -668,7 +669,7 @@ def test_two_are_in_work_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         finally:
             working[0] -= 1
 
-    monkeypatch.setattr(pictures, "_finish", watched)
+    monkeypatch.setattr(normalize, "_finish", watched)
     content = encoded(Image.effect_noise((512, 512), 80).convert("RGB"), "PNG")
     studios = [Studio(tmp_path / str(number)) for number in range(6)]
     for studio in studios:

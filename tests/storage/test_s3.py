@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from config.settings import settings
-from models import errors
+from models.errors import Unavailable
 from storage.s3 import S3
 from tests.s3 import S3Server, aws_settings, sign_in
 from tests.stack import ROOT, clean_environment, fetch, free_port
@@ -164,9 +164,9 @@ def test_many_greenlets_share_one_client_and_no_threads(
 
 def problem_of(bucket: S3) -> str:
     """Return what operators are told; callers are told nothing of it."""
-    with pytest.raises(errors.Unavailable) as caught:
+    with pytest.raises(Unavailable) as caught:
         bucket.check()
-    with pytest.raises(errors.Unavailable):
+    with pytest.raises(Unavailable):
         bucket.ready()
     assert caught.value.message == "The storage does not answer just now. Try again."
     assert caught.value.__cause__ is not None
@@ -181,11 +181,11 @@ def test_a_bucket_that_is_missing_is_named_as_what_is_wrong(s3: S3Server, image:
     bucket = S3("another-bucket", s3.url)
 
     assert problem_of(bucket) == "The bucket that S3_BUCKET names does not exist."
-    with pytest.raises(errors.Unavailable):
+    with pytest.raises(Unavailable):
         bucket.save_file(NAME, image, "image/png")
-    with pytest.raises(errors.Unavailable):
+    with pytest.raises(Unavailable):
         bucket.load(NAME)
-    with pytest.raises(errors.Unavailable):
+    with pytest.raises(Unavailable):
         bucket.pieces(NAME)
 
 
@@ -239,7 +239,7 @@ def test_credentials_that_are_missing_are_asked_for_and_used_when_they_come(
     sign_in(monkeypatch, "", "")
     bucket = S3(BUCKET, s3.url)
     assert "There are no AWS credentials" in problem_of(bucket)
-    with pytest.raises(errors.Unavailable):
+    with pytest.raises(Unavailable):
         bucket.url(NAME)
 
     sign_in(monkeypatch)
@@ -260,7 +260,7 @@ def test_an_endpoint_where_nobody_listens_is_told_to_be_out_of_reach(image: Path
     bucket = S3(BUCKET, f"http://127.0.0.1:{free_port()}")
 
     assert problem_of(bucket) == "S3 cannot be reached: check S3_ENDPOINT_URL and the network."
-    with pytest.raises(errors.Unavailable):
+    with pytest.raises(Unavailable):
         bucket.save_file(NAME, image, "image/png")
 
 
@@ -326,9 +326,9 @@ def test_a_file_of_which_the_service_gives_a_part_is_not_taken_for_whole(s3: S3S
         size, pieces = found
 
         assert size == 200_000
-        with pytest.raises(errors.Unavailable):
+        with pytest.raises(Unavailable):
             list(pieces)
-        with pytest.raises(errors.Unavailable):
+        with pytest.raises(Unavailable):
             bucket.load(NAME)
 
 

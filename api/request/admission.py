@@ -1,0 +1,182 @@
+"""Who is let in, in the contract's order: size, key, body, rate limit, JSON."""
+
+import contextlib
+from typing import Any
+
+import gevent
+import orjson
+import structlog
+from flask import Response, g, request
+from gevent.lock import BoundedSemaphore
+from gunicorn.http.errors import ParseException
+
+from access import keys, rate_limit
+from access.keys import Caller
+from access.rate_limit import Window
+from api.request import upload
+from config.catalog.load import catalog
+from config.catalog.model import Plan
+from config.settings import settings
+from models.errors import (
+    InvalidJSON,
+    InvalidKey,
+    InvalidRequest,
+    RateLimitExceeded,
+    RequestTooLarge,
+    Unavailable,
+    UnsupportedMediaType,
+)
+
+log = structlog.get_logger()
+
+#: A burst of calls goes through admission a few at a time. All at once, every call would wait
+#: for the slowest before the first is enqueued, and they would stay in step from there on.
+ADMITTED_AT_ONCE = 16
+
+admission_slots = BoundedSemaphore(ADMITTED_AT_ONCE)
+
+#: Some editors begin a file with it; RFC 8259 lets a parser ignore it.
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def enter() -> None:
+    """Let a request into the API: raise `RequestTooLarge` or `InvalidKey`, or know the caller."""
+    if request.method == "OPTIONS":
+        return
+    check_declared_size()
+    g.caller = keys.identify(_key())
+    if request.method != "POST":
+        peek()
+
+
+def peek() -> None:
+    """Let the answer say how the caller's hour stands, without counting the request."""
+    g.window = rate_limit.peek(caller().account_id, plan())
+
+
+def caller() -> Caller:
+    found: Caller = g.caller
+    return found
+
+
+def plan() -> Plan:
+    """Return the caller's plan; raise where the catalogue has dropped it."""
+    found = catalog.plans.get(caller().plan)
+    if found is None:
+        raise Unavailable("Your account's plan is not in the catalogue. Tell the operator.")
+    return found
+
+
+def check_declared_size() -> None:
+    """Raise `RequestTooLarge` for a body that says it is: a file may be larger than others."""
+    if request.path.endswith("/files"):
+        upload.check_declared_size()
+    elif (request.content_length or 0) > settings.max_body_bytes:
+        raise _too_large()
+
+
+def _too_large() -> RequestTooLarge:
+    return RequestTooLarge(
+        f"The body is too large: at most {settings.max_body_bytes} bytes are taken."
+    )
+
+
+def _key() -> str:
+    """Return the key that was sent. The header wins over `?key=`."""
+    header = request.headers.get("Authorization")
+    if header is None:
+        key = request.args.get("key", "")
+    else:
+        scheme, _, key = header.strip().partition(" ")
+        if scheme.lower() != "bearer":
+            raise InvalidKey("Incorrect API key provided: send it as 'Authorization: Bearer KEY'.")
+    if not key.strip():
+        raise InvalidKey(
+            "Incorrect API key provided: none was sent. Send it as 'Authorization: Bearer KEY'."
+        )
+    return key.strip()
+
+
+def read_body() -> bytes:
+    """Return the raw body; raise `RequestTooLarge` or, where it is broken, `InvalidRequest`."""
+    declared = request.content_length
+    # One byte more than may come tells a body that is too large from one that just fits.
+    wanted = settings.max_body_bytes + 1 if declared is None else declared
+    try:
+        body: bytes = request.environ["wsgi.input"].read(wanted)
+    except (ParseException, OSError) as error:
+        raise InvalidRequest(f"The body cannot be read: {error}.") from None
+    if len(body) > settings.max_body_bytes:
+        raise _too_large()
+    if declared is not None and len(body) < declared:
+        raise InvalidRequest(
+            f"The body ended after {len(body)} of the {declared} bytes that were announced."
+        )
+    g.body_read = True
+    return body.removeprefix(BYTE_ORDER_MARK)
+
+
+def ensure_peeked(response: Response) -> Response:
+    """Let an answer to a known caller say how its hour stands, also where nothing was counted."""
+    # A 503 may be because Redis, which knows, does not answer: it is not asked once more.
+    if "caller" in g and "window" not in g and response.status_code != 503:
+        with contextlib.suppress(Unavailable):
+            peek()
+    return response
+
+
+#: Of a body that was refused unread, this much is taken off the line before the answer.
+DRAIN_BYTES = 64 * 1024 * 1024
+DRAIN_CHUNK_BYTES = 64 * 1024
+DRAIN_SECONDS = 5
+
+
+def drain(response: Response) -> Response:
+    """Have what a refused request still sends taken off the line, once it has its answer.
+
+    A connection that is closed on unread bytes is reset, and the client never sees the answer.
+    """
+    if response.status_code >= 400 and not g.get("body_read"):
+        left = DRAIN_BYTES if request.content_length is None else request.content_length
+        stream = request.environ["wsgi.input"]
+        response.call_on_close(lambda: _discard(stream, min(left, DRAIN_BYTES)))
+    return response
+
+
+def _discard(stream: Any, left: int) -> None:
+    with gevent.Timeout(DRAIN_SECONDS, False), contextlib.suppress(ParseException, OSError):
+        while left > 0 and (chunk := stream.read(DRAIN_CHUNK_BYTES)):
+            left -= len(chunk)
+
+
+def hit() -> None:
+    """Count the request against the caller's hour; raise `RateLimitExceeded` where it is full."""
+    try:
+        g.window = rate_limit.hit(caller().account_id, plan())
+    except RateLimitExceeded as error:
+        g.window = Window(plan().requests_per_hour, 0, error.retry_after or 0)
+        raise
+
+
+def take_hit_back() -> None:
+    """Let the request, which turned out to be a retry, not count against the hour after all."""
+    try:
+        g.window = rate_limit.take_back(caller().account_id, plan(), g.window.mark)
+    except Unavailable as error:
+        log.warning("hour.counts_a_retry", account=caller().account_id, reason=error.message)
+
+
+def parse(body: bytes) -> Any:
+    """Return the JSON in `body`; raise `UnsupportedMediaType` or `InvalidJSON`."""
+    kind = request.mimetype
+    if kind and kind not in ("application/json", "text/json") and not kind.endswith("+json"):
+        raise UnsupportedMediaType(
+            f"Content-Type {kind!r} is not taken: send JSON, as 'Content-Type: application/json' "
+            "(curl: -H 'Content-Type: application/json')."
+        )
+    if not body.strip():
+        raise InvalidJSON("The body is empty: send a JSON object.")
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidJSON(f"The body is not valid JSON: {error}.") from None

@@ -1,0 +1,25 @@
+"""202: the job itself, for callers that come back for its answer."""
+
+from typing import Any
+
+from flask import Response, g
+from sqlalchemy import Row
+
+from api.request import prefer
+from api.response import images
+from jobs.lifecycle import view
+
+#: When it is worth asking for a job again, in seconds.
+POLL_SECONDS = 1
+
+
+def accepted(row: Row[Any]) -> Response:
+    """Return a job that its caller is to come back for: 202, and where to."""
+    headers = g.job_headers | {
+        "Location": f"/api/v1/ai/jobs/{row.id}",
+        "Retry-After": str(POLL_SECONDS),
+    }
+    if prefer.asynchronously():
+        headers["Preference-Applied"] = "respond-async"
+    body = view.with_result(row, images.own_address())
+    return Response(body, status=202, content_type="application/json", headers=headers)

@@ -1,0 +1,116 @@
+"""gunicorn's gevent worker, stopping as a platform wants it: at once where nothing runs."""
+
+import contextlib
+import http.client
+import socket
+import time
+import uuid
+from typing import Any
+
+import orjson
+import structlog
+from gunicorn.http.errors import (
+    ExpectationFailed,
+    InvalidResponseHeader,
+    InvalidResponseHeaderName,
+    LimitRequestHeaders,
+    LimitRequestLine,
+    ParseException,
+)
+from gunicorn.workers.ggevent import GeventWorker
+
+from jobs.following import listener
+from jobs.following.wait import WaitInterrupted
+from models.errors import InternalError, InvalidRequest, LikeDoError, RequestTooLarge
+
+log = structlog.get_logger()
+
+#: A header of our own that cannot be sent is our fault, not the client's.
+OUR_HEADERS = (InvalidResponseHeader, InvalidResponseHeaderName)
+
+#: Of the 25 s a stopping process has, waiting calls get this long to end by themselves.
+GRACE_SECONDS = 20
+
+
+class WebWorker(GeventWorker):
+    """Closes idle keep-alive connections when told to stop, and lets go of calls in time."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: Every open connection, and whether a request is being answered on it.
+        self.busy: dict[socket.socket, bool] = {}
+        self.stopped_at: float | None = None
+
+    def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
+        self.busy[client] = False
+        try:
+            super().handle(listener, client, addr)
+        finally:
+            del self.busy[client]
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
+        self.busy[sock] = True
+        try:
+            return super().handle_request(listener_name, req, sock, addr)
+        finally:
+            self.busy[sock] = False
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
+        """Answer what gunicorn itself refuses as everything else is refused.
+
+        gunicorn's own answer is HTML, and it logs the request line, in which a key may stand.
+        """
+        status, error = _refusal(exc)
+        if status >= 500:
+            log.error("web.broke", exc_info=exc)
+        else:
+            log.warning("web.refused", status=status, kind=type(exc).__name__)
+        with contextlib.suppress(OSError):
+            client.sendall(_response(status, error))
+
+    def notify(self) -> None:
+        """Called every second, also while stopping, when it ends what need not go on."""
+        super().notify()
+        if not self.alive:
+            self._close_idle()
+            self._let_go_in_time()
+
+    def _close_idle(self) -> None:
+        for connection in [sock for sock, busy in self.busy.items() if not busy]:
+            # The end of what it may send ends the wait for its next request. gevent's own
+            # `shutdown` would raise in whoever waits there.
+            with contextlib.suppress(OSError):
+                getattr(connection, "_sock", connection).shutdown(socket.SHUT_RD)
+
+    def _let_go_in_time(self) -> None:
+        self.stopped_at = self.stopped_at or time.monotonic()
+        if time.monotonic() - self.stopped_at > GRACE_SECONDS:
+            listener.listener().interrupt(WaitInterrupted.STOPPING)
+
+
+def _refusal(error: BaseException) -> tuple[int, LikeDoError]:
+    """Return the status and the error for what is wrong below HTTP's own level."""
+    match error:
+        case LimitRequestLine():
+            return 414, RequestTooLarge("The URL is too long.")
+        case LimitRequestHeaders():
+            return 431, RequestTooLarge("The headers are too large, or too many.")
+        case ExpectationFailed():
+            return 417, InvalidRequest("Only 'Expect: 100-continue' can be met.")
+        case ParseException() if not isinstance(error, OUR_HEADERS):
+            return 400, InvalidRequest("This is not a valid HTTP request.")
+        case _:
+            return 500, InternalError("Something went wrong on our side.")
+
+
+def _response(status: int, error: LikeDoError) -> bytes:
+    body = orjson.dumps({"error": error.as_json()})
+    lines = (
+        f"HTTP/1.1 {status} {http.client.responses[status]}",
+        "content-type: application/json",
+        f"content-length: {len(body)}",
+        "connection: close",
+        f"x-request-id: req_{uuid.uuid4().hex}",
+        "x-should-retry: false",
+    )
+    return "\r\n".join([*lines, "", ""]).encode() + body

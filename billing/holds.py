@@ -1,0 +1,224 @@
+"""Holds: the credits a call may cost are set aside in the transaction that makes its job."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, text, update
+from sqlmodel import col
+
+import database
+from billing import ledger
+from billing.pricing import Quote
+from config.settings import settings
+from models.account import Account
+from models.errors import CreditsHeld, InsufficientCredits, LikeDoError, Overloaded
+from models.job import IS_QUEUED, IS_UNFINISHED, Body, Idempotency, Job, Status
+
+#: A key of the caller's own names a job for this long.
+IDEMPOTENCY_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Hold:
+    """What was held for a job: credits, and the output tokens of one choice they allow."""
+
+    credits: int
+    max_tokens: int
+    #: Whether it has a place among the jobs of its account that may run; else it waits for one.
+    has_place: bool = True
+
+
+@dataclass(frozen=True)
+class ExistingJob:
+    """The job that the caller's own key names already: nothing was held for another."""
+
+    job_id: str
+
+
+def hold(
+    job: dict[str, Any],
+    terms: Quote,
+    most_running: int = 10**9,
+    name: str | None = None,
+    body: bytes | None = None,
+) -> Hold | ExistingJob:
+    """Insert `job` (columns of `Job`) as queued and hold the most it can cost.
+
+    Where what is available does not afford `terms.most`, less output is held for, down to
+    `terms.least`. Where `most_running` jobs of the account have a place to run, it waits for one.
+    Under `name`, a digest of the caller's own key, retries find it. Its `body` is kept beside it
+    where that is given. Raises `Overloaded`, `InsufficientCredits` or `CreditsHeld`; then nothing
+    was written.
+    """
+    outcome = database.run(
+        lambda connection: _hold(connection, job, terms, most_running, name, body)
+    )
+    if isinstance(outcome, LikeDoError):
+        raise outcome
+    return outcome
+
+
+def _hold(
+    connection: Connection,
+    job: dict[str, Any],
+    terms: Quote,
+    most_running: int,
+    name: str | None,
+    body: bytes | None,
+) -> Hold | ExistingJob | LikeDoError:
+    # A refusal is returned, not raised: on SQLite other transactions share this one's commit.
+    # The queue's lock comes before the account's, everywhere.
+    full = _overload(connection, job["body_bytes"])
+    if name and (there := _existing(connection, job, name)):
+        return there
+    if full:
+        return full
+    max_tokens, credits = terms.most_output, terms.most
+    if not _take(connection, job["account_id"], credits):
+        account = ledger.lock(connection, job["account_id"])
+        less = terms.within(account.balance - account.held)
+        if less is None or not _take(connection, job["account_id"], less[1]):
+            return _refusal(terms, account.balance, account.held)
+        max_tokens, credits = less
+    # The account's row is locked by now, so nobody takes the same place.
+    has_place = _running(connection, job["account_id"], job["kind"]) < most_running
+    _insert(connection, job if has_place else job | {"enqueued_at": None}, credits, max_tokens)
+    if name:
+        _remember_digest(connection, job, name)
+    if body is not None:
+        connection.execute(insert(Body).values(job_id=job["id"], body=body))
+    return Hold(credits, max_tokens, has_place)
+
+
+def _insert(connection: Connection, job: dict[str, Any], credits: int, max_tokens: int) -> None:
+    held = {"held": credits, "max_tokens": max_tokens, "status": Status.QUEUED.value}
+    connection.execute(_INSERT_JOB, job | held)
+
+
+def hold_line(
+    connection: Connection, job: dict[str, Any], terms: Quote
+) -> Hold | CreditsHeld | InsufficientCredits:
+    """Insert a batch's line as a job and hold for it, within the transaction of who feeds it.
+
+    It needs no place, and the queue is never too full for it. It is held for less output only
+    where the whole balance would not afford the most: what others hold is waited for.
+    """
+    account = ledger.lock(connection, job["account_id"])
+    available = account.balance - account.held
+    if available >= terms.most:
+        max_tokens, credits = terms.most_output, terms.most
+    elif account.balance < terms.most and (less := terms.within(available)):
+        max_tokens, credits = less
+    else:
+        return _refusal(terms, account.balance, account.held)
+    _take(connection, job["account_id"], credits)
+    _insert(connection, job, credits, max_tokens)
+    return Hold(credits, max_tokens)
+
+
+def _existing(connection: Connection, job: dict[str, Any], name: str) -> ExistingJob | None:
+    """Return the job of that name, if the name still holds; wait for who is giving it just now."""
+    ledger.lock(connection, job["account_id"])
+    mine = (col(Idempotency.key_id) == job["key_id"], col(Idempotency.name) == name)
+    found = connection.execute(select(database.table(Idempotency)).where(*mine)).one_or_none()
+    if found is not None and found.created > time.time() - IDEMPOTENCY_SECONDS:
+        return ExistingJob(found.job_id)
+    connection.execute(delete(Idempotency).where(*mine))
+    return None
+
+
+def _remember_digest(connection: Connection, job: dict[str, Any], name: str) -> None:
+    connection.execute(
+        insert(Idempotency).values(
+            key_id=job["key_id"], name=name, job_id=job["id"], created=time.time()
+        )
+    )
+
+
+# Statements are made once: making one costs ten times what running it does.
+_TAKE = (
+    update(Account)
+    # The condition and the update are one statement, so two calls cannot spend the same credit.
+    .where(
+        col(Account.id) == bindparam("account"),
+        col(Account.balance) - col(Account.held) >= bindparam("credits"),
+    )
+    .values(held=col(Account.held) + bindparam("credits"))
+)
+#: Lines of batches are fed as there is room: they stand in nobody's way.
+_IS_NO_LINE = col(Job.batch_id).is_(None)
+_WAITING = select(func.count(), func.coalesce(func.sum(col(Job.body_bytes)), 0)).where(
+    IS_QUEUED, _IS_NO_LINE
+)
+_UNFINISHED = (
+    col(Job.account_id) == bindparam("account"),
+    IS_UNFINISHED,
+    _IS_NO_LINE,
+)
+_RUNNING = select(func.count()).where(
+    *_UNFINISHED, col(Job.enqueued_at).is_not(None), col(Job.kind) == bindparam("kind")
+)
+_WAITS = select(col(Job.id)).where(*_UNFINISHED, col(Job.enqueued_at).is_(None)).limit(1)
+_INSERT_JOB = insert(Job)
+
+
+def _take(connection: Connection, account_id: int, credits: int) -> bool:
+    taken = connection.execute(_TAKE, {"account": account_id, "credits": credits})
+    return bool(taken.rowcount)
+
+
+def _running(connection: Connection, account_id: int, kind: str) -> int:
+    """Return how many jobs of the account and kind run, or are in the queue to."""
+    found = connection.execute(_RUNNING, {"account": account_id, "kind": kind})
+    return int(found.scalar_one())
+
+
+def has_waiting_jobs(connection: Connection, account_id: int) -> bool:
+    """Tell whether jobs of the account wait for a place to run."""
+    return connection.execute(_WAITS, {"account": account_id}).first() is not None
+
+
+#: Any number, the same for every process: it names the lock.
+_QUEUE_LOCK = text("SELECT pg_advisory_xact_lock(7203115)")
+#: On PostgreSQL, transactions side by side do not see what the others insert. This many of up to
+#: this size each may be under way; where they could pass a limit, and for every larger body,
+#: holds are taken one after the other.
+SIDE_BY_SIDE, SMALL_BYTES = 200, 64 * 1024
+
+
+def _overload(connection: Connection, body_bytes: int) -> Overloaded | None:
+    """Say why the queue takes no more. What waits is counted where it is true: in SQL."""
+    depth, size = connection.execute(_WAITING).one()
+    near = (
+        body_bytes > SMALL_BYTES
+        or depth + SIDE_BY_SIDE >= settings.max_queue_depth
+        or size + SIDE_BY_SIDE * SMALL_BYTES > settings.max_queue_bytes
+    )
+    if near and connection.dialect.name == "postgresql":
+        # From here on the others wait, and what those before them inserted can be seen.
+        connection.execute(_QUEUE_LOCK)
+        depth, size = connection.execute(_WAITING).one()
+    if depth >= settings.max_queue_depth:
+        return Overloaded("Too many requests are waiting just now. Try again shortly.")
+    if size + body_bytes > settings.max_queue_bytes:
+        return Overloaded("Too much data is waiting just now. Try again shortly.")
+    return None
+
+
+_WAY_OUT = {
+    True: "Lower max_tokens or add credits.",
+    False: "Ask for fewer images or add credits.",
+}
+
+
+def _refusal(terms: Quote, balance: int, held: int) -> CreditsHeld | InsufficientCredits:
+    need = f"This call may cost {terms.least} credits"
+    if balance >= terms.least:
+        return CreditsHeld(
+            f"{need}; {balance - held} of your {balance} are available while calls that are "
+            "running hold the rest. Try again when one has ended."
+        )
+    return InsufficientCredits(
+        f"{need}; your balance is {balance}. {_WAY_OUT[terms.most_output > 0]}"
+    )

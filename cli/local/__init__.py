@@ -1,0 +1,1 @@
+"""`likedo up`: everything on one machine. Run by the command line."""

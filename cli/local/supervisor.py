@@ -1,0 +1,211 @@
+"""Child processes: started, watched, started again when they die, stopped in order; one log.
+
+Threads read and wait; everything that is decided is decided in the main thread, one event after
+the other.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+
+import click
+
+LEASH = Path(__file__).with_name("leash.py")
+
+#: A stopping process gets this long to end by itself.
+STOP_SECONDS = 25
+#: One that dies sooner than this after its start died of its start,
+QUICK_SECONDS = 5
+#: and this many such deaths in a row end everything.
+MAX_QUICK_DEATHS = 4
+#: Before a start that follows the first such death; doubled with each further one.
+BACKOFF_SECONDS = 0.5
+#: What is shown again of a process that keeps dying.
+LAST_LINES = 20
+#: Between two looks whether something is ready.
+PROBE_SECONDS = 0.1
+
+COLOURS = ("green", "cyan", "yellow", "magenta")
+
+
+class CrashLoop(click.ClickException):
+    """A process dies as often as it is started."""
+
+
+class Log:
+    """One log for all processes, with a name before each line."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.prefixes: dict[str, str] = {}
+
+    def write(self, name: str, line: str) -> None:
+        """Write a process's line."""
+        self._print(self._prefix(name) + line)
+
+    def say(self, text: str) -> None:
+        """Write what is nobody's but ours."""
+        self._print(text)
+
+    def _prefix(self, name: str) -> str:
+        if name not in self.prefixes:
+            colour = COLOURS[len(self.prefixes) % len(COLOURS)]
+            self.prefixes[name] = click.style(f"{name} | ", fg=colour)
+        return self.prefixes[name]
+
+    def _print(self, text: str) -> None:
+        with self.lock:
+            try:
+                click.echo(text)
+            except OSError:
+                # Nobody reads the log any more, which is no reason to stop working.
+                return
+
+
+class Child:
+    """One program that is kept running."""
+
+    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """`command` begins with the program's full path."""
+        self.name = name
+        self.command = list(command)
+        self.environment = dict(environment)
+        self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        self.quick_deaths = 0
+        self.process: subprocess.Popen[str] | None = None
+        self.started_at = 0.0
+        self.over = threading.Event()
+
+    def start(self, log: Log, lock: int, died: Callable[[], None]) -> None:
+        """Start it in a session of its own, sharing `lock`; `died` is called when it has ended.
+
+        To be called in the main thread: on Linux a child ends with the thread that started it.
+        """
+        self.over.clear()
+        self.started_at = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", str(LEASH), str(os.getpid()), *self.command],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            pass_fds=[lock],
+            start_new_session=True,
+        )
+        reader = threading.Thread(target=self._read, args=(self.process, log), daemon=True)
+        reader.start()
+        threading.Thread(target=self._wait, args=(self.process, reader, died), daemon=True).start()
+
+    def _read(self, process: "subprocess.Popen[str]", log: Log) -> None:
+        assert process.stdout is not None
+        with process.stdout as lines:
+            for line in lines:
+                self.last_lines.append(line.rstrip("\n"))
+                log.write(self.name, self.last_lines[-1])
+
+    def _wait(
+        self,
+        process: "subprocess.Popen[str]",
+        reader: threading.Thread,
+        died: Callable[[], None],
+    ) -> None:
+        process.wait()
+        # Its own children may hold the pipe for longer, so its end is not waited for without end.
+        reader.join(timeout=1)
+        self.over.set()
+        died()
+
+    def stop(self) -> None:
+        """Tell it to end and wait until it has; end it and its own children if it does not."""
+        if self.process is None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        if not self.over.wait(STOP_SECONDS):
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.over.wait()
+
+    def count_death(self) -> None:
+        """Remember whether it died of its start."""
+        quick = time.monotonic() - self.started_at < QUICK_SECONDS
+        self.quick_deaths = self.quick_deaths + 1 if quick else 0
+
+    def how_it_ended(self) -> str:
+        code = self.process.returncode if self.process else 0
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+
+
+class Supervisor:
+    """Children that are kept running together, until told to stop."""
+
+    def __init__(self, log: Log, lock: int) -> None:
+        self.log = log
+        #: A file descriptor that every child inherits.
+        self.lock = lock
+        #: In the order of their start, which is not to be the order of their end.
+        self.children: list[Child] = []
+        self.events: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self.stopping = threading.Event()
+
+    def start(self, child: Child) -> None:
+        """Start `child` and keep it running."""
+        self.children.append(child)
+        self._start(child)
+
+    def when(self, ready: Callable[[], bool], then: Callable[[], None]) -> None:
+        """Do `then` in the main thread as soon as `ready`, asked in another, says so."""
+
+        def look() -> None:
+            while not ready():
+                if self.stopping.wait(PROBE_SECONDS):
+                    return
+            self.events.put(then)
+
+        threading.Thread(target=look, daemon=True).start()
+
+    def keep_running(self) -> None:
+        """Do what comes up until told to stop; raise `KeepsDying`. Then stop them all."""
+        try:
+            while (event := self.events.get()) is not None:
+                event()
+        finally:
+            self.stopping.set()
+
+    def request_stop(self, *_: object) -> None:
+        """Have `keep_running` return; to be called from anywhere, signal handlers too."""
+        self.events.put(None)
+
+    def stop(self, child: Child) -> None:
+        """Stop `child`, and wait until it has ended."""
+        self.stopping.set()
+        child.stop()
+
+    def _start(self, child: Child) -> None:
+        child.start(self.log, self.lock, lambda: self.events.put(partial(self._died, child)))
+
+    def _died(self, child: Child) -> None:
+        child.count_death()
+        if child.quick_deaths >= MAX_QUICK_DEATHS:
+            raise CrashLoop(_obituary(child))
+        delay = BACKOFF_SECONDS * 2**child.quick_deaths / 2
+        self.log.say(
+            f"{child.name} ended unexpectedly ({child.how_it_ended()}); "
+            f"it is started again in {delay:g} s."
+        )
+        again = threading.Timer(delay, self.events.put, [partial(self._start, child)])
+        again.daemon = True
+        again.start()
+
+
+def _obituary(child: Child) -> str:
+    lines = "\n".join(f"    {line}" for line in child.last_lines) or "    (nothing)"
+    return f"{child.name} keeps dying ({child.how_it_ended()}). The last it said:\n{lines}"

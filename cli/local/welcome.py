@@ -1,0 +1,92 @@
+"""What `likedo up` says once everything answers: where it is, how to use it, who answers."""
+
+import shlex
+from pathlib import Path
+
+import orjson
+
+import providers
+from access import accounts
+from cli.local import account as local_account
+from config.catalog.load import catalog
+from config.settings import settings
+from routing import candidates
+
+EXAMPLE_MODEL = "gpt-4"
+
+
+def text(key: str) -> str:
+    """Return all of it, for the account's `key`."""
+    address = f"http://127.0.0.1:{settings.port}"
+    account = accounts.get_one(local_account.NAME)
+    return f"""
+LikeDo AI API is ready.
+
+  Address    {address}
+  For SDKs   base_url {address}/v1
+  Key        {key}
+  Account    "{account.name}", plan {account.plan}, {account.balance - account.held} credits
+  Open       {address}/v1/models?key={key}
+
+{_who_answers()}{_warning(account.suspended)}
+
+Try it:
+
+{curl(address, key)}
+
+ctrl-c stops everything.
+"""
+
+
+def curl(address: str, key: str) -> str:
+    """Return a line that asks for a small chat when it is pasted into a shell."""
+    body = {
+        "model": _model(),
+        "messages": [{"role": "user", "content": "Say hello in one sentence."}],
+    }
+    words = ["curl", f"{address}/api/v1/ai/chat/completions"]
+    words += ["-H", f"Authorization: Bearer {key}"]
+    words += ["-H", "Content-Type: application/json", "-d", orjson.dumps(body).decode()]
+    return shlex.join(words)
+
+
+def providers_on() -> list[str]:
+    """Return the providers that have a key."""
+    return [name for name in providers.NAMES if settings.keys_of(name)]
+
+
+def _model() -> str:
+    """Return a model that somebody serves just now."""
+    first = catalog.find(EXAMPLE_MODEL)
+    chats = [model for model in candidates.listed() if model.kind == "chat"]
+    served = (model.id for model in [first, *chats] if model and candidates.providers_of(model))
+    return next(served, EXAMPLE_MODEL)
+
+
+def _who_answers() -> str:
+    names = ", ".join(providers_on())
+    file = Path(".env").resolve()
+    add = f"add a line such as\n\n    OPENAI_API_KEY=sk-…\n\nto {file} and start again."
+    if names and settings.sandbox:
+        return (
+            f"Answers come from: {names}. SANDBOX is on: for the other providers' models the "
+            "built-in sandbox makes answers up."
+        )
+    if names:
+        return f"Answers come from: {names}."
+    if settings.sandbox:
+        return (
+            "No provider key was found, so all answers are made up by the built-in sandbox, and "
+            f"say so. For real ones {add}"
+        )
+    return f"No provider key was found and SANDBOX is off, so no call can be answered: {add}"
+
+
+def _warning(suspended: bool) -> str:
+    if not suspended:
+        return ""
+    name = local_account.NAME
+    return (
+        f"\n\nThe account is suspended, so its key is refused. "
+        f"To let it in again: likedo accounts suspend {name} --undo"
+    )

@@ -1,0 +1,1 @@
+"""What commands read and print. Run by the command line."""

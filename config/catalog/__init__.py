@@ -1,0 +1,1 @@
+"""Models, prices, plans and routes, as data. Run by both processes."""

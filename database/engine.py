@@ -1,0 +1,54 @@
+"""The SQLAlchemy engine of this process."""
+
+from functools import cache
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import Connection, Engine, event
+
+from config.settings import settings
+
+BUSY_TIMEOUT_MS = 10_000
+#: What is between two statements of a transaction for so long on PostgreSQL never comes to its end.
+FROZEN_MS = 10_000
+
+
+@cache
+def engine() -> Engine:
+    """Return this process's engine. A seam: tests put another in its place."""
+    return make_engine(settings.sql_url)
+
+
+def make_engine(url: str) -> Engine:
+    if not url.startswith("sqlite"):
+        made = sqlalchemy.create_engine(url, pool_size=settings.database_pool_size, max_overflow=0)
+        event.listen(made, "connect", _prepare_postgresql)
+        return made
+    if settings.uses_sqlite and not settings.database_url:
+        settings.var_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made = sqlalchemy.create_engine(url)
+    event.listen(made, "connect", _prepare_sqlite)
+    event.listen(made, "begin", _begin_immediate)
+    return made
+
+
+def _prepare_postgresql(connection: Any, _: Any) -> None:
+    # A process that is frozen in the middle of a transaction, as on a machine that is moved, would
+    # keep what it has locked from all others for as long.
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET idle_in_transaction_session_timeout = {FROZEN_MS}")
+    connection.commit()
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # We say BEGIN ourselves.
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    # A transaction that began as a reader and then wants to write may be refused at once.
+    if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

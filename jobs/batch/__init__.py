@@ -1,0 +1,1 @@
+"""Batches: validate, dispatch lines, write output. Run by workers; `store` by both processes."""

@@ -1,0 +1,140 @@
+"""The lines of a batch's input file: taken apart, checked, and read again one by one."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from models.batch import MAX_CUSTOM_ID_CHARACTERS
+from models.chat import ChatRequest
+from models.errors import InvalidRequest, LikeDoError, MissingParameter, UnsupportedParameter
+from models.image import ImageRequest
+from routing import candidates, image_candidates
+
+#: Some editors begin a file with it.
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where a line is in its file: its number, from 1, and its bytes without the line's end."""
+
+    number: int
+    start: int
+    raw: bytes
+
+
+class LineError(InvalidRequest):
+    """What is wrong with a line, as OpenAI calls it; and which line, where that was not read."""
+
+    def __init__(
+        self, its_code: str, message: str, param: str | None = None, line: int | None = None
+    ) -> None:
+        super().__init__(message, param=param)
+        self.its_code = its_code
+        self.line = line
+
+
+def spans(pieces: Iterable[bytes], most_bytes: int) -> Iterator[Span]:
+    """Yield the lines of a file that comes in `pieces`, without those that are blank.
+
+    Raises `Wrong` at one of more than `most_bytes`.
+    """
+    number, start, rest = 0, 0, bytearray()
+    for piece in pieces:
+        *ended, begun = piece.split(b"\n")
+        for end in ended:
+            raw = bytes(rest + end)
+            rest.clear()
+            number += 1
+            yield from _span(number, start, raw)
+            start += len(raw) + 1
+        rest += begun
+        if len(rest) > most_bytes:
+            message = f"This line is too long: at most {most_bytes} bytes are taken."
+            raise LineError("request_too_large", message, line=number + 1)
+    yield from _span(number + 1, start, bytes(rest))
+
+
+def _span(number: int, start: int, raw: bytes) -> Iterator[Span]:
+    if start == 0 and raw.startswith(BYTE_ORDER_MARK):
+        start, raw = len(BYTE_ORDER_MARK), raw.removeprefix(BYTE_ORDER_MARK)
+    if raw.strip():
+        yield Span(number, start, raw)
+
+
+def check(raw: bytes, endpoint: str, kind: str) -> str:
+    """Check a line of a batch for `endpoint`, and return its `custom_id`; raise what is wrong."""
+    line = _object(raw)
+    custom_id = _custom_id(line)
+    _check_fields(line, endpoint)
+    try:
+        _check_body(line["body"], kind)
+    except LikeDoError as error:
+        error.param = f"body.{error.param}" if error.param else "body"
+        raise
+    return custom_id
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    try:
+        line = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        raise LineError("invalid_json_line", "This line is not parseable as valid JSON.") from None
+    if not isinstance(line, dict):
+        raise LineError("invalid_json_line", "This line must be a JSON object.")
+    return line
+
+
+def _custom_id(line: dict[str, Any]) -> str:
+    if "custom_id" not in line:
+        raise MissingParameter("Missing required parameter: 'custom_id'.", param="custom_id")
+    custom_id = line["custom_id"]
+    fits = isinstance(custom_id, str) and 0 < len(custom_id) <= MAX_CUSTOM_ID_CHARACTERS
+    if not fits or "\0" in custom_id:
+        raise InvalidRequest(
+            "Invalid value for 'custom_id': it must be a string of 1 to "
+            f"{MAX_CUSTOM_ID_CHARACTERS} characters.",
+            param="custom_id",
+        )
+    return str(custom_id)
+
+
+def _check_fields(line: dict[str, Any], endpoint: str) -> None:
+    for name in ("method", "url", "body"):
+        if line.get(name) is None:
+            raise MissingParameter(f"Missing required parameter: '{name}'.", param=name)
+    if line["method"] != "POST":
+        raise InvalidRequest("Invalid value for 'method': it must be 'POST'.", param="method")
+    if line["url"] != endpoint:
+        raise LineError(
+            "url_mismatch",
+            f"The url of this line is not the batch's endpoint, '{endpoint}'.",
+            "url",
+        )
+    if not isinstance(line["body"], dict):
+        raise InvalidRequest("Invalid value for 'body': it must be an object.", param="body")
+
+
+def _check_body(body: dict[str, Any], kind: str) -> None:
+    for name in ("stream", "background"):
+        if body.get(name) is True:
+            raise UnsupportedParameter(
+                f"'{name}' is not for a batch: its answers come in files.", param=name
+            )
+    if body.get("webhook_url") is not None:
+        raise UnsupportedParameter(
+            "'webhook_url' is not for the lines of a batch.", param="webhook_url"
+        )
+    if kind == "chat":
+        candidates.find(ChatRequest.read(body))
+    else:
+        image = ImageRequest.read(body)
+        image.check_size(asynchronous=False)
+        image_candidates.find(image)
+
+
+def code_of(error: LikeDoError) -> str:
+    """Return by which code a batch tells of what is wrong with it."""
+    return error.its_code if isinstance(error, LineError) else error.code

@@ -1,0 +1,1 @@
+"""Following a job: what a caller waits for. Run by the web process."""

@@ -1,0 +1,222 @@
+"""Images as they are delivered: decoded, scaled and encoded, with Pillow in two real threads."""
+
+import io
+import traceback
+from functools import cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from gevent.threadpool import ThreadPool
+from PIL import Image, ImageCms
+
+from models.errors import LikeDoError, ProviderFailed, Unavailable
+from models.image import Size
+from storage.media import NormalizedImage
+
+#: What is opened at all, by Pillow's names. Each format is a decoder that strangers may feed.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+#: A larger image is refused before it is decoded. Decoded, a pixel takes 4 bytes.
+MAX_PIXELS = 4096 * 4096
+#: Images in work at a time in one process; each takes two or three times its decoded size.
+AT_ONCE = 2
+
+#: Media types and Pillow's names, by what requests call an `output_format`.
+OUTPUTS = {
+    "png": ("image/png", "PNG"),
+    "jpeg": ("image/jpeg", "JPEG"),
+    "webp": ("image/webp", "WEBP"),
+}
+#: zlib's. On 2048x2048, 4 takes twice the time for an eighth of the bytes, and 6 more for none.
+PNG_LEVEL = 2
+#: Of a JPEG or WebP. Above this, files grow and nobody sees a difference.
+BEST_QUALITY = 95
+#: Pillow takes a JPEG's 0 for its own default.
+MIN_QUALITY = 1
+#: From here on a JPEG keeps the colour of every pixel, and not of every four.
+FULL_COLOUR_QUALITY = 90
+#: Shrinking begins by averaging down to this many times the size, which is quick.
+REDUCING_GAP = 3.0
+#: A profile of colours takes some kilobytes.
+MAX_PROFILE_BYTES = 4 * 1024 * 1024
+
+#: EXIF's tag, and how an image is put upright that has one of these there.
+ORIENTATION = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def normalize_image(
+    source: Path, target: Path, size: Size, output_format: str, quality: int
+) -> NormalizedImage:
+    """Write the image in the file `source` to `target`, exactly of this size, without metadata.
+
+    `output_format` is `png`, `jpeg` or `webp`, `quality` 0 to 100. An image of another shape loses
+    both ends of its longer side. Waits for its turn and for a real thread, while other greenlets
+    go on. Raises `ProviderFailed` for what is no image, not a whole one, or too large, and
+    `Unavailable` where `target` cannot be written.
+    """
+    outcome = _threads().apply(_outcome, (source, target, size, output_format, quality))
+    if isinstance(outcome, LikeDoError):
+        raise outcome
+    assert isinstance(outcome, NormalizedImage)
+    return outcome
+
+
+@cache
+def _threads() -> ThreadPool:
+    return ThreadPool(AT_ONCE)
+
+
+def _outcome(*arguments: Any) -> NormalizedImage | LikeDoError:
+    """Return an error as well: what is raised in a thread, gevent prints before it passes it on."""
+    try:
+        return _finish(*arguments)
+    except LikeDoError as error:
+        return error
+
+
+def _finish(
+    source: Path, target: Path, size: Size, output_format: str, quality: int
+) -> NormalizedImage:
+    media_type, pillow_format = OUTPUTS[output_format]
+    with source.open("rb") as file:
+        # One name for all of them: each image is let go of when the next has been made of it.
+        image = _decoded(file)
+        image = _sized(image, size)
+        if pillow_format == "JPEG":
+            image = _on_white(image)
+        image.info.clear()  # Pillow writes some of what it found there.
+        _write(image, target, pillow_format, _options(pillow_format, quality))
+    return NormalizedImage(media_type, target.stat().st_size, size.width, size.height)
+
+
+# ---- Reading -------------------------------------------------------------------------------------
+
+
+def _decoded(file: BinaryIO) -> Image.Image:
+    """Return the first image in `file`, upright, in RGB or, where it shows through, in RGBA."""
+    try:
+        _check(file)
+        return _in_rgb(_upright(_load(file)))
+    except ProviderFailed:
+        raise
+    except Exception as error:  # Pillow raises about anything at bytes that are made for it.
+        # The frames hold the image, and the error may be kept for long.
+        traceback.clear_frames(error.__traceback__)
+        raise ProviderFailed("The provider's image cannot be read.") from error
+
+
+def _check(file: BinaryIO) -> None:
+    """Raise where the header promises too much, or a PNG's checksums do not fit."""
+    image = Image.open(file, formats=FORMATS)
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ProviderFailed(f"The provider's image of {width}x{height} is too large to be read.")
+    image.verify()
+
+
+def _load(file: BinaryIO) -> Image.Image:
+    file.seek(0)
+    image = Image.open(file, formats=FORMATS)
+    image.load()
+    return image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Return the image as its EXIF says it is to be seen, if that can be read."""
+    try:
+        turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # Nobody promised that there is any EXIF: the pixels count.
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+def _in_rgb(image: Image.Image) -> Image.Image:
+    image = _in_eight_bits(image)
+    if image.has_transparency_data:
+        return _if_opaque_in_rgb(_in_srgb(image.convert("RGBA")))
+    if image.mode not in ("L", "RGB", "CMYK"):
+        image = image.convert("RGB")
+    return _in_srgb(image).convert("RGB")
+
+
+def _in_eight_bits(image: Image.Image) -> Image.Image:
+    if not image.mode.startswith("I"):
+        return image
+    # Of 16 bits, which Pillow would cut off at 255 instead of scaling them.
+    image.info.pop("transparency", None)
+    return image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+
+
+def _if_opaque_in_rgb(image: Image.Image) -> Image.Image:
+    least, _ = image.getchannel("A").getextrema()
+    return image.convert("RGB") if least == 255 else image
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """Return the image in the colours that everybody assumes, as its profile describes them."""
+    profile = image.info.get("icc_profile")
+    if not profile or len(profile) > MAX_PROFILE_BYTES:
+        return image
+    try:
+        its = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        mode = "RGBA" if image.mode == "RGBA" else "RGB"
+        ours = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+        made = ImageCms.profileToProfile(image, its, ours, outputMode=mode)
+    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
+        return image  # The profile is broken, or of another kind of image.
+    return made or image
+
+
+# ---- Making it ours ------------------------------------------------------------------------------
+
+
+def _sized(image: Image.Image, size: Size) -> Image.Image:
+    wanted = (size.width, size.height)
+    if image.size == wanted:
+        return image
+    box = _middle(*image.size, size)
+    return image.resize(wanted, Image.Resampling.LANCZOS, box, REDUCING_GAP)
+
+
+def _middle(width: int, height: int, size: Size) -> tuple[float, float, float, float]:
+    """Return the edges of the largest part, in the middle, that has the shape of `size`."""
+    scale = min(width / size.width, height / size.height)
+    left = max(0.0, (width - size.width * scale) / 2)
+    top = max(0.0, (height - size.height * scale) / 2)
+    return left, top, width - left, height - top
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Return the image with nothing to see through, as a JPEG has to be."""
+    if image.mode == "RGB":
+        return image
+    ground = Image.new("RGB", image.size, "white")
+    ground.paste(image, mask=image.getchannel("A"))
+    return ground
+
+
+def _options(pillow_format: str, quality: int) -> dict[str, Any]:
+    sane = max(MIN_QUALITY, min(quality, BEST_QUALITY))
+    match pillow_format:
+        case "PNG":
+            return {"compress_level": PNG_LEVEL}
+        case "JPEG":
+            full = quality >= FULL_COLOUR_QUALITY
+            return {"quality": sane, "subsampling": "4:4:4" if full else "4:2:0"}
+        case _:
+            return {"quality": sane}
+
+
+def _write(image: Image.Image, target: Path, pillow_format: str, options: dict[str, Any]) -> None:
+    try:
+        image.save(target, pillow_format, **options)
+    except OSError as error:
+        raise Unavailable("The image cannot be written just now. Try again.") from error

@@ -1,0 +1,1 @@
+"""Maintenance: dead workers, lost rows, what has expired. Run by both processes."""

@@ -1,0 +1,1 @@
+"""Streams between processes: messages, pub/sub, the log, SSE. Run by both processes."""

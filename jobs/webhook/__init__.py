@@ -1,0 +1,1 @@
+"""Webhooks: the outbox and its sender. Run by workers; `receiver` by both processes."""

@@ -1,0 +1,266 @@
+"""What each parameter of a chat request may be."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from config.providers import CHAT
+from models import checks
+from models.checks import Strict
+from models.errors import InvalidRequest
+
+#: The most output tokens a caller may ask for.
+MAX_OUTPUT_TOKENS = 32_000
+#: What a caller who names no temperature gets, from a model that takes one.
+DEFAULT_TEMPERATURE = 0.7
+#: Parameters of this service. They never go upstream.
+OWN_PARAMETERS = frozenset(
+    {"provider", "background", "fallbacks", "webhook_url", "on_disconnect", "key"}
+)
+#: The most models a caller may name to fall back on.
+MAX_FALLBACKS = 10
+
+
+class _ImageURL(Strict):
+    url: Annotated[str, Field(pattern=r"^(https?://|data:)")]
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class _TextPart(Strict):
+    type: Literal["text"]
+    text: str
+
+
+class _RefusalPart(Strict):
+    type: Literal["refusal"]
+    refusal: str
+
+
+class _ImagePart(Strict):
+    type: Literal["image_url"]
+    image_url: _ImageURL
+
+
+class _AudioPart(Strict):
+    type: Literal["input_audio"]
+    input_audio: dict[str, Any]
+
+
+class _FilePart(Strict):
+    type: Literal["file"]
+    file: dict[str, Any]
+
+
+_Part = Annotated[
+    _TextPart | _RefusalPart | _ImagePart | _AudioPart | _FilePart, Field(discriminator="type")
+]
+
+
+class _Called(Strict):
+    name: Annotated[str, Field(min_length=1)]
+    arguments: str
+
+
+class _ToolCall(Strict):
+    id: Annotated[str, Field(min_length=1)]
+    type: str = "function"
+    function: _Called | None = None
+
+
+class _System(Strict):
+    role: Literal["system", "developer"]
+    content: str | list[_TextPart]
+
+
+class _User(Strict):
+    role: Literal["user"]
+    content: str | Annotated[list[_Part], Field(min_length=1)]
+
+
+class _Assistant(Strict):
+    role: Literal["assistant"]
+    content: str | list[_TextPart | _RefusalPart] | None = None
+    tool_calls: Annotated[list[_ToolCall], Field(min_length=1)] | None = None
+    function_call: _Called | None = None
+    refusal: str | None = None
+    audio: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        said = (self.content, self.tool_calls, self.function_call, self.refusal, self.audio)
+        if all(part is None for part in said):
+            raise ValueError("content may be null only beside tool_calls")
+        return self
+
+
+class _Tool(Strict):
+    role: Literal["tool"]
+    content: str | list[_TextPart]
+    tool_call_id: Annotated[str, Field(min_length=1)]
+
+
+class _Function(Strict):
+    role: Literal["function"]
+    content: str | None
+    name: Annotated[str, Field(min_length=1)]
+
+
+_Message = Annotated[_System | _User | _Assistant | _Tool | _Function, Field(discriminator="role")]
+
+
+class _FunctionDefinition(Strict):
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class _ToolDefinition(Strict):
+    type: Literal["function"]
+    function: _FunctionDefinition
+
+
+class _CustomDefinition(Strict):
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+
+
+class _CustomToolDefinition(Strict):
+    type: Literal["custom"]
+    custom: _CustomDefinition
+
+
+class _NamedFunction(Strict):
+    name: Annotated[str, Field(min_length=1)]
+
+
+class _FunctionChoice(Strict):
+    type: Literal["function"]
+    function: _NamedFunction
+
+
+class _CustomChoice(Strict):
+    type: Literal["custom"]
+    custom: _NamedFunction
+
+
+class _AllowedTools(Strict):
+    type: Literal["allowed_tools"]
+    allowed_tools: dict[str, Any]
+
+
+_AnyTool = Annotated[_ToolDefinition | _CustomToolDefinition, Field(discriminator="type")]
+_ToolChoice = Annotated[
+    _FunctionChoice | _CustomChoice | _AllowedTools, Field(discriminator="type")
+]
+
+
+class _Schema(Strict):
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    json_schema: dict[str, Any] | None = Field(None, alias="schema")
+    strict: bool | None = None
+    description: str | None = None
+
+
+class _Text(Strict):
+    type: Literal["text"]
+
+
+class _JSONObject(Strict):
+    type: Literal["json_object"]
+
+
+class _JSONSchema(Strict):
+    type: Literal["json_schema"]
+    json_schema: _Schema
+
+
+class _StreamOptions(Strict):
+    include_usage: bool | None = None
+
+
+_Penalty = Annotated[float, Field(ge=-2, le=2)]
+_OutputTokens = Annotated[int, Field(ge=1, le=MAX_OUTPUT_TOKENS)]
+_ModelName = Annotated[str, Field(min_length=1, max_length=256)]
+_StopText = Annotated[str, Field(min_length=1)]
+
+
+def _known_provider(name: str) -> str:
+    if name not in CHAT:
+        raise ValueError(f"it must be one of {', '.join(map(repr, CHAT))}")
+    return name
+
+
+_ProviderName = Annotated[str, AfterValidator(_known_provider)]
+
+
+class _Chat(Strict):
+    """What each parameter may be. The field names are the documentation's."""
+
+    model: _ModelName
+    messages: Annotated[list[_Message], Field(min_length=1)]
+    provider: _ProviderName | dict[str, Any] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    n: Annotated[int, Field(ge=1, le=128)] | None = None
+    stop: _StopText | Annotated[list[_StopText], Field(min_length=1, max_length=4)] | None = None
+    max_tokens: _OutputTokens | None = None
+    max_completion_tokens: _OutputTokens | None = None
+    presence_penalty: _Penalty | None = None
+    frequency_penalty: _Penalty | None = None
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    user: str | None = None
+    tools: Annotated[list[_AnyTool], Field(min_length=1, max_length=128)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | _ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    functions: Annotated[list[_FunctionDefinition], Field(min_length=1, max_length=128)] | None = (
+        None
+    )
+    function_call: Literal["none", "auto"] | _NamedFunction | None = None
+    response_format: (
+        Annotated[_Text | _JSONObject | _JSONSchema, Field(discriminator="type")] | None
+    ) = None
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
+        None
+    )
+    metadata: dict[str, str] | None = None
+    store: bool | None = None
+    service_tier: str | None = None
+    background: bool | None = None
+    fallbacks: Annotated[list[_ModelName], Field(max_length=MAX_FALLBACKS)] | None = None
+    webhook_url: str | None = None
+    on_disconnect: Literal["cancel", "finish"] | None = None
+
+
+#: The names of all parameters that are known here, save this service's own `key`.
+PARAMETERS = frozenset(_Chat.model_fields)
+
+
+def check(body: Any) -> None:
+    _check_together(checks.read(_Chat, body, '{"model": …, "messages": […]}'))
+
+
+def _check_together(chat: _Chat) -> None:
+    """Check the rules that bind two parameters."""
+    limits = {chat.max_tokens, chat.max_completion_tokens} - {None}
+    if len(limits) > 1:
+        raise InvalidRequest(
+            "max_tokens and max_completion_tokens mean the same; send one of them.",
+            param="max_tokens",
+        )
+    if chat.top_logprobs and not chat.logprobs:
+        raise InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
+    if not chat.stream and _wishes_something(chat.stream_options):
+        raise InvalidRequest(
+            "stream_options is only allowed when stream is true.", param="stream_options"
+        )
+    if chat.tool_choice not in (None, "none", "auto") and not chat.tools:
+        raise InvalidRequest("tool_choice needs tools to choose from.", param="tool_choice")
+
+
+def _wishes_something(options: _StreamOptions | None) -> bool:
+    return options is not None and any(dict(options).values())

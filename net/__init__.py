@@ -1,0 +1,1 @@
+"""HTTP to other servers: deadlines, abort, pools, addresses. Run by both processes."""

@@ -1,0 +1,114 @@
+"""A call to another server: its deadline, and how it is aborted from outside."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from models.errors import LikeDoError, ProviderTimeout
+from net.exchange import Exchange
+
+
+class Call:
+    """One job's time with a provider: its deadline, and how to end it early from outside.
+
+    Several requests may run under one call, side by side.
+    """
+
+    def __init__(self, timeout_seconds: float) -> None:
+        #: On the monotonic clock, in seconds.
+        self.deadline = time.monotonic() + timeout_seconds
+        #: When what is waited for now has to be there, if that is before the deadline.
+        self._due = self.deadline
+        #: Set by whoever asks a provider: what is cancelled after that is charged.
+        self.asked = False
+        self._reason: LikeDoError | None = None
+        self._aborted = threading.Event()
+        self._lock = threading.Lock()
+        self._exchanges: set[Exchange] = set()
+
+    @property
+    def seconds_left(self) -> float:
+        """The seconds until the deadline, or until what is waited for now has to be there."""
+        return self._due - time.monotonic()
+
+    @property
+    def reason(self) -> LikeDoError | None:
+        """What it was aborted with, if it was."""
+        return self._reason
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was aborted or its deadline is past, so that nothing more can be asked."""
+        return self._reason is not None or self.deadline <= time.monotonic()
+
+    def allow(self, seconds: float | None) -> None:
+        """Let the next word take so many seconds; None: all the time until the deadline.
+
+        A provider that keeps a connection alive without a word is not given any more by that.
+        """
+        due = self.deadline if seconds is None else time.monotonic() + seconds
+        self._due = min(due, self.deadline)
+
+    def abort(self, reason: LikeDoError) -> None:
+        """End the call at once, with `reason`; the first reason given stays."""
+        with self._lock:
+            if self._reason is None:
+                self._reason = reason
+            self._aborted.set()
+            for exchange in self._exchanges:
+                exchange.cut()
+
+    def check(self) -> None:
+        """Raise the reason the call was aborted for; `ProviderTimeout` where its time is up."""
+        if self._reason is not None:
+            raise self._reason
+        if self.seconds_left <= 0:
+            raise ProviderTimeout("The provider did not answer in time.")
+
+    def wait(self, seconds: float) -> None:
+        """Wait, raising as `check` does as soon as there is a reason to."""
+        self._aborted.wait(max(0.0, min(seconds, self.seconds_left)))
+        self.check()
+
+
+class AbortHook(Exchange):
+    """What is no connection, and yet has to hear that its call was aborted."""
+
+    def __init__(self, call: Call, tell: Callable[[], object]) -> None:
+        super().__init__(call)
+        self._tell = tell
+
+    def cut(self) -> None:
+        self._tell()
+
+
+@contextmanager
+def on_abort(call: Call, tell: Callable[[], object]) -> Iterator[None]:
+    """Have `tell` called when the call is aborted; raise the reason if it is already."""
+    told = AbortHook(call, tell)
+    told.begin()
+    try:
+        call.check()
+        yield
+    finally:
+        told.end()
+
+
+@contextmanager
+def child_call(call: Call, seconds: float) -> Iterator[Call]:
+    """Give a call that ends with `call`, for the same reason, or with `ProviderTimeout` after so
+    many seconds, be it in the middle of headers or a handshake that come byte by byte: the
+    deadline alone bounds the wait for each of those bytes.
+    """
+    seconds = min(seconds, call.seconds_left)
+    inner = Call(seconds)
+    late = ProviderTimeout("The server did not answer in time.")
+    timer = threading.Timer(seconds, inner.abort, [late])
+    timer.daemon = True
+    with on_abort(call, lambda: inner.abort(call._reason or late)):
+        timer.start()
+        try:
+            yield inner
+        finally:
+            timer.cancel()

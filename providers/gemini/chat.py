@@ -1,0 +1,201 @@
+"""Gemini's chat: the request as it wants it, asked plainly or as a stream."""
+
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from config.catalog.model import Route
+from config.settings import settings
+from models.chat import ChatRequest
+from models.chat_parameters import DEFAULT_TEMPERATURE
+from net import http
+from net.answer import Answer
+from net.call import Call
+from providers.gemini import answers, thinking
+from providers.gemini import messages as gemini_messages
+from providers.parameters import DEFAULTS, Checked, Message, format_of, parts_of
+from providers.wire import answer as wire_answer
+from providers.wire import json, refusal, stream
+
+#: Gemini's name of each parameter that is sent as it is, where it is not at its default.
+CONFIG = {
+    "presence_penalty": "presencePenalty",
+    "frequency_penalty": "frequencyPenalty",
+    "n": "candidateCount",
+    "logprobs": "responseLogprobs",
+    "top_logprobs": "logprobs",
+}
+MAX_CANDIDATES = 8
+
+_MODES = {"none": "NONE", "required": "ANY"}
+
+#: What a schema of no arguments has.
+_EMPTY: dict[str, tuple[Any, ...]] = {
+    "type": ("object",),
+    "properties": ({}, None),
+    "required": ([], None),
+    "additionalProperties": (False,),
+}
+
+
+class Gemini(Checked):
+    name = "gemini"
+    lacks = frozenset({"logit_bias", "functions", "function_call", "parallel_tool_calls"})
+
+    def complete(
+        self, request: ChatRequest, route: Route, max_tokens: int | None, key: str, call: Call
+    ) -> dict[str, Any]:
+        sent = self.payload(request, route, max_tokens, call)
+        response = http.post(call, _url(route, "generateContent"), _headers(key), sent)
+        if response.status != 200:
+            raise refusal.refusal(self.name, response)
+        body = answers.completion(self.name, json.decoded(self.name, response.content))
+        return wire_answer.completion(self.name, body, response.headers)
+
+    def stream(
+        self, request: ChatRequest, route: Route, max_tokens: int | None, key: str, call: Call
+    ) -> Generator[dict[str, Any], None, None]:
+        sent = self.payload(request, route, max_tokens, call)
+        url = _url(route, "streamGenerateContent?alt=sse")
+        with http.stream(call, url, _headers(key), sent) as answer:
+            if answer.status != 200:
+                raise refusal.refusal(self.name, answer.whole())
+            events = answers.events(self.name, self._events(answer))
+            yield from stream.read_events(self.name, events, answer.headers)
+
+    def _events(self, answer: Answer) -> Iterator[Any]:
+        """Yield the events of a stream, which may be one JSON array where a proxy made it so."""
+        if answer.has_events():
+            for data in answer.events():
+                if data:
+                    yield json.decoded(self.name, data)
+            return
+        whole = json.decoded(self.name, answer.whole().content)
+        yield from whole if isinstance(whole, list) else [whole]
+
+    def payload(
+        self, request: ChatRequest, route: Route, max_tokens: int | None, call: Call
+    ) -> dict[str, Any]:
+        """Return what to send for `request`, which stays as it is.
+
+        `call` is for fetching the media that are named by their URL. Raises `InvalidRequest` where
+        the history cannot be read.
+        """
+        takes, signed = self.takes(request, route), thinking.generation(route) >= 3
+        sent = {
+            "systemInstruction": gemini_messages.system_instruction(request.messages),
+            "contents": gemini_messages.contents(request.messages, call, signed=signed),
+            "generationConfig": {
+                **_sampling(request.body, takes),
+                **{CONFIG[name]: value for name, value in self._told(request, takes)},
+                **_limits(request, takes, max_tokens),
+                **_format(request.body),
+                **thinking.thinking(request, route),
+            },
+        }
+        if "tools" in takes:
+            sent |= _tools(request.body)
+        return {name: value for name, value in sent.items() if value}
+
+    def _told(self, request: ChatRequest, takes: frozenset[str]) -> Iterator[tuple[str, Any]]:
+        for name in CONFIG:
+            value = request.body.get(name, DEFAULTS[name][0])
+            if self._honours(name, takes) and value not in DEFAULTS[name]:
+                yield name, value
+
+    def _refused(self, request: ChatRequest, route: Route) -> Iterator[str]:
+        yield from super()._refused(request, route)
+        body = request.body
+        if body.get("reasoning_effort") == "none" and not thinking.can_be_thoughtless(route):
+            yield "reasoning_effort"
+        if thinking.generation(route) < 3 and body.get("tools") and format_of(body) != "text":
+            yield "response_format"
+        if request.choices > MAX_CANDIDATES:
+            yield "n"
+
+    def _refused_parts(self, messages: Iterable[Message], takes: frozenset[str]) -> Iterator[str]:
+        messages = list(messages)
+        yield from super()._refused_parts(messages, takes)
+        for place, message in enumerate(messages):
+            for at, part in enumerate(parts_of(message)):
+                if part["type"] == "file" and "file_data" not in part["file"]:
+                    yield f"messages[{place}].content[{at}]"
+            for at, called in enumerate(message.get("tool_calls") or ()):
+                if called.get("function") is None:
+                    yield f"messages[{place}].tool_calls[{at}]"
+
+
+def _url(route: Route, method: str) -> str:
+    model = quote(route.upstream.id, safe="")
+    return f"{settings.base_url_of(Gemini.name)}/models/{model}:{method}"
+
+
+def _headers(key: str) -> dict[str, str]:
+    return {"x-goog-api-key": key}
+
+
+# ---- What is sent --------------------------------------------------------------------------------
+
+
+def _sampling(body: Mapping[str, Any], takes: frozenset[str]) -> dict[str, Any]:
+    # Both are sent at OpenAI's default, too: Gemini's own is another.
+    if "sampling" not in takes:
+        return {}
+    top_p = {"topP": body["top_p"]} if "top_p" in body else {}
+    return {"temperature": body.get("temperature", DEFAULT_TEMPERATURE)} | top_p
+
+
+def _limits(request: ChatRequest, takes: frozenset[str], max_tokens: int | None) -> dict[str, Any]:
+    limits: dict[str, Any] = {}
+    if limit := max_tokens or request.max_tokens:
+        limits["maxOutputTokens"] = limit
+    if "stop" in takes and (stop := request.body.get("stop")):
+        limits["stopSequences"] = [stop] if isinstance(stop, str) else stop
+    if "seed" in takes and (seed := request.body.get("seed")) is not None:
+        # Gemini's is of 32 bits.
+        limits["seed"] = (seed + 2**31) % 2**32 - 2**31
+    return limits
+
+
+def _format(body: Mapping[str, Any]) -> dict[str, Any]:
+    if format_of(body) == "text":
+        return {}
+    wanted = body["response_format"].get("json_schema") or {}
+    schema = wanted.get("schema")
+    if schema and wanted.get("description"):
+        schema = {"description": wanted["description"]} | schema
+    return {"responseMimeType": "application/json"} | (
+        {"responseJsonSchema": schema} if schema else {}
+    )
+
+
+def _tools(body: Mapping[str, Any]) -> dict[str, Any]:
+    if not body.get("tools"):
+        return {}
+    declared = [_declaration(tool["function"]) for tool in body["tools"]]
+    chosen = _choice(body.get("tool_choice"))
+    return {
+        "tools": [{"functionDeclarations": declared}],
+        "toolConfig": {"functionCallingConfig": chosen} if chosen else None,
+    }
+
+
+def _declaration(function: Mapping[str, Any]) -> dict[str, Any]:
+    schema = function.get("parameters") or {}
+    declared = {
+        "name": function["name"],
+        "description": function.get("description"),
+        "parametersJsonSchema": schema if _takes_arguments(schema) else None,
+    }
+    return {name: value for name, value in declared.items() if value}
+
+
+def _takes_arguments(schema: Mapping[str, Any]) -> bool:
+    """Say whether a function has arguments; Gemini may refuse an object without properties."""
+    return any(value not in _EMPTY.get(name, ()) for name, value in schema.items())
+
+
+def _choice(choice: Any) -> dict[str, Any] | None:
+    if isinstance(choice, dict):
+        return {"mode": "ANY", "allowedFunctionNames": [choice["function"]["name"]]}
+    return {"mode": _MODES[choice]} if choice in _MODES else None

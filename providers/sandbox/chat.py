@@ -1,0 +1,261 @@
+"""The sandbox's chat: an echo, tool calls, JSON; slow, failing or cut when the model id says so."""
+
+import hashlib
+import re
+from collections.abc import Generator, Iterator, Mapping
+from itertools import zip_longest
+from typing import Any
+
+import orjson
+
+from config.catalog.model import Route
+from models.chat import ChatRequest
+from models.errors import LikeDoError, ProviderBusy, ProviderFailed
+from net.call import Call
+from providers.base import Provider
+from providers.sandbox import schema
+from providers.sandbox.schema import Schema
+from providers.wire import answer, chunks
+from tokens import count
+
+#: Unix seconds of every answer, the same like all the rest of it.
+CREATED = 1_767_225_600
+SLOW_SECONDS = 10.0
+LONG_LINES = 300
+#: What a stream says in a second: so that it can be read along, and a long answer in some seconds.
+WORDS_PER_SECOND = 25
+LONG_WORDS_PER_SECOND = 500
+ECHOED_CHARACTERS = 200
+
+
+class Sandbox(Provider):
+    name = "sandbox"
+
+    def check(self, request: ChatRequest, route: Route) -> None:
+        """Take everything."""
+
+    def complete(
+        self, request: ChatRequest, route: Route, max_tokens: int | None, key: str, call: Call
+    ) -> dict[str, Any]:
+        _behave(route.upstream.id, call)
+        if route.upstream.id == "sandbox/cut":
+            raise _broken_off()
+        return _completion(request, route, max_tokens)
+
+    def stream(
+        self, request: ChatRequest, route: Route, max_tokens: int | None, key: str, call: Call
+    ) -> Generator[dict[str, Any], None, None]:
+        _behave(route.upstream.id, call)
+        completion = _completion(request, route, max_tokens)
+        head = answer.head(completion, "chat.completion.chunk")
+        for said in _streamed(completion, route.upstream.id, call):
+            yield head | {"choices": [said]}
+        reasons = [(choice["index"], choice["finish_reason"]) for choice in completion["choices"]]
+        yield from chunks.ending(head, reasons, completion["usage"])
+
+
+def _completion(request: ChatRequest, route: Route, max_tokens: int | None) -> dict[str, Any]:
+    limit = max_tokens or request.max_tokens
+    choices = [_choice(request, route, place, limit) for place in range(request.choices)]
+    return {
+        "id": f"chatcmpl-sandbox-{_fingerprint(request.body)}",
+        "object": "chat.completion",
+        "created": CREATED,
+        "model": route.upstream.id,
+        "choices": choices,
+        "usage": _usage(request, choices),
+    }
+
+
+def _behave(model: str, call: Call) -> None:
+    """Wait or fail as `model` is made to."""
+    call.check()
+    if model == "sandbox/slow":
+        call.wait(SLOW_SECONDS)
+    if failure := _failure(model):
+        raise failure
+
+
+def _broken_off() -> ProviderFailed:
+    return ProviderFailed("The sandbox was asked to break off.")
+
+
+def _failure(model: str) -> LikeDoError | None:
+    match model:
+        case "sandbox/error-429":
+            return ProviderBusy("The sandbox was asked to be busy.", retry_after=1)
+        case "sandbox/error-500":
+            return ProviderFailed("The sandbox was asked to fail.")
+        case _:
+            return None
+
+
+def _fingerprint(body: Mapping[str, Any]) -> str:
+    asked = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(asked).hexdigest()[:24]
+
+
+def _usage(request: ChatRequest, choices: list[dict[str, Any]]) -> dict[str, Any]:
+    prompt = count.count_prompt(request.body)
+    completion = count.count_answer({"choices": choices})
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
+    }
+
+
+# ---- Word by word --------------------------------------------------------------------------------
+
+
+def _streamed(completion: dict[str, Any], model: str, call: Call) -> Iterator[dict[str, Any]]:
+    """Yield the choices of chunks, one word of each choice at a time, as fast as one reads."""
+    rounds = list(zip_longest(*map(_deltas, completion["choices"])))
+    is_cut = model == "sandbox/cut"
+    pause = 1 / (LONG_WORDS_PER_SECOND if model == "sandbox/long" else WORDS_PER_SECOND)
+    for deltas in rounds[: len(rounds) // 2] if is_cut else rounds:
+        for index, delta in enumerate(deltas):
+            if delta is not None:
+                yield chunks.choice(index, delta)
+        call.wait(pause)
+    if is_cut:
+        raise _broken_off()
+
+
+def _deltas(choice: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield what a choice says, the role first, and of what it calls the name before the rest."""
+    message = choice["message"]
+    content, calls = message.get("content"), message.get("tool_calls") or []
+    called = message.get("function_call")
+    first = {"role": "assistant", "content": content and ""}
+    yield first | {name: value for name, value in message.items() if name == "refusal"}
+
+    yield from ({"content": word} for word in _WORD.findall(content or ""))
+    for index, call in enumerate(calls):
+        head = {"index": index, "id": call["id"], "type": "function"}
+        for function in _fragments(call["function"]):
+            yield {"tool_calls": [{**head, "function": function}]}
+            head = {"index": index}
+    if called:
+        yield from ({"function_call": function} for function in _fragments(called))
+
+
+#: A word and the white space before and after it.
+_WORD = re.compile(r"\s*\S+\s*|\s+")
+#: Some characters of arguments, as many as a token has.
+_FRAGMENT = re.compile(r".{1,4}", re.DOTALL)
+
+
+def _fragments(function: dict[str, str]) -> Iterator[dict[str, str]]:
+    yield {"name": function["name"], "arguments": ""}
+    yield from ({"arguments": piece} for piece in _FRAGMENT.findall(function["arguments"]))
+
+
+# ---- What it says --------------------------------------------------------------------------------
+
+
+def _choice(request: ChatRequest, route: Route, place: int, limit: int | None) -> dict[str, Any]:
+    called = _called(request.body)
+    if called is not None:
+        return _calling(called, place, request)
+    text, reason = _cut(_text(request, route, place), request.body.get("stop"), limit)
+    return _finished(place, {"content": text, "refusal": None}, reason)
+
+
+def _finished(place: int, message: dict[str, Any], reason: str) -> dict[str, Any]:
+    return {
+        "index": place,
+        "message": {"role": "assistant"} | message,
+        "logprobs": None,
+        "finish_reason": reason,
+    }
+
+
+def _text(request: ChatRequest, route: Route, place: int) -> str:
+    wanted = request.body.get("response_format") or {}
+    match wanted.get("type"):
+        case "json_object":
+            return schema.json({"sandbox": schema.LABEL, "echo": _echo(request)})
+        case "json_schema":
+            return schema.json(schema.labelled(_schema_of(wanted["json_schema"])))
+        case _:
+            return _prose(request, route, place)
+
+
+def _prose(request: ChatRequest, route: Route, place: int) -> str:
+    number = f" (choice {place + 1})" if place else ""
+    text = f"{schema.LABEL} You asked{number}: {_echo(request)}"
+    if route.upstream.id == "sandbox/long":
+        lines = (
+            f"Line {line} of {LONG_LINES} from the sandbox." for line in range(1, LONG_LINES + 1)
+        )
+        text = "\n".join([text, *lines])
+    return text
+
+
+def _echo(request: ChatRequest) -> str:
+    """Return the last thing the user said, in one line and shortened."""
+    said = [message for message in request.messages if message["role"] == "user"]
+    line = " ".join(_words(said[-1]).split()) if said else ""
+    if len(line) <= ECHOED_CHARACTERS:
+        return line or "nothing in words"
+    return line[: ECHOED_CHARACTERS - 1] + "…"
+
+
+def _words(message: Mapping[str, Any]) -> str:
+    content = message.get("content") or ""
+    if isinstance(content, str):
+        return content
+    return " ".join(
+        part["text"] if part["type"] == "text" else f"[{part['type']}]" for part in content
+    )
+
+
+def _cut(text: str, stop: str | list[str] | None, limit: int | None) -> tuple[str, str]:
+    """Return what is left of `text` before a stop sequence and the limit, and why it ends."""
+    for sequence in [stop] if isinstance(stop, str) else stop or ():
+        text = text.split(sequence, 1)[0]
+    if limit is not None and count.count_text(text) > limit:
+        return count.cut(text, limit), "length"
+    return text, "stop"
+
+
+# ---- Tools and schemas ---------------------------------------------------------------------------
+
+
+def _tools(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    old = [{"type": "function", "function": function} for function in body.get("functions") or ()]
+    return [*(body.get("tools") or ()), *old]
+
+
+def _called(body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the function that the caller insists on; without a tool choice none is called."""
+    functions = [tool["function"] for tool in _tools(body) if "function" in tool]
+    choice = body.get("tool_choice") or body.get("function_call")
+    if choice == "required":
+        return next(iter(functions), None)
+    if not isinstance(choice, dict):
+        return None
+    name = choice.get("function", choice).get("name")
+    return next((function for function in functions if function["name"] == name), None)
+
+
+def _calling(function: dict[str, Any], place: int, request: ChatRequest) -> dict[str, Any]:
+    called = {
+        "name": function["name"],
+        "arguments": schema.json(schema.valid_value(function.get("parameters") or {})),
+    }
+    if "functions" in request.body:
+        return _finished(place, {"content": None, "function_call": called}, "function_call")
+    identity = _fingerprint({"body": request.body, "place": place})
+    call = {"id": f"call_{identity}", "type": "function", "function": called}
+    # OpenAI says `tool_calls` where the model chose to call, `stop` where it was made to; clients
+    # are written for the first.
+    return _finished(place, {"content": None, "refusal": None, "tool_calls": [call]}, "tool_calls")
+
+
+def _schema_of(wanted: Mapping[str, Any]) -> Schema:
+    schema = wanted.get("schema")
+    return schema if isinstance(schema, dict) else {}

@@ -1,0 +1,1 @@
+"""What the vendors' answers have in common: reading, refusals, images. Run by workers."""

@@ -1,0 +1,84 @@
+"""Following redirects to an image, on hosts that may be asked."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from ipaddress import ip_address
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
+
+from models.errors import InvalidRequest
+from net import public_hosts, untrusted
+from net.answer import Answer
+from net.call import Call
+from net.connection import Address
+
+MAX_REDIRECTS = 3
+REDIRECTS = {301, 302, 303, 307, 308}
+
+#: Nothing here tells one caller from another, or us from any other visitor of that server.
+HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "likedo/1"}
+ASCII = "".join(map(chr, range(128)))
+
+SIGNATURES = [
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png"),
+    (re.compile(rb"\xff\xd8\xff"), "image/jpeg"),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), "image/webp"),
+    (re.compile(rb"GIF8[79]a"), "image/gif"),
+]
+
+
+@contextmanager
+def found(
+    call: Call, url: str, reach: Callable[[SplitResult], Sequence[Address]], max_bytes: int
+) -> Iterator[Answer]:
+    """Give the answer at `url`, or where that leads; each host is asked at what `reach` returns."""
+    for _ in range(1 + MAX_REDIRECTS):
+        parts = _checked(url)
+        with untrusted.get(call, parts.geturl(), reach(parts), HEADERS, max_bytes) as answer:
+            if answer.status not in REDIRECTS:
+                yield answer
+                return
+            url = _target(parts, answer)
+    raise InvalidRequest(f"The image's URL redirects more than {MAX_REDIRECTS} times.")
+
+
+def _checked(url: str) -> SplitResult:
+    return public_hosts.checked(url, "The image's URL")
+
+
+def look_up(call: Call, parts: SplitResult, of_result: bool = False) -> Sequence[Address]:
+    port = public_hosts.PORTS[parts.scheme] if parts.port is None else parts.port
+    return untrusted.resolve(call, parts.hostname or "", port, of_result)
+
+
+def is_public(address: str) -> bool:
+    return public_hosts.is_allowed(ip_address(address))
+
+
+def _target(parts: SplitResult, answer: Answer) -> str:
+    """Return where a redirect leads."""
+    # http.client reads headers as Latin-1, which keeps the bytes. What is ASCII stays as it is.
+    location = quote(answer.headers.get("location", ""), safe=ASCII, encoding="latin-1")
+    if not location:
+        raise InvalidRequest("The image's URL redirects to nowhere.")
+    try:
+        target = urljoin(parts.geturl(), location)
+        scheme = urlsplit(target).scheme
+    except ValueError:
+        raise InvalidRequest("The image's URL redirects to what is not a valid URL.") from None
+    if parts.scheme == "https" and scheme == "http":
+        raise InvalidRequest("The image's URL redirects from https to http.")
+    return target
+
+
+def check_head(answer: Answer) -> None:
+    if answer.status != 200:
+        raise InvalidRequest(f"The image's server answered with HTTP status {answer.status}.")
+    if answer.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        # A few kilobytes may unpack to gigabytes, and images gain nothing by it.
+        raise InvalidRequest("The image's server compresses it, though asked not to.")
+
+
+def is_announced_larger(answer: Answer, max_bytes: int) -> bool:
+    announced = answer.headers.get("content-length", "")
+    return announced.isdecimal() and int(announced[:20]) > max_bytes

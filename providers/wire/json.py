@@ -1,0 +1,82 @@
+"""JSON from providers, read without trusting it."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypeGuard
+
+import orjson
+
+from models.checks import nests_deeper
+from models.errors import ProviderFailed
+
+#: Lists and objects inside each other. Ours are put into jobs and batches, and what writes JSON
+#: for us ends at 254.
+MAX_NESTING = 200
+#: Far above what any model takes or says.
+MAX_TOKENS = 10**9
+
+
+def decoded(provider: str, content: bytes) -> Any:
+    """Return the JSON in `content`, which can be written as JSON again."""
+    try:
+        body = _loads(content)
+    except ValueError as error:
+        raise ProviderFailed(f"{provider} sent an answer that is not JSON.") from error
+    except RecursionError as error:
+        raise _too_deep(provider) from error
+    # Brackets are counted in no time, and few answers have so many.
+    brackets = content.count(b"[") + content.count(b"{")
+    if brackets > MAX_NESTING and nests_deeper(body, MAX_NESTING):
+        raise _too_deep(provider)
+    return body
+
+
+def _too_deep(provider: str) -> ProviderFailed:
+    return ProviderFailed(f"{provider} sent an answer that is nested too deeply.")
+
+
+def _loads(content: bytes) -> Any:
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return orjson.loads(_without_surrogates(content))
+
+
+def _without_surrogates(content: bytes) -> str:
+    r"""Return JSON without halves of characters, such as `"\ud83d"`, which orjson refuses.
+
+    A model that is cut off at its limit can leave one behind; the rest of its answer is good.
+    """
+    text = json.dumps(json.loads(content), ensure_ascii=False)
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def is_count(value: Any) -> TypeGuard[int]:
+    """Tell a whole number that can be counted up to; true and false are numbers to Python."""
+    return type(value) is int and 0 <= value <= MAX_TOKENS
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def as_text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def details(error: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return Google's details of an error: each is an object with an `@type`."""
+    details = error.get("details")
+    return [object(detail) for detail in details] if isinstance(details, list) else []
+
+
+def object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,1 @@
+"""Counting tokens, and bounding them without counting. Run by both processes."""

@@ -1,0 +1,78 @@
+"""Tokens counted exactly, with the encoding of OpenAI's models."""
+
+import functools
+import importlib.util
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from tokens.texts import Body, flat_tokens, prompt_texts
+
+ENCODING = "o200k_base"
+
+
+def count_text(text: str) -> int:
+    """Return how many tokens `text` is; its length may be anything."""
+    return int(_tokenizer().count(_encodable(text)))
+
+
+def count_prompt(body: Body) -> int:
+    """Return how many tokens the prompt of a request's `body` is.
+
+    Messages, functions and a schema are counted, media at the flat figures of `models.tokens`.
+    """
+    return sum(map(count_text, prompt_texts(body))) + flat_tokens(body)
+
+
+def count_answer(body: Mapping[str, Any]) -> int:
+    """Return how many tokens the choices of a `chat.completion` object are."""
+    return sum(map(count_text, (text for choice in body["choices"] for text in _said(choice))))
+
+
+def cut(text: str, tokens: int) -> str:
+    """Return what the first `tokens` tokens of `text` say, less a character they cut in two."""
+    encoded = _tokenizer().encode(_encodable(text))[:tokens]
+    while encoded:
+        with suppress(ValueError):
+            return str(_tokenizer().decode(encoded))
+        encoded.pop()
+    return ""
+
+
+def _said(choice: Mapping[str, Any]) -> list[str]:
+    message = choice.get("message") or {}
+    calls = [call.get("function") or {} for call in message.get("tool_calls") or ()]
+    if message.get("function_call"):
+        calls.append(message["function_call"])
+    texts = [message.get(field) for field in ("refusal", "reasoning_content")]
+    texts += [call.get(field) for call in calls for field in ("name", "arguments")]
+    return [text for text in (*_content(message), *texts) if isinstance(text, str)]
+
+
+def _content(message: Mapping[str, Any]) -> list[Any]:
+    """Return the texts of a content, which some vendors send in parts."""
+    content = message.get("content")
+    parts = content if isinstance(content, list) else [{"text": content}]
+    return [part.get("text") for part in parts if isinstance(part, dict)]
+
+
+def _encodable(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+@functools.cache
+def _tokenizer() -> Any:
+    """Return the Rust object of `bpe_openai`, as typed in its `_bindings.pyi`.
+
+    The Python package around it refuses texts of a million characters and answers of 200,000
+    tokens, and importing it builds tables that nothing here reads: 65 MB and most of a second in
+    which a worker's other calls stand still. So the extension is loaded alone.
+    """
+    package = importlib.util.find_spec("bpe_openai")
+    places = package.submodule_search_locations if package else None
+    spec = importlib.machinery.PathFinder.find_spec("_bindings", places)
+    if spec is None or spec.loader is None:
+        raise ImportError("bpe_openai has no _bindings: reinstall the dependencies.")
+    bindings = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bindings)
+    return bindings.tokenizer_for_encoding(ENCODING)

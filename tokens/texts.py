@@ -1,0 +1,159 @@
+"""Which texts and other parts of a request count as tokens."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from models.chat_parameters import OWN_PARAMETERS, PARAMETERS
+
+#: What every message and every name in one adds, and what primes the reply. See "How to count
+#: tokens with tiktoken" in OpenAI's cookbook.
+TOKENS_PER_MESSAGE = 3
+TOKENS_PER_NAME = 1
+TOKENS_TO_PRIME = 3
+#: What the definition of a function or of an answer's schema adds beside its text.
+TOKENS_PER_DEFINITION = 8
+#: What we tell a provider that knows no schemas, in words.
+TOKENS_TO_ASK_FOR_A_FORMAT = 32
+#: What a vendor tells its model about functions before it comes to the caller's. Claude's reads
+#: the most.
+TOKENS_TO_EXPLAIN_FUNCTIONS = 400
+
+#: An image is counted as a high-detail 1024x1024 one at OpenAI: 85 and four tiles of 170.
+#: `"detail": "low"` is 85 whatever the size. Sound and files are counted by their bytes' share.
+TOKENS_PER_IMAGE = 765
+TOKENS_PER_SMALL_IMAGE = 85
+ATTACHED_BYTES_PER_TOKEN = 64
+
+Body = Mapping[str, Any]
+Message = Mapping[str, Any]
+
+#: The parameters with a name of their own that a model reads; of the others only those count that
+#: are not known here, such as `prediction`, since nobody knows what a vendor makes of them.
+_READ = frozenset(
+    {"messages", "tools", "tool_choice", "functions", "function_call", "response_format"}
+)
+_UNREAD = (PARAMETERS | OWN_PARAMETERS) - _READ
+
+_MESSAGE_TEXTS = ("role", "name", "content", "refusal", "reasoning_content", "tool_call_id")
+_MESSAGE_CALLS = ("tool_calls", "function_call")
+_PART_TEXTS = ("text", "refusal")
+#: Where an image, sound or file is, and how to look at it: its flat figure counts that.
+_MEDIA = frozenset({"url", "detail", "data", "file_data", "format"})
+#: A message's images are the model's own of a former turn; no provider takes them back.
+_KNOWN_IN_MESSAGE = frozenset({*_MESSAGE_TEXTS, *_MESSAGE_CALLS, "images"})
+
+
+def unsaid_tokens(body: Body) -> int:
+    """Return what the caller did not say and the model is told all the same, at most."""
+    asking = TOKENS_TO_ASK_FOR_A_FORMAT if body.get("response_format") else 0
+    functions = body.get("tools") or body.get("functions")
+    return asking + (TOKENS_TO_EXPLAIN_FUNCTIONS if functions else 0)
+
+
+def flat_tokens(body: Body) -> int:
+    """Return what is counted by the piece: messages, names, media, functions and a schema."""
+    messages: Sequence[Message] = body.get("messages") or ()
+    names = sum(1 for message in messages if message.get("name"))
+    return (
+        TOKENS_TO_PRIME
+        + TOKENS_PER_MESSAGE * len(messages)
+        + TOKENS_PER_NAME * names
+        + TOKENS_PER_DEFINITION * len(_definitions(body))
+        + sum(_media_tokens(part) for message in messages for part in _parts(message))
+    )
+
+
+def prompt_texts(body: Body) -> Iterator[str]:
+    """Yield every text of `body` that models are known to read.
+
+    Roles and names are among them, and of functions and schemas the names of all keys.
+    """
+    messages: Sequence[Message] = body.get("messages") or ()
+    yield from message_texts(messages)
+    for field in _MESSAGE_CALLS:
+        yield from _texts_within([message.get(field) for message in messages])
+    yield from _texts_within(_definitions(body))
+
+
+def message_texts(messages: Iterable[Message]) -> Iterator[str]:
+    """Yield what `messages` say in words, their roles and names included, but no calls."""
+    for message in messages:
+        for field in _MESSAGE_TEXTS:
+            if isinstance(text := message.get(field), str):
+                yield text
+        for part in _parts(message):
+            yield from (part[kind] for kind in _PART_TEXTS if isinstance(part.get(kind), str))
+
+
+def _definitions(body: Body) -> list[Any]:
+    """Return the functions in both spellings, and the schema that an answer has to be valid by."""
+    wanted = body.get("response_format")
+    schema = wanted.get("json_schema") if isinstance(wanted, dict) else None
+    found = [*(body.get("tools") or ()), *(body.get("functions") or ())]
+    return [*found, schema] if schema else found
+
+
+def parameters(body: Body) -> Iterator[Any]:
+    """Yield the parameters other than messages that may reach a model."""
+    for name, value in body.items():
+        if name not in _UNREAD and name != "messages" and value is not None:
+            yield value
+
+
+def unknown_in(messages: Iterable[Message]) -> Iterator[Any]:
+    """Yield the calls in `messages`, and the fields that are not known here."""
+    for message in messages:
+        yield from (message[field] for field in _MESSAGE_CALLS if message.get(field))
+        yield from _without(_KNOWN_IN_MESSAGE, message)
+        for part in _parts(message):
+            kind = str(part.get("type"))
+            yield from _without({"type", kind, *_PART_TEXTS}, part)
+            if isinstance(media := part.get(kind), dict):
+                yield from _without(_MEDIA, media)
+
+
+def _without(known: frozenset[str] | set[str], fields: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield what is left of `fields` without those that are `known`, if anything is."""
+    if not fields.keys() <= known:
+        yield {name: value for name, value in fields.items() if name not in known}
+
+
+def _parts(message: Message) -> list[Mapping[str, Any]]:
+    content = message.get("content")
+    return [p for p in content if isinstance(p, dict)] if isinstance(content, list) else []
+
+
+def _media_tokens(part: Mapping[str, Any]) -> int:
+    match part.get("type"):
+        case "image_url":
+            image = part.get("image_url")
+            small = isinstance(image, dict) and image.get("detail") == "low"
+            return TOKENS_PER_SMALL_IMAGE if small else TOKENS_PER_IMAGE
+        case "input_audio" | "file" as kind:
+            return _attached_bytes(part.get(kind)) // ATTACHED_BYTES_PER_TOKEN
+        case _:
+            return 0
+
+
+def _attached_bytes(attached: Any) -> int:
+    fields = attached if isinstance(attached, dict) else {}
+    data = (fields.get(name) for name in ("data", "file_data"))
+    return sum(len(text) for text in data if isinstance(text, str))
+
+
+def _texts_within(value: Any) -> Iterator[str]:
+    """Yield the strings and keys of `value`, however deep; a number counts as its digits."""
+    pending = [value]
+    while pending:
+        match pending.pop():
+            case str(text):
+                yield text
+            case dict(fields):
+                yield from fields
+                pending.extend(fields.values())
+            case list(items):
+                pending.extend(items)
+            case None:
+                pass
+            case number:
+                yield str(number)
