@@ -8,9 +8,15 @@ monkey.patch_all()
 from config import redis as redis_config
 from config import startup
 from config.settings import settings
-from jobs import kinds as jobs_kinds
+from jobs import chat, image, kinds  # noqa: F401  # RQ finds its functions by name; they are loaded up front
+from jobs.batch.runner import Runner
+from jobs.maintenance import passes
+from jobs.webhook.sender import Dispatcher
 from jobs.worker.greenlet_worker import GreenletWorker
+from jobs.worker.services import Loop, Service
 from ops import logs
+from providers import NAMES
+from routing import breakers
 
 
 def main() -> None:
@@ -18,15 +24,25 @@ def main() -> None:
     startup.check()
     logs.configure()
     startup.raise_open_files()
-    GreenletWorker(_queues(), settings.worker_concurrency, redis_config.connection()).work()
+    connection = redis_config.connection()
+    GreenletWorker(_limits(), settings.worker_concurrency, connection, _services()).work()
 
 
-def _queues() -> dict[str, int]:
-    """Return the queues, each with the most jobs of it that may run at once."""
-    kinds = {"chat": settings.worker_concurrency, "image": settings.image_concurrency}
-    lines = {jobs_kinds.line_queue_of(kind): max(1, most // 4) for kind, most in kinds.items()}
-    # Nobody waits for these.
-    return kinds | lines | {"batch": max(1, settings.image_concurrency // 2)}
+def _limits() -> dict[str, int]:
+    """Return the queues, each with how many of its jobs may run at once."""
+    awaited = {"chat": settings.worker_concurrency, "image": settings.image_concurrency}
+    lines = {kinds.line_queue_of(kind): max(1, limit // 4) for kind, limit in awaited.items()}
+    return awaited | lines | {"batch": max(1, settings.image_concurrency // 2)}
+
+
+def _services() -> list[Service]:
+    """Return what runs beside the jobs; the webhooks' sender finishes before batches stop."""
+    return [
+        Loop(passes.run_in_worker),
+        Loop(lambda _: breakers.keep_fresh(NAMES)),
+        Dispatcher(),
+        Runner(),
+    ]
 
 
 if __name__ == "__main__":

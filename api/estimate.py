@@ -8,7 +8,7 @@ from flask import Blueprint, Response
 from api.request import admission
 from billing import ledger
 from billing.pricing import Quote
-from jobs.lifecycle import quote
+from jobs.kinds import chat, image
 from models.chat import ChatRequest
 from models.errors import InvalidRequest, MissingParameter
 from models.image import ImageRequest
@@ -20,14 +20,14 @@ bp = Blueprint("estimate", __name__)
 def create_estimate() -> Response:
     """Answer the least and the most credits that a chat or image request can cost."""
     admission.peek()
-    its_terms = _quote(admission.parse(admission.read_body()))
+    quote = _quote(admission.parse(admission.read_body()))
     available = ledger.standing(admission.caller().account_id).available
     content = {
         "object": "estimate",
-        "min_credits": its_terms.fewest,
-        "max_credits": its_terms.most,
+        "min_credits": quote.min_charge,
+        "max_credits": quote.max_credits,
         "available": available,
-        "affordable": its_terms.least <= available,
+        "affordable": quote.min_to_start <= available,
     }
     return Response(orjson.dumps(content), content_type="application/json")
 
@@ -36,9 +36,9 @@ def _quote(body: Any) -> Quote:
     if not isinstance(body, dict):
         raise InvalidRequest("The body must be that of a chat or image request.")
     if "messages" in body:
-        return quote.chat(ChatRequest.read(body))
+        return chat.quote(ChatRequest.read(body))
     if "prompt" in body:
-        return quote.images(ImageRequest.read(body))
+        return image.quote(ImageRequest.read(body))
     raise MissingParameter(
         "Missing required parameter: 'messages', as in a chat request, or 'prompt', as in an "
         "image request.",

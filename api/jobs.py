@@ -12,6 +12,7 @@ from api.request import admission, pagination
 from api.response import events, images
 from billing import ledger, pricing
 from jobs.following import listener
+from jobs.kinds import KINDS
 from jobs.lifecycle import cancel, store, view
 from jobs.lifecycle.view import as_json
 from models.errors import InvalidRequest, JobAlreadyFinished, JobCancelled, NotFound
@@ -19,7 +20,6 @@ from models.job import FINAL, Status
 
 bp = Blueprint("jobs", __name__)
 
-KINDS = ("chat", "image", "batch")
 #: Jobs in a list, unless the caller says how many, and at most.
 LISTED, MAX_LISTED = 20, 100
 #: A worker ends a cancelled job within a second; one that is blocked may take longer.
@@ -37,7 +37,7 @@ def list_jobs() -> Response:
         limit + 1,
         account_id,
         pagination.one_of("status", Status),
-        pagination.one_of("kind", KINDS),
+        pagination.one_of("kind", list(KINDS)),
         _after(request.args.get("after"), account_id),
     )
     return pagination.page(found, limit, lambda row: as_json(row) | {"result": None})

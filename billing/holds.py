@@ -26,7 +26,7 @@ class Hold:
     credits: int
     max_tokens: int
     #: Whether it has a place among the jobs of its account that may run; else it waits for one.
-    has_place: bool = True
+    has_slot: bool = True
 
 
 @dataclass(frozen=True)
@@ -38,21 +38,21 @@ class ExistingJob:
 
 def hold(
     job: dict[str, Any],
-    terms: Quote,
-    most_running: int = 10**9,
-    name: str | None = None,
+    quote: Quote,
+    max_running: int = 10**9,
+    key_digest: str | None = None,
     body: bytes | None = None,
 ) -> Hold | ExistingJob:
     """Insert `job` (columns of `Job`) as queued and hold the most it can cost.
 
-    Where what is available does not afford `terms.most`, less output is held for, down to
-    `terms.least`. Where `most_running` jobs of the account have a place to run, it waits for one.
-    Under `name`, a digest of the caller's own key, retries find it. Its `body` is kept beside it
-    where that is given. Raises `Overloaded`, `InsufficientCredits` or `CreditsHeld`; then nothing
-    was written.
+    If `quote.max_credits` are not available, less output is held for, down to
+    `quote.min_to_start`. If the account has `max_running` jobs of the kind queued or running, it
+    waits for a slot. `key_digest`, of an `Idempotency-Key`, lets retries find it. `body`, if given,
+    is kept beside it. Raises `Overloaded`, `InsufficientCredits` or `CreditsHeld`; then nothing was
+    written.
     """
     outcome = database.run(
-        lambda connection: _hold(connection, job, terms, most_running, name, body)
+        lambda connection: _hold(connection, job, quote, max_running, key_digest, body)
     )
     if isinstance(outcome, LikeDoError):
         raise outcome
@@ -62,33 +62,33 @@ def hold(
 def _hold(
     connection: Connection,
     job: dict[str, Any],
-    terms: Quote,
-    most_running: int,
-    name: str | None,
+    quote: Quote,
+    max_running: int,
+    key_digest: str | None,
     body: bytes | None,
 ) -> Hold | ExistingJob | LikeDoError:
     # A refusal is returned, not raised: on SQLite other transactions share this one's commit.
     # The queue's lock comes before the account's, everywhere.
     full = _overload(connection, job["body_bytes"])
-    if name and (there := _existing(connection, job, name)):
+    if key_digest and (there := _existing(connection, job, key_digest)):
         return there
     if full:
         return full
-    max_tokens, credits = terms.most_output, terms.most
+    max_tokens, credits = quote.max_output, quote.max_credits
     if not _take(connection, job["account_id"], credits):
         account = ledger.lock(connection, job["account_id"])
-        less = terms.within(account.balance - account.held)
+        less = quote.within(account.balance - account.held)
         if less is None or not _take(connection, job["account_id"], less[1]):
-            return _refusal(terms, account.balance, account.held)
+            return _refusal(quote, account.balance, account.held)
         max_tokens, credits = less
     # The account's row is locked by now, so nobody takes the same place.
-    has_place = _running(connection, job["account_id"], job["kind"]) < most_running
-    _insert(connection, job if has_place else job | {"enqueued_at": None}, credits, max_tokens)
-    if name:
-        _remember_digest(connection, job, name)
+    has_slot = _running(connection, job["account_id"], job["kind"]) < max_running
+    _insert(connection, job if has_slot else job | {"enqueued_at": None}, credits, max_tokens)
+    if key_digest:
+        _remember_digest(connection, job, key_digest)
     if body is not None:
         connection.execute(insert(Body).values(job_id=job["id"], body=body))
-    return Hold(credits, max_tokens, has_place)
+    return Hold(credits, max_tokens, has_slot)
 
 
 def _insert(connection: Connection, job: dict[str, Any], credits: int, max_tokens: int) -> None:
@@ -97,7 +97,7 @@ def _insert(connection: Connection, job: dict[str, Any], credits: int, max_token
 
 
 def hold_line(
-    connection: Connection, job: dict[str, Any], terms: Quote
+    connection: Connection, job: dict[str, Any], quote: Quote
 ) -> Hold | CreditsHeld | InsufficientCredits:
     """Insert a batch's line as a job and hold for it, within the transaction of who feeds it.
 
@@ -106,21 +106,21 @@ def hold_line(
     """
     account = ledger.lock(connection, job["account_id"])
     available = account.balance - account.held
-    if available >= terms.most:
-        max_tokens, credits = terms.most_output, terms.most
-    elif account.balance < terms.most and (less := terms.within(available)):
+    if available >= quote.max_credits:
+        max_tokens, credits = quote.max_output, quote.max_credits
+    elif account.balance < quote.max_credits and (less := quote.within(available)):
         max_tokens, credits = less
     else:
-        return _refusal(terms, account.balance, account.held)
+        return _refusal(quote, account.balance, account.held)
     _take(connection, job["account_id"], credits)
     _insert(connection, job, credits, max_tokens)
     return Hold(credits, max_tokens)
 
 
-def _existing(connection: Connection, job: dict[str, Any], name: str) -> ExistingJob | None:
-    """Return the job of that name, if the name still holds; wait for who is giving it just now."""
+def _existing(connection: Connection, job: dict[str, Any], key_digest: str) -> ExistingJob | None:
+    """Return the job that an `Idempotency-Key` names; wait while another request takes the key."""
     ledger.lock(connection, job["account_id"])
-    mine = (col(Idempotency.key_id) == job["key_id"], col(Idempotency.name) == name)
+    mine = (col(Idempotency.key_id) == job["key_id"], col(Idempotency.name) == key_digest)
     found = connection.execute(select(database.table(Idempotency)).where(*mine)).one_or_none()
     if found is not None and found.created > time.time() - IDEMPOTENCY_SECONDS:
         return ExistingJob(found.job_id)
@@ -128,10 +128,10 @@ def _existing(connection: Connection, job: dict[str, Any], name: str) -> Existin
     return None
 
 
-def _remember_digest(connection: Connection, job: dict[str, Any], name: str) -> None:
+def _remember_digest(connection: Connection, job: dict[str, Any], key_digest: str) -> None:
     connection.execute(
         insert(Idempotency).values(
-            key_id=job["key_id"], name=name, job_id=job["id"], created=time.time()
+            key_id=job["key_id"], name=key_digest, job_id=job["id"], created=time.time()
         )
     )
 
@@ -212,13 +212,13 @@ _WAY_OUT = {
 }
 
 
-def _refusal(terms: Quote, balance: int, held: int) -> CreditsHeld | InsufficientCredits:
-    need = f"This call may cost {terms.least} credits"
-    if balance >= terms.least:
+def _refusal(quote: Quote, balance: int, held: int) -> CreditsHeld | InsufficientCredits:
+    need = f"This call may cost {quote.min_to_start} credits"
+    if balance >= quote.min_to_start:
         return CreditsHeld(
             f"{need}; {balance - held} of your {balance} are available while calls that are "
             "running hold the rest. Try again when one has ended."
         )
     return InsufficientCredits(
-        f"{need}; your balance is {balance}. {_WAY_OUT[terms.most_output > 0]}"
+        f"{need}; your balance is {balance}. {_WAY_OUT[quote.max_output > 0]}"
     )

@@ -25,20 +25,24 @@ Price = ChatPrice | EachPrice
 class Quote(Protocol):
     """What a call may cost."""
 
-    #: Output tokens of one choice, as many as it may use.
     @property
-    def most_output(self) -> int: ...
+    def price(self) -> Price:
+        """The price of the model that was asked for."""
 
     @property
-    def most(self) -> int:
+    def max_output(self) -> int:
+        """The most output tokens that one choice may use."""
+
+    @property
+    def max_credits(self) -> int:
         """The most credits the call can cost."""
 
     @property
-    def least(self) -> int:
+    def min_to_start(self) -> int:
         """The fewest credits that let it start."""
 
     @property
-    def fewest(self) -> int:
+    def min_charge(self) -> int:
         """The fewest credits that an answer costs."""
 
     def within(self, credits: int) -> tuple[int, int] | None:
@@ -56,18 +60,22 @@ class ImageQuote:
     count: int
 
     #: Images are not counted in tokens.
-    most_output = 0
+    max_output = 0
 
     @property
-    def most(self) -> int:
+    def price(self) -> EachPrice:
+        return EachPrice(self.prices[0])
+
+    @property
+    def max_credits(self) -> int:
         return max(self.prices) * self.count
 
     @property
-    def least(self) -> int:
-        return self.most
+    def min_to_start(self) -> int:
+        return self.max_credits
 
     @property
-    def fewest(self) -> int:
+    def min_charge(self) -> int:
         return min(self.prices) * self.count
 
     def within(self, credits: int) -> tuple[int, int] | None:
@@ -82,21 +90,25 @@ class ChatQuote:
     prompt_tokens: int
     choices: int
     #: Output tokens of one choice: as many as the call may use, and as few as it can do with.
-    most_output: int
-    least_output: int
+    max_output: int
+    min_output: int
 
     @property
-    def most(self) -> int:
+    def price(self) -> ChatPrice:
+        return self.prices[0]
+
+    @property
+    def max_credits(self) -> int:
         """The most credits the call can cost."""
-        return self.hold(self.most_output)
+        return self.hold(self.max_output)
 
     @property
-    def least(self) -> int:
+    def min_to_start(self) -> int:
         """The fewest credits that let it start."""
-        return self.hold(self.least_output)
+        return self.hold(self.min_output)
 
     @property
-    def fewest(self) -> int:
+    def min_charge(self) -> int:
         """The fewest credits that an answer costs: any at all costs one."""
         return 1
 
@@ -108,7 +120,7 @@ class ChatQuote:
     def within(self, credits: int) -> tuple[int, int] | None:
         """Return the output tokens of one choice that `credits` afford, and what to hold."""
         tokens = self.affordable_output(credits)
-        return (tokens, self.hold(tokens)) if tokens >= self.least_output else None
+        return (tokens, self.hold(tokens)) if tokens >= self.min_output else None
 
     def affordable_output(self, credits: int) -> int:
         """Return the most output tokens of one choice for which `hold` asks at most `credits`."""
@@ -119,9 +131,9 @@ class ChatQuote:
     def _affordable_at(self, price: ChatPrice, credits: int) -> int:
         left = credits * 1000 - self.prompt_tokens * price.prompt
         if not price.completion:
-            return self.most_output if left >= 0 else 0
+            return self.max_output if left >= 0 else 0
         tokens = left / (price.completion * self.choices)
-        return max(0, min(self.most_output, int(tokens)))
+        return max(0, min(self.max_output, int(tokens)))
 
 
 def chat(price: ChatPrice, usage: Usage) -> int:

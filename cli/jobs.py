@@ -1,6 +1,5 @@
 """`likedo jobs`: the work there is and was."""
 
-import time
 from typing import Any
 
 import click
@@ -8,19 +7,19 @@ import orjson
 from sqlalchemy import Row
 
 from access import accounts
-from billing import holds, settlement
+from billing.holds import Hold
 from billing.pricing import Quote
 from cli.local import instance
 from cli.terminal.arguments import WholeNumber
 from cli.terminal.output import json_option, show, show_all
 from config.settings import settings
-from jobs.lifecycle import bodies, queue, quote, store, view
+from jobs.kinds import KINDS
+from jobs.kinds.kind import Kind
+from jobs.lifecycle import bodies, new, store, view
 from jobs.lifecycle import cancel as job_cancel
 from jobs.lifecycle.view import with_result
-from models.chat import ChatRequest
 from models.errors import InvalidRequest, JobAlreadyFinished, JobCancelled, NotFound, Unavailable
-from models.image import ImageRequest
-from models.job import FINAL, BodyAt, Status, make_id
+from models.job import FINAL, Status
 
 CANCELLED = JobCancelled("The job was cancelled.")
 
@@ -33,7 +32,7 @@ def command() -> None:
 @command.command("list")
 @click.option("--account", help="Only the jobs of this account.")
 @click.option("--status", type=click.Choice([*map(str, Status)]))
-@click.option("--kind", type=click.Choice(["chat", "image", "batch"]))
+@click.option("--kind", type=click.Choice(list(KINDS)))
 @click.option("--limit", default=50, show_default=True, type=WholeNumber(1, 10_000))
 @json_option
 def list_(
@@ -114,57 +113,44 @@ def _retry(row: Row[Any]) -> str:
             f"The request of job {row.id} is not kept: that of a failed asynchronous job is, of up "
             "to 64 KiB, for 24 hours, and that of a batch's line until its batch is over."
         )
-    columns = dict(row._mapping) | _begun_anew(body)
-    _hold(columns, row.kind, body)
-    return str(columns["id"])
+    kind = KINDS[row.kind]
+    request = kind.checked(orjson.loads(body))
+    return _submit_again(row, kind, request, kind.quote(request), body)
 
 
-def _hold(columns: dict[str, Any], kind: str, body: bytes) -> None:
-    """Hold for the new job, its body kept beside it, and put it in the queue."""
-    job_id, body_at = columns["id"], columns["body_at"]
-    kept = body if body_at is BodyAt.SQL else None
-    if kept is None:
-        bodies.save_file(job_id, body)
-    holds.hold({name: columns[name] for name in _KEPT}, _quote(kind, body), body=kept)
+def _submit_again(row: Row[Any], kind: Kind[Any], request: Any, quote: Quote, body: bytes) -> str:
+    """Hold for a new job in place of a failed one, and put it in the queue; return its id."""
+    job = new.row(
+        kind,
+        request,
+        quote,
+        account_id=row.account_id,
+        key_id=row.key_id,
+        body_bytes=len(body),
+        # The body of a batch line is in its batch's file, which may go.
+        body_at=bodies.choose_location(body, outlives_redis=True),
+        asynchronous=row.asynchronous,
+        **{name: getattr(row, name) for name in _KEPT},
+    )
+    held = new.hold(job, body, quote)
+    assert isinstance(held, Hold)  # Without an `Idempotency-Key` there is no other job.
     try:
-        queue.enqueue(job_id, kind, None)
+        with new.released_on_failure(job):
+            new.enqueue(job, body, held)
     except Unavailable as error:
-        if not settlement.end_unclaimed(job_id, Status.FAILED, error):
-            return  # It had reached the queue all the same, and a worker has it.
-        bodies.forget_body(job_id, body_at, Status.FAILED)
+        if _get_one(job["id"]).status not in FINAL:
+            return str(job["id"])  # It had reached the queue all the same, and a worker has it.
         raise Unavailable(
-            f"Job {job_id} was to be in its place and has ended, free of charge: {error.message}"
+            f"Job {job['id']} was to be in its place and has ended, free of charge: {error.message}"
         ) from error
+    return str(job["id"])
 
 
-#: What a new job has from the one whose request it repeats, or anew.
+#: Columns that a new job has from the one whose request it repeats.
 _KEPT = (
-    *("id", "account_id", "key_id", "kind", "model", "fingerprint", "body_bytes", "body_at"),
-    *("attempts", "cancel_requested", "stream", "include_usage", "cancel_on_disconnect"),
-    *("asynchronous", "webhook_url", "is_idempotent", "total", "created", "enqueued_at", "price"),
+    *("fingerprint", "stream", "include_usage", "cancel_on_disconnect"),
+    *("webhook_url", "total", "price"),
 )
-
-
-def _begun_anew(body: bytes) -> dict[str, Any]:
-    now = time.time()
-    return {
-        "id": make_id(),
-        "body_bytes": len(body),
-        # A line's is in its batch's file, which may go.
-        "body_at": bodies.choose_location(body, outlives_redis=True),
-        "attempts": 0,
-        "cancel_requested": False,
-        "is_idempotent": False,
-        "created": now,
-        "enqueued_at": now,
-    }
-
-
-def _quote(kind: str, body: bytes) -> Quote:
-    asked = orjson.loads(body)
-    if kind == "chat":
-        return quote.chat(ChatRequest.read(asked))
-    return quote.images(ImageRequest.read(asked))
 
 
 def _get_one(job_id: str) -> Row[Any]:

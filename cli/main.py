@@ -32,7 +32,7 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         found: click.Command = import_module(f"cli.{cmd_name}").command
-        import_module("cli.logs").to_standard_error()
+        import_module("cli.terminal.logs").to_standard_error()
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -11,7 +11,7 @@ monkey.patch_all()
 
 bind = f"0.0.0.0:{settings.port}"
 workers = settings.web_concurrency
-worker_class = "ops.web_worker.WebWorker"
+worker_class = "api.server.gunicorn_worker.WebWorker"
 #: Waiting calls and open streams of one process.
 worker_connections = 10_000
 #: Routers keep connections for about a minute; closing first would race their next request.

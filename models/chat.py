@@ -60,6 +60,9 @@ class ChatRequest:
         body = {name: value for name, value in self.body.items() if name != "provider"}
         return replace(self, body=body | {"model": model})
 
+    #: The name of the kind of job that it becomes.
+    kind = "chat"
+
     @property
     def messages(self) -> list[dict[str, Any]]:
         return list(self.body["messages"])

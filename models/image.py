@@ -70,7 +70,7 @@ class ImageRequest:
 
     def check_size(self, asynchronous: bool) -> None:
         """Raise `InvalidRequest` for more than can be waited for, unless nobody waits."""
-        if not (self.is_batch or isinstance(self.body["prompt"], list)):
+        if not (self.is_bulk or isinstance(self.body["prompt"], list)):
             return
         param = "n" if self.count > MOST_IMAGES else "prompt"
         if not asynchronous:
@@ -80,13 +80,18 @@ class ImageRequest:
                 '"background": true.',
                 param=param,
             )
-        if self.is_batch and self.response_format == "b64_json":
+        if self.is_bulk and self.response_format == "b64_json":
             raise UnsupportedParameter(
                 "'response_format' of so many images can only be 'url'.", param="response_format"
             )
 
     @property
-    def is_batch(self) -> bool:
+    def kind(self) -> str:
+        """The name of the kind of job that it becomes."""
+        return "batch" if self.is_bulk else "image"
+
+    @property
+    def is_bulk(self) -> bool:
         """Whether it asks for more than is waited for: many images, or several prompts."""
         return self.count > MOST_IMAGES or len(self.prompts) > 1
 

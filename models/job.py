@@ -21,10 +21,6 @@ class Status(StrEnum):
 FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.EXPIRED})
 
 
-#: The kinds of jobs whose answers are images.
-IMAGES = ("image", "batch")
-
-
 class BodyAt(StrEnum):
     """Where a job's request body waits for the worker."""
 

@@ -108,7 +108,7 @@ class Answer:
 
     def _read(self, most: int = READ_BYTES) -> bytes:
         """Return the next bytes of the body, as many as have come; none at its end."""
-        self._exchange.narrow()
+        self._exchange.tighten_timeout()
         piece = self._raw.read1(min(most, READ_BYTES), decode_content=self._is_squeezed)
         if self._raw.connection is None:
             # Read to its end, it is in the pool already, and may be another call's.
@@ -124,5 +124,5 @@ class Answer:
     def _part(self) -> None:
         """Read the end of the body if it comes at once; what else there is does not matter."""
         with suppress(LikeDoError, *FOREIGN):
-            self._exchange.narrow(PARTING_SECONDS)
+            self._exchange.tighten_timeout(PARTING_SECONDS)
             self._raw.read1(READ_BYTES, decode_content=self._is_squeezed)

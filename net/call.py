@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from models.errors import LikeDoError, ProviderTimeout
-from net.exchange import Exchange
 
 
 class Call:
@@ -24,8 +23,9 @@ class Call:
         self.asked = False
         self._reason: LikeDoError | None = None
         self._aborted = threading.Event()
-        self._lock = threading.Lock()
-        self._exchanges: set[Exchange] = set()
+        #: Guards the hooks, and what each of them holds on to.
+        self.lock = threading.Lock()
+        self.hooks: set[AbortHook] = set()
 
     @property
     def seconds_left(self) -> float:
@@ -52,12 +52,12 @@ class Call:
 
     def abort(self, reason: LikeDoError) -> None:
         """End the call at once, with `reason`; the first reason given stays."""
-        with self._lock:
+        with self.lock:
             if self._reason is None:
                 self._reason = reason
             self._aborted.set()
-            for exchange in self._exchanges:
-                exchange.cut()
+            for hook in self.hooks:
+                hook.shutdown()
 
     def check(self) -> None:
         """Raise the reason the call was aborted for; `ProviderTimeout` where its time is up."""
@@ -72,41 +72,63 @@ class Call:
         self.check()
 
 
-class AbortHook(Exchange):
-    """What is no connection, and yet has to hear that its call was aborted."""
+class AbortHook:
+    """Something that ends when its call is aborted, such as a connection."""
 
-    def __init__(self, call: Call, tell: Callable[[], object]) -> None:
+    def __init__(self, call: Call) -> None:
+        self.call = call
+
+    def begin(self) -> None:
+        """Let `Call.abort` shut it down."""
+        with self.call.lock:
+            self.call.hooks.add(self)
+
+    def end(self) -> None:
+        """Leave it alone from now on; calling this twice changes nothing."""
+        with self.call.lock:
+            self.call.hooks.discard(self)
+
+    def shutdown(self) -> None:
+        """End it now. Called under the call's lock, from whichever thread aborts the call."""
+        raise NotImplementedError
+
+
+class _Callback(AbortHook):
+    """A function that is called when the call is aborted."""
+
+    def __init__(self, call: Call, function: Callable[[], object]) -> None:
         super().__init__(call)
-        self._tell = tell
+        self._function = function
 
-    def cut(self) -> None:
-        self._tell()
+    def shutdown(self) -> None:
+        self._function()
 
 
 @contextmanager
-def on_abort(call: Call, tell: Callable[[], object]) -> Iterator[None]:
-    """Have `tell` called when the call is aborted; raise the reason if it is already."""
-    told = AbortHook(call, tell)
-    told.begin()
+def on_abort(call: Call, function: Callable[[], object]) -> Iterator[None]:
+    """Call `function` when `call` is aborted; raise the reason if it already was."""
+    hook = _Callback(call, function)
+    hook.begin()
     try:
         call.check()
         yield
     finally:
-        told.end()
+        hook.end()
 
 
 @contextmanager
 def child_call(call: Call, seconds: float) -> Iterator[Call]:
-    """Give a call that ends with `call`, for the same reason, or with `ProviderTimeout` after so
-    many seconds, be it in the middle of headers or a handshake that come byte by byte: the
-    deadline alone bounds the wait for each of those bytes.
+    """Yield a call that ends with `call`, for the same reason, or after `seconds` at the latest.
+
+    It then ends with `ProviderTimeout`, even in the middle of headers or a handshake that arrive
+    byte by byte: a deadline alone bounds the wait for each of those bytes.
     """
     seconds = min(seconds, call.seconds_left)
     inner = Call(seconds)
     late = ProviderTimeout("The server did not answer in time.")
     timer = threading.Timer(seconds, inner.abort, [late])
     timer.daemon = True
-    with on_abort(call, lambda: inner.abort(call._reason or late)):
+    with on_abort(call, lambda: inner.abort(call.reason or late)):
         timer.start()
         try:
             yield inner

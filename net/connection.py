@@ -109,7 +109,7 @@ class Watched(HTTPConnection):
             exchange.reused = self._used
             exchange.watch(self.sock)
             # The last answer on it may have left it little time.
-            exchange.narrow()
+            exchange.tighten_timeout()
             exchange.sent = True
         self._used = True
         super().request(*args, **kwargs)

@@ -6,14 +6,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from net.call import Call
+from net.call import AbortHook, Call
 
 
-class Exchange:
+class Exchange(AbortHook):
     """One request on its way, as its connection sees it."""
 
     def __init__(self, call: Call, fresh: bool = False) -> None:
-        self.call = call
+        super().__init__(call)
         #: Do not use a connection that was used before.
         self.fresh = fresh
         self.reused = False
@@ -25,36 +25,30 @@ class Exchange:
 
     @contextmanager
     def is_current(self) -> Iterator[None]:
-        """Let the connection that this thread takes now be the one to cut."""
+        """Let the connection that this thread takes now be the one to shut down."""
         current.exchange = self
         try:
             yield
         finally:
             current.exchange = None
 
-    def begin(self) -> None:
-        """Let `Call.abort` cut it."""
-        with self.call._lock:
-            self.call._exchanges.add(self)
-
     def end(self) -> None:
-        """Leave the connection alone from now on; twice changes nothing."""
-        with self.call._lock:
-            self.call._exchanges.discard(self)
+        super().end()
+        with self.call.lock:
             self.forget()
         self._socket = None
 
     def watch(self, sock: socket.socket) -> None:
-        """Take `sock` as the one to cut; raise the reason if the call is over already.
+        """Take `sock` as the one to shut down; raise the reason if the call is already over.
 
         What is kept is a second handle to the same connection. It stays valid through the TLS
         handshake and after http.client has let go of its socket, and shutting it down disturbs
         none of the objects that a blocked reader stands in, as closing those would.
         """
         call = self.call
-        with call._lock:
-            if call._reason is not None:
-                raise call._reason
+        with call.lock:
+            if call.reason is not None:
+                raise call.reason
             self.forget()
             self._handle = os.dup(sock.fileno())
         self._socket = sock
@@ -64,7 +58,7 @@ class Exchange:
             os.close(self._handle)
             self._handle = None
 
-    def cut(self) -> None:
+    def shutdown(self) -> None:
         if self._handle is None:
             return
         handle = socket.socket(fileno=self._handle)
@@ -72,7 +66,7 @@ class Exchange:
             handle.shutdown(socket.SHUT_RDWR)
         handle.detach()
 
-    def narrow(self, seconds: float = float("inf")) -> None:
+    def tighten_timeout(self, seconds: float = float("inf")) -> None:
         """Let the next read outlast neither the deadline nor `seconds`."""
         self.call.check()
         if self._socket is not None:

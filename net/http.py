@@ -99,7 +99,7 @@ def _opened(
     url: str,
     headers: Mapping[str, str],
     body: bytes | None,
-    once: "_Exchange | None" = None,
+    once: Exchange | None = None,
 ) -> Iterator[Answer]:
     """Send a request and give its answer. `once`: the exchange to do it in, and no other."""
     scheme, _, host, path = url.split("/", 3)

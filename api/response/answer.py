@@ -22,7 +22,7 @@ from jobs.streaming.messages import Ended
 from jobs.streaming.pubsub import Subscription
 from models import errors
 from models.errors import InternalError, JobCancelled, JobInProgress, Unavailable
-from models.job import IMAGES, Status
+from models.job import Status
 
 log = structlog.get_logger()
 
@@ -54,7 +54,7 @@ def join(row: Row[Any]) -> Response:
     except BaseException:
         waiter.close()
         raise
-    render = images.renderer() if row.kind in IMAGES else unchanged
+    render = images.renderer(row.kind)
     # Who came to join it does not end it for others.
     return answer_when_done(waiter, False, render)
 

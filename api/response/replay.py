@@ -28,7 +28,7 @@ def answer_again(row: Row[Any], body: bytes) -> Response:
     g.job_headers = {"x-job-id": row.id, "Idempotent-Replayed": "true"}
     # `Prefer` may have been the first request's alone: an SDK takes a 202 for an answer.
     if row.asynchronous and (prefer.asynchronously() or _says_background(body)):
-        return job.accepted(row)
+        return job.accepted(row.id)
     if row.stream:
         return stream.join(row)
     return answer.join(row)

@@ -11,10 +11,7 @@ from typing import Any
 
 __all__ = [
     "DOCUMENTED_SIZES",
-    "IMAGE_TAKES",
     "MOST_IMAGES",
-    "PROVIDERS",
-    "TAKES",
     "Catalog",
     "ChatDefaults",
     "ChatPrice",
@@ -23,15 +20,11 @@ __all__ = [
     "ImagePrice",
     "ImageRoute",
     "ImageUpstream",
-    "InvalidCatalog",
     "Model",
     "Plan",
     "Route",
     "Timeouts",
     "Upstream",
-    "as_json",
-    "catalog",
-    "load",
     "plain",
 ]
 

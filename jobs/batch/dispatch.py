@@ -4,8 +4,6 @@ A line becomes a job in the transaction that holds for it and moves the batch on
 makes it two.
 """
 
-import time
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
@@ -15,25 +13,26 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, not_, select, updat
 from sqlmodel import col
 
 import database
-from billing import holds, pricing
+from billing import holds
 from billing.holds import Hold
-from billing.pricing import EachPrice, Price, Quote
+from billing.pricing import Quote
 from config.settings import settings
 from jobs.batch import ownership
 from jobs.batch.ownership import OwnedBatch, OwnershipLost
-from jobs.lifecycle import bodies, cancel, queue, quote
+from jobs.kinds import KINDS
+from jobs.lifecycle import bodies, cancel, new, queue
 from models.account import Account
 from models.batch import Batch, BatchLine, BatchStatus
-from models.chat import ChatRequest
 from models.errors import CreditsHeld, InsufficientCredits, JobCancelled, LikeDoError, Unavailable
-from models.image import ImageRequest
-from models.job import FINAL, BodyAt, Job, Status, make_id
+from models.job import FINAL, BodyAt, Job, Status
 
 log = structlog.get_logger()
 
 #: Lines of one batch that are in the queue or run, at the most.
 MAX_AHEAD = 100
 
+#: Columns of a job for which no client waits.
+NO_CLIENT = {"stream": False, "include_usage": False, "cancel_on_disconnect": False}
 FILE_GONE = {"code": "file_not_found", "message": "The input file is gone."}
 CANCELLED = JobCancelled("The batch was cancelled.")
 #: Of a line: it is a job that, as far as the batch knows, has not ended.
@@ -100,17 +99,6 @@ class Dispatched(Enum):
     NEVER = auto()
 
 
-@dataclass(frozen=True)
-class Order:
-    """What a line asks for, and what that may cost."""
-
-    terms: Quote
-    price: Price
-    #: Columns of the job.
-    model: str
-    total: int
-
-
 def room(running: int) -> int:
     """Return how many lines of a batch may become jobs while so many run."""
     # More may run than this worker would have begun: another fed them.
@@ -135,31 +123,35 @@ def _dispatch(held: OwnedBatch, row: Row[Any], line: Row[Any]) -> Dispatched:
     if body is None:
         ownership.stop_dispatching(held.in_status(BatchStatus.IN_PROGRESS), FILE_GONE)
         return Dispatched.NEVER
+    kind = KINDS[row.kind]
+    request = kind.checked(body)
     try:
-        order = _order(row.kind, body)
+        quote = kind.quote(request)
     except LikeDoError as error:
         # What could be asked for when the file was checked is gone from the catalogue.
         _fail(held, line, error)
         return Dispatched.YES
-    return _begin(held, row, line, order, orjson.dumps(body))
-
-
-def _order(kind: str, body: dict[str, Any]) -> Order:
-    if kind == "image":
-        image = ImageRequest.checked(body)
-        its_terms = quote.images(image)
-        return Order(its_terms, EachPrice(its_terms.prices[0]), image.model, image.count)
-    chat = ChatRequest.checked(body)
-    chat_terms = quote.chat(chat)
-    return Order(chat_terms, chat_terms.prices[0], chat.model, 1)
+    job = new.row(
+        kind,
+        request,
+        quote,
+        account_id=row.account_id,
+        key_id=row.key_id,
+        body_bytes=line.length,
+        body_at=BodyAt.FILE,
+        asynchronous=True,
+        batch_id=row.id,
+        line=line.number,
+        **NO_CLIENT,
+    )
+    return _begin(held, line, job, quote, orjson.dumps(body))
 
 
 def _begin(
-    held: OwnedBatch, row: Row[Any], line: Row[Any], order: Order, body: bytes
+    held: OwnedBatch, line: Row[Any], job: dict[str, Any], quote: Quote, body: bytes
 ) -> Dispatched:
-    job = _job(row, line, order)
     next_one = _is_next(held, line)
-    outcome = database.run(lambda connection: _hold(connection, next_one, job, order.terms))
+    outcome = database.run(lambda connection: _hold(connection, next_one, job, quote))
     match outcome:
         case None:
             raise OwnershipLost
@@ -184,7 +176,7 @@ def _is_next(held: OwnedBatch, line: Row[Any]) -> ColumnElement[bool]:
 
 
 def _hold(
-    connection: Connection, next_one: ColumnElement[bool], job: dict[str, Any], its_terms: Quote
+    connection: Connection, next_one: ColumnElement[bool], job: dict[str, Any], quote: Quote
 ) -> Hold | LikeDoError | None:
     # Accounts are locked before anything else, everywhere.
     account = connection.execute(
@@ -194,7 +186,7 @@ def _hold(
         return None
     if account.suspended:
         return CreditsHeld("The account is suspended.")
-    held = holds.hold_line(connection, job, its_terms)
+    held = holds.hold_line(connection, job, quote)
     if isinstance(held, Hold):
         _move_on(connection, job["batch_id"], job["line"], job_id=job["id"])
     return held
@@ -230,32 +222,3 @@ def _enqueue(job: dict[str, Any], body: bytes) -> None:
     except Unavailable as error:
         # Upkeep finds that the queue does not know it.
         log.warning("batch.queue_waits", job=job["id"], reason=error.message)
-
-
-def _job(row: Row[Any], line: Row[Any], order: Order) -> dict[str, Any]:
-    at = time.time()
-    return {
-        "id": make_id(),
-        "account_id": row.account_id,
-        "key_id": row.key_id,
-        "kind": row.kind,
-        "model": order.model,
-        "total": order.total,
-        "price": pricing.as_text(order.price),
-        "batch_id": row.id,
-        "line": line.number,
-        # No retry finds it.
-        "fingerprint": "",
-        "body_bytes": line.length,
-        "body_at": BodyAt.FILE,
-        "attempts": 0,
-        "cancel_requested": False,
-        "asynchronous": True,
-        "is_idempotent": False,
-        "stream": False,
-        "include_usage": False,
-        "cancel_on_disconnect": False,
-        "webhook_url": None,
-        "created": at,
-        "enqueued_at": at,
-    }

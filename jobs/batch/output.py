@@ -16,7 +16,7 @@ import database
 from jobs.batch import ownership
 from jobs.batch.ownership import BATCH_EXPIRED, OwnedBatch, OwnershipLost
 from jobs.batch.store import BATCH_CANCELLED
-from jobs.lifecycle.image_answer import rendered
+from jobs.kinds.image_answer import rendered
 from jobs.worker import scratch
 from models import errors
 from models.batch import Batch, BatchLine, BatchStatus

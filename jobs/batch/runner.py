@@ -5,17 +5,18 @@ A step may be done again from its start, by another worker: what it writes is gu
 
 import time
 from collections.abc import Callable
-from functools import cache
 
 import gevent
 import redis
 import structlog
 from gevent.pool import Group
+from rq.worker import BaseWorker
 
 from jobs.batch import dispatch, output, ownership, validate
 from jobs.batch import store as batch_store
 from jobs.batch.ownership import BATCH_EXPIRED, OwnedBatch, OwnershipLost
 from jobs.worker.in_flight import this_worker
+from jobs.worker.services import Service
 from models.batch import OVER, BatchStatus
 from models.errors import Unavailable
 
@@ -33,14 +34,17 @@ BROKEN_SECONDS = 15.0
 MAX_AT_ONCE = 100
 
 
-class Runner:
+class Runner(Service):
     """The batches that this worker advances, a greenlet for each."""
 
     def __init__(self) -> None:
         self.held: dict[str, OwnedBatch] = {}
         self.greenlets = Group()
 
-    def keep_up(self, is_stopping: Callable[[], bool]) -> None:
+    def start(self, worker: BaseWorker) -> None:
+        self._looker = gevent.spawn(self._look_for_ever, lambda: this_worker.is_stopping)
+
+    def _look_for_ever(self, is_stopping: Callable[[], bool]) -> None:
         """Take on batches that nobody advances, for as long as the worker lives."""
         while True:
             gevent.sleep(LOOK_SECONDS)
@@ -58,13 +62,13 @@ class Runner:
             self.held[batch_id] = held = OwnedBatch(batch_id, is_stopping)
             self.greenlets.spawn(self._advance, held)
 
-    def wake(self) -> None:
-        """Look at once: a line has ended here."""
+    def line_ended(self) -> None:
         for held in self.held.values():
             held.woken.set()
 
     def stop(self) -> None:
-        """Leave the batches to others, who do their last steps again."""
+        # Other workers do their last steps again.
+        self._looker.kill()
         self.greenlets.kill()
 
     def _advance(self, held: OwnedBatch) -> None:
@@ -75,12 +79,6 @@ class Runner:
                 held.woken.clear()
         finally:
             del self.held[held.id]
-
-
-@cache
-def runner() -> Runner:
-    """Return this worker's keeper."""
-    return Runner()
 
 
 def _try_step(held: OwnedBatch) -> float | None:

@@ -19,6 +19,7 @@ import storage
 from billing.outcomes import ImagesOutcome
 from jobs.image import calls, outcome, provider_calls
 from jobs.image.outcome import RunningImages
+from jobs.kinds import KINDS
 from jobs.lifecycle import store
 from jobs.streaming.messages import Ended
 from jobs.worker import scratch
@@ -30,8 +31,6 @@ from routing import image_candidates
 from storage import media
 
 log = structlog.get_logger()
-#: What nobody waits for may take a day, and each of its images as long as any.
-BULK_SECONDS = 24 * 3600.0
 
 
 def run(job_id: str) -> Ended | Retry | None:
@@ -43,9 +42,8 @@ def run(job_id: str) -> Ended | Retry | None:
     claim = store.claim(job_id, this_worker.lease) if this_worker.may_claim else None
     if claim is None:
         return None
-    seconds = BULK_SECONDS if claim.kind == "batch" else None
     with (
-        this_worker.calling(job_id, seconds) as call,
+        this_worker.calling(job_id, KINDS[claim.kind].seconds) as call,
         tempfile.TemporaryDirectory(dir=scratch.own()) as folder,
     ):
         running = RunningImages(claim, call, trail=claim.trail, folder=Path(folder))

@@ -8,11 +8,11 @@ import structlog
 from sqlalchemy import Row
 
 from config.redis import connection
-from jobs.image import provider_calls
+from jobs.kinds import KINDS
 from jobs.lifecycle import finish, store
 from jobs.streaming import messages
 from models.errors import JobCancelled, LikeDoError, NotFound
-from models.job import FINAL, IMAGES, Status
+from models.job import FINAL, Status
 
 log = structlog.get_logger()
 
@@ -31,7 +31,7 @@ def cancel(job_id: str, why: LikeDoError) -> str:
             raise NotFound(f"There is no job '{job_id}'.")
         if row.status in FINAL:
             return str(row.status)
-        if row.status == Status.QUEUED and _is_begun(row):
+        if row.status == Status.QUEUED and _has_begun_images(row):
             if store.request_cancel(job_id, Status.QUEUED):
                 return Status.IN_PROGRESS.value
             continue
@@ -44,9 +44,10 @@ def cancel(job_id: str, why: LikeDoError) -> str:
             return Status.IN_PROGRESS.value
 
 
-def _is_begun(row: Row[Any]) -> bool:
+def _has_begun_images(row: Row[Any]) -> bool:
     """Tell whether an earlier worker has asked for images of the job."""
-    return row.kind in IMAGES and row.attempts > 0 and bool(provider_calls.of_job(row.id))
+    makes_images = KINDS[row.kind].makes_images
+    return makes_images and row.attempts > 0 and store.has_provider_calls(row.id)
 
 
 def _status_of(why: LikeDoError) -> Status:

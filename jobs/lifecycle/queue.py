@@ -9,7 +9,7 @@ from rq.serializers import JSONSerializer
 
 from config.redis import connection
 from config.settings import settings
-from jobs import kinds
+from jobs.kinds import KINDS, queue_of
 from jobs.lifecycle import bodies
 from models.errors import Unavailable
 
@@ -24,7 +24,7 @@ def queue(name: str) -> Queue:
     return Queue(name, connection=connection(), serializer=JSONSerializer)
 
 
-def enqueue(job_id: str, kind: str, body: bytes | None, has_place: bool = True) -> None:
+def enqueue(job_id: str, kind: str, body: bytes | None, has_slot: bool = True) -> None:
     """Put a held job in the queue, with its `body` beside it unless that waits elsewhere.
 
     Without a place to run, only the body is put there. Raises `Unavailable`, and then the job may
@@ -34,7 +34,7 @@ def enqueue(job_id: str, kind: str, body: bytes | None, has_place: bool = True) 
         with connection().pipeline(transaction=False) as pipeline:
             if body is not None:
                 pipeline.set(bodies.body_key(job_id), body, ex=bodies.BODY_SECONDS)
-            if has_place:
+            if has_slot:
                 _push(pipeline, job_id, kind)
             pipeline.execute()
     except redis.RedisError as error:
@@ -73,7 +73,7 @@ def _push(
     at_front: bool = False,
 ) -> None:
     data = Queue.prepare_data(
-        f"jobs.{kinds.runs_as(kind)}.run",
+        f"jobs.{KINDS[kind].module}.run",
         args=(job_id,),
         job_id=job_id,
         timeout=int(settings.job_timeout_seconds) + RQ_GRACE_SECONDS,
@@ -82,4 +82,4 @@ def _push(
         at_front=at_front,
     )
     # Of RQ's ways to enqueue, the one that adds to a pipeline that others have begun.
-    queue(kinds.queue_of(kind, batch_id)).enqueue_many([data], pipeline=pipeline)
+    queue(queue_of(kind, batch_id)).enqueue_many([data], pipeline=pipeline)

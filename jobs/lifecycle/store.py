@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, Update, and_, bindparam, func, or_, select, update
+from sqlalchemy import Connection, Row, Update, and_, bindparam, exists, func, or_, select, update
 from sqlmodel import col
 
 import database
 from billing.outcomes import ClaimedJob
+from jobs.kinds import IMAGE_KINDS
 from jobs.streaming.messages import Source
-from models.job import IMAGES, IS_QUEUED, Job, Result, Status
+from models.job import IS_QUEUED, Job, Result, Status
+from models.provider_call import CallStatus, ProviderCall
 
 #: An answer that was handed over is kept this long, for a retry that missed its last bytes.
 DELIVERED_SECONDS = 600
@@ -50,7 +52,7 @@ _CLAIM = (
         col(Job.status) == Status.QUEUED.value,
         # What was cancelled while its worker was dying is upkeep's to end; but for images, of
         # which some may be stored and others be in the making.
-        or_(col(Job.cancel_requested).is_(False), col(Job.kind).in_(IMAGES)),
+        or_(col(Job.cancel_requested).is_(False), col(Job.kind).in_(IMAGE_KINDS)),
     )
     .values(
         status=Status.IN_PROGRESS.value,
@@ -274,3 +276,11 @@ def request_cancel(job_id: str, status: Status = Status.IN_PROGRESS) -> bool:
         return bool(asked.rowcount)
 
     return database.run(work)
+
+
+def has_provider_calls(job_id: str) -> bool:
+    """Tell whether a provider was asked for images of the job, by whichever worker."""
+    asked = exists().where(
+        col(ProviderCall.job_id) == job_id, col(ProviderCall.status) != CallStatus.UNASKED.value
+    )
+    return database.run(lambda connection: bool(connection.execute(select(asked)).scalar_one()))

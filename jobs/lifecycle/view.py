@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 from sqlalchemy import Row
 
+from jobs.kinds import KINDS
 from jobs.lifecycle import store, throughput
-from jobs.lifecycle.image_answer import rendered
 from models import errors
-from models.job import FINAL, IMAGES, Status
+from models.job import FINAL, Status
 from storage import media
 from storage.media import datum
 
@@ -45,7 +45,7 @@ def _seconds(at: float | None) -> int | None:
 
 def _completed(row: Row[Any]) -> int:
     """Return how many of its answers or images are there."""
-    if row.kind in IMAGES:
+    if KINDS[row.kind].makes_images:
         return media.count(row.id)
     return int(row.status == Status.COMPLETED)
 
@@ -68,12 +68,8 @@ def with_result(row: Row[Any], address: str) -> Iterator[bytes]:
     """
     job = orjson.dumps(as_json(row))
     body = store.result(row.id) if row.status in (Status.COMPLETED, Status.CANCELLED) else None
-    if body is None and row.kind in IMAGES and row.asynchronous and row.status not in FINAL:
+    kind = KINDS[row.kind]
+    if body is None and kind.makes_images and row.asynchronous and row.status not in FINAL:
         body = _images_so_far(row)
-    if body is None:
-        result = iter([b"null"])
-    elif row.kind in IMAGES:
-        _, result = rendered(body, address)
-    else:
-        result = iter([body])
+    result = iter([b"null"]) if body is None else kind.render(body, address)[1]
     return chain([job[:-1], b',"result":'], result, [b"}"])

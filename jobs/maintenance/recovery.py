@@ -15,23 +15,20 @@ from sqlmodel import col
 import database
 from config.redis import connection
 from database.clock import now
-from jobs import kinds
+from jobs.kinds import KINDS, queue_of
+from jobs.kinds.image import MAX_BULK_ATTEMPTS
 from jobs.lifecycle import bodies, finish
 from jobs.lifecycle import queue as lifecycle_queue
 from jobs.maintenance import leases
 from jobs.streaming import log as stream_log
 from jobs.streaming.messages import BROKEN_OFF
 from models.errors import JobCancelled, Unavailable
-from models.job import IMAGES, IS_IN_PROGRESS, IS_QUEUED, Job, Status
+from models.job import IS_IN_PROGRESS, IS_QUEUED, Job, Status
 from models.lease import LEASE_SECONDS, Lease
 
 log = structlog.get_logger()
 
 
-#: A job that a dead worker had is tried again until it has been begun this often.
-MAX_ATTEMPTS = 3
-#: One that goes on where the last worker was, for a day if need be, may have had many.
-MAX_BULK_ATTEMPTS = 100
 #: A batch has a day for its lines: more workers may die of other reasons meanwhile.
 MAX_LINE_ATTEMPTS = 10
 #: A row queued for longer than this should be known to Redis.
@@ -101,7 +98,7 @@ def find_lost_rows() -> None:
 
 
 def _queue_of(row: Row[Any]) -> str:
-    return kinds.queue_of(row.kind, row.batch_id)
+    return queue_of(row.kind, row.batch_id)
 
 
 def _find(row: Row[Any], workers: int) -> bool:
@@ -112,7 +109,7 @@ def _find(row: Row[Any], workers: int) -> bool:
     if row.asynchronous and not workers and not row.cancel_requested and events is None:
         return False  # Nobody waits at a connection for it: it runs when there is a worker again.
     _tidy_rq(row.id, _queue_of(row))
-    if row.cancel_requested and row.kind in IMAGES and row.attempts < MAX_BULK_ATTEMPTS:
+    if row.cancel_requested and KINDS[row.kind].makes_images and row.attempts < MAX_BULK_ATTEMPTS:
         # Some may be stored, and others in the making: a worker ends it, when there is one.
         if not workers:
             return False
@@ -131,10 +128,8 @@ def _find(row: Row[Any], workers: int) -> bool:
 
 
 def _may_run_again(row: Row[Any]) -> bool:
-    most = MAX_ATTEMPTS if row.batch_id is None else MAX_LINE_ATTEMPTS
-    if row.kind == "batch":
-        most = MAX_BULK_ATTEMPTS
-    return row.attempts < most and bodies.has_body(row.id, row.body_at)
+    max_attempts = KINDS[row.kind].max_attempts if row.batch_id is None else MAX_LINE_ATTEMPTS
+    return row.attempts < max_attempts and bodies.has_body(row.id, row.body_at)
 
 
 def _long_queued() -> Iterator[Row[Any]]:

@@ -14,12 +14,14 @@ from typing import Any
 import gevent
 import structlog
 from gevent.pool import Group
+from rq.worker import BaseWorker
 from sqlalchemy import Row
 from standardwebhooks import Webhook as Signature
 
 from jobs.webhook import outbox, receiver
 from jobs.worker import in_flight
 from jobs.worker.in_flight import HandedBack
+from jobs.worker.services import Service
 from models.errors import InvalidRequest, LikeDoError, ProviderFailed, ProviderTimeout, Unavailable
 from net import http, public_hosts, untrusted
 from net.answer import Answer
@@ -131,13 +133,15 @@ class _Try:
         self.call = Call(2 * SEND_SECONDS)
 
 
-class Dispatcher:
+class Dispatcher(Service):
     """Sends what is due, each message in a greenlet, until it is told to stop."""
 
     def __init__(self) -> None:
         self.tries: list[_Try] = []
         self.greenlets = Group()
         self.is_stopping = False
+
+    def start(self, worker: BaseWorker) -> None:
         self.loop = gevent.spawn(self._send_for_ever)
 
     def _send_for_ever(self) -> None:
@@ -179,7 +183,7 @@ class Dispatcher:
         except Unavailable as error:
             log.warning("webhook.unrecorded", id=message.id, reason=error.message)
 
-    def stop(self) -> None:
+    def finish(self) -> None:
         """Take no more; let what is being sent end soon, or leave it to another worker."""
         self.is_stopping = True
         in_flight.webhook_due.set()

@@ -7,12 +7,12 @@ import socket
 import sys
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import gevent
 import redis
 import structlog
-from gevent.lock import BoundedSemaphore
 from gevent.pool import Group
 from rq import Queue, Retry
 from rq.exceptions import DequeueTimeout, NoSuchJobError
@@ -23,21 +23,18 @@ from rq.utils import as_text
 from rq.worker import BaseWorker, WorkerStatus
 
 from config.settings import settings
-from jobs.batch import runner
-from jobs.lifecycle import bodies, finish, store, throughput
-from jobs.maintenance import leases, passes
+from jobs.lifecycle import bodies, finish, throughput
+from jobs.maintenance import leases
 from jobs.streaming import messages
 from jobs.streaming.messages import Ended
 from jobs.streaming.pubsub import Listener
-from jobs.webhook.sender import Dispatcher
-from jobs.worker import in_flight, publisher, scratch
-from jobs.worker import lease as worker_lease
-from jobs.worker import slots as worker_slots
-from jobs.worker.in_flight import HandedBack, LeaseLost, this_worker
+from jobs.worker import in_flight, scratch
+from jobs.worker.in_flight import HandedBack, this_worker
+from jobs.worker.lease import LeaseKeeper
+from jobs.worker.services import Service
+from jobs.worker.slots import Slots, can_wait, has_lines
 from models.errors import JobCancelled, Unavailable
-from models.lease import LEASE_SECONDS, RENEWAL_SECONDS
-from providers import NAMES
-from routing import breakers
+from models.lease import RENEWAL_SECONDS
 
 log = structlog.get_logger()
 
@@ -49,40 +46,43 @@ HAND_BACK_SECONDS = 3
 #: RQ's dashboards take a worker without a heartbeat for dead after a minute or more.
 HEARTBEAT_SECONDS = 10
 RECONNECT_SECONDS = 0.5
+#: An empty queue that can wait is looked at again after this.
+LOOK_SECONDS = 0.25
 
 
 class GreenletWorker(BaseWorker):
     """Runs up to `capacity` jobs at once, each in a greenlet, under a lease in SQL.
 
-    Each kind of job has a queue, and a greenlet that takes from it; some may run fewer at once.
-    Lines of batches have queues of their own, and run among the jobs of their kind; so do batches
-    of images.
+    Each queue has a greenlet that takes from it; some may run fewer jobs at once. `services` run
+    beside the jobs: they are started with the worker, and stopped with it in their order.
     """
 
     log_result_lifespan = False
     log_job_description = False
 
-    def __init__(self, names: dict[str, int], capacity: int, connection: redis.Redis) -> None:
-        """Work on the queues of these `names`, each with the most of it that may run at once."""
+    def __init__(
+        self,
+        limits: dict[str, int],
+        capacity: int,
+        connection: redis.Redis,
+        services: Sequence[Service] = (),
+    ) -> None:
+        """`limits`: the queues to work on, each with how many of its jobs may run at once."""
         super().__init__(
-            [Queue(name, connection=connection, serializer="json") for name in names],
+            [Queue(name, connection=connection, serializer="json") for name in limits],
             name=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
             connection=connection,
             serializer="json",
         )
         self.capacity = capacity
-        self.slots = BoundedSemaphore(capacity)
-        self.slots_of = {name: BoundedSemaphore(most) for name, most in names.items()}
-        #: How many jobs of each queue whose jobs may not take all of the slots.
-        self.bounded = {name: most for name, most in names.items() if most < capacity}
+        self.slots = Slots(limits, capacity)
+        self.services = services
+        self.lease = LeaseKeeper(self.name, capacity)
         self.jobs = Group()
-        self.renewed_at = 0.0
         self.listened_at = 0.0
         #: Whether RQ has been told of this worker, and when it was last told that it lives.
         self.registered = False
         self.beaten_at = 0.0
-        #: Jobs that SQL says are ours, and of which nothing was known here when last looked.
-        self.orphans: set[str] = set()
 
     def _set_ip_address(self, connection: redis.Redis) -> None:
         try:
@@ -115,18 +115,16 @@ class GreenletWorker(BaseWorker):
         #: Who hangs up on a running job says so here.
         Listener({messages.worker_channel(self.name): in_flight.obey})
         ticker = gevent.spawn(self._tick_for_ever)
-        keeper = gevent.spawn(passes.run_in_worker, self)
-        breaker_keeper = gevent.spawn(breakers.keep_fresh, NAMES)
-        batches = runner.runner()
-        batch_looker = gevent.spawn(batches.keep_up, lambda: self._stop_requested)
-        dispatcher = Dispatcher()
+        for service in self.services:
+            service.start(self)
         gevent.spawn(_tidy_folders)
         self._begin()
         gevent.joinall([gevent.spawn(self._take_for_ever, queue) for queue in self.queues])
         log.info("worker.stopping", running=len(self.jobs))
-        self._drain(dispatcher)
-        gevent.killall([ticker, keeper, breaker_keeper, batch_looker])
-        batches.stop()
+        self._drain()
+        ticker.kill()
+        for service in self.services:
+            service.stop()
         self._end()
         return True
 
@@ -158,7 +156,7 @@ class GreenletWorker(BaseWorker):
 
     def _take_next(self, queue: Queue) -> None:
         """Take one job off a queue and run it in a greenlet; wait a second at most."""
-        if not self._get_slot(queue):
+        if not self.slots.acquire(queue):
             return
         taken = None
         try:
@@ -167,35 +165,12 @@ class GreenletWorker(BaseWorker):
             self._wait_for_redis(error)
         finally:
             if taken is None:
-                self._give_slot_back(queue)
+                self.slots.release(queue)
         if taken is not None:
             self.jobs.start(gevent.Greenlet(self._run, taken, queue))
         else:
             # Who waits for the slot is to have it before it is asked for here again.
-            gevent.sleep(worker_slots.LINES_SECONDS if worker_slots.can_wait(queue) else 0)
-
-    def _slots(self, queue: Queue) -> list[BoundedSemaphore]:
-        """Return what a job of the queue takes a slot of, in this order."""
-        # First its own: who waits for that must not hold what others could run in.
-        own, kind = self.slots_of[queue.name], worker_slots.kind_among(queue)
-        # A batch runs for hours: were there one slot of its kind, nothing else would have it.
-        least = 1 if worker_slots.has_lines(queue) else 2
-        if kind != queue.name and self.bounded.get(kind, 0) >= least:
-            return [own, self.slots_of[kind], self.slots]
-        return [own, self.slots]
-
-    def _get_slot(self, queue: Queue) -> bool:
-        """Wait some seconds at most until one more job of the queue may run."""
-        taken: list[BoundedSemaphore] = []
-        for slots in self._slots(queue):
-            if not slots.acquire(timeout=self.dequeue_timeout):
-                worker_slots.release(taken)
-                return False
-            taken.append(slots)
-        return True
-
-    def _give_slot_back(self, queue: Queue) -> None:
-        worker_slots.release(self._slots(queue))
+            gevent.sleep(LOOK_SECONDS if can_wait(queue) else 0)
 
     def _dequeue(self, queue: Queue) -> str | None:
         """Move the next job's id to the list of those that are being taken, and return it."""
@@ -203,7 +178,7 @@ class GreenletWorker(BaseWorker):
             gevent.sleep(0.05)
             return None
         # Nobody waits for a line: it is not worth holding a slot until there is one.
-        timeout = None if worker_slots.can_wait(queue) else self.dequeue_timeout
+        timeout = None if can_wait(queue) else self.dequeue_timeout
         try:
             found = self.queue_class.lmove(self.connection, queue.key, timeout)
         except DequeueTimeout:
@@ -233,7 +208,7 @@ class GreenletWorker(BaseWorker):
             log.exception("worker.job_broke", job=job_id)
         finally:
             this_worker.bodies.pop(job_id, None)
-            self._give_slot_back(queue)
+            self.slots.release(queue)
 
     def _start(self, job_id: str, queue: Queue) -> Execution | None:
         """Fetch a job and its body, and write what RQ shows of a running job: one round trip."""
@@ -282,8 +257,9 @@ class GreenletWorker(BaseWorker):
             else:
                 pipeline.delete(job.key)
             pipeline.execute()
-        if worker_slots.has_lines(queue):
-            runner.runner().wake()
+        if has_lines(queue):
+            for service in self.services:
+                service.line_ended()
         return True
 
     def _tick_for_ever(self) -> None:
@@ -292,14 +268,13 @@ class GreenletWorker(BaseWorker):
         while True:
             try:
                 self._tick()
-            except (
-                Exception
-            ):  # A greenlet's outermost door: without the next tick we count as dead.
+            # A greenlet's outermost door: without the next tick we count as dead.
+            except Exception:
                 log.exception("worker.tick_broke")
             gevent.sleep(TICK_SECONDS)
 
     def _tick(self) -> None:
-        self._keep_lease()
+        self.lease.keep(len(self.jobs))
         scratch.touch()
         this_worker.abort_overdue(time.monotonic())
         self._look_for_listeners()
@@ -307,54 +282,6 @@ class GreenletWorker(BaseWorker):
         if self.registered and time.monotonic() - self.beaten_at > HEARTBEAT_SECONDS:
             self.beaten_at = time.monotonic()
             self._beat()
-
-    def _keep_lease(self) -> None:
-        since = time.monotonic() - self.renewed_at
-        if this_worker.may_claim and since < RENEWAL_SECONDS:
-            return
-        begun = time.monotonic()
-        try:
-            kept = leases.renew(self.name, self.capacity, len(self.jobs))
-        except Unavailable as error:
-            log.warning("worker.lease_waits", reason=error.message)
-            kept = (
-                since < LEASE_SECONDS - worker_lease.LEASE_MARGIN_SECONDS and this_worker.may_claim
-            )
-        else:
-            self.renewed_at = begun
-            if not kept:
-                # Others took us for dead and took our jobs. What we take from now on is ours.
-                self._lose_jobs()
-                leases.open_lease(self.name, self.capacity)
-                kept = True
-        if not kept and this_worker.may_claim:
-            self._lose_jobs()
-        this_worker.may_claim = kept
-        if kept:
-            self._compare_with_rows()
-
-    def _lose_jobs(self) -> None:
-        if this_worker.calls:
-            log.error("worker.lease_lost", running=len(this_worker.calls))
-        this_worker.abort_all(LeaseLost("The worker lost its lease."))
-
-    def _compare_with_rows(self) -> None:
-        """Cancel what was asked to be, and give up what SQL says is ours and is not."""
-        try:
-            if begun := publisher.publisher().newly_begun():
-                store.mark_begun(begun)
-            found = leases.jobs_under(self.name)
-            orphans = found.keys() - this_worker.calls.keys()
-            # A job is claimed a moment before it is known here: only what was missing twice is.
-            if lost := orphans & self.orphans:
-                log.error("worker.jobs_orphaned", jobs=sorted(lost))
-                leases.give_up(self.name, lost)
-            self.orphans = orphans
-        except Unavailable as error:
-            log.warning("worker.rows_wait", reason=error.message)
-            return
-        for job_id in [job_id for job_id, cancelled in found.items() if cancelled]:
-            this_worker.abort(job_id, JobCancelled("The job was cancelled."))
 
     def _look_for_listeners(self) -> None:
         """End streams whose web process died, and nobody else listens to."""
@@ -385,19 +312,20 @@ class GreenletWorker(BaseWorker):
         except redis.RedisError as error:
             log.warning("worker.redis_lost", reason=str(error))
 
-    def _drain(self, dispatcher: Dispatcher) -> None:
-        """Let running jobs end and their webhooks go out; hand back what takes too long."""
+    def _drain(self) -> None:
+        """Let running jobs end, and what the services do for them; hand back what takes long."""
         if not self.jobs.join(timeout=DRAIN_SECONDS):
             log.info("worker.handing_back", jobs=len(this_worker.calls))
             this_worker.abort_all(HandedBack("The worker is stopping."))
-        dispatcher.stop()
+        for service in self.services:
+            service.finish()
         self.jobs.join(timeout=HAND_BACK_SECONDS)
 
     def _end(self) -> None:
         this_worker.may_claim = False
         scratch.remove_own()
         try:
-            leases.close_lease(self.name)
+            self.lease.close()
             self.teardown()
         except (Unavailable, redis.RedisError) as error:
             log.warning("worker.end_unrecorded", reason=str(error))

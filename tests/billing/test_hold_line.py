@@ -82,7 +82,7 @@ def test_lines_stand_in_nobodys_way(monkeypatch: pytest.MonkeyPatch) -> None:
 
     job_id, held = hold(account_id)
 
-    assert held.has_place
+    assert held.has_slot
     row = store.find(job_id)
     assert row is not None and store.position(row) == 1
     assert [listed.id for listed in store.listing(10, account_id)] == [job_id]

@@ -62,15 +62,15 @@ def test_a_cost_is_the_least_whole_number_that_covers_it(
 def test_what_is_affordable_is_the_most_that_the_credits_pay(
     prices: list[ChatPrice], prompt: int, choices: int, most: int, credits: int
 ) -> None:
-    terms = ChatQuote(tuple(prices), prompt, choices, most, min(most, 256))
+    quote = ChatQuote(tuple(prices), prompt, choices, most, min(most, 256))
 
-    tokens = terms.affordable_output(credits)
+    tokens = quote.affordable_output(credits)
 
     assert 0 <= tokens <= most
     if tokens:
-        assert terms.hold(tokens) <= credits
+        assert quote.hold(tokens) <= credits
     if tokens < most and credits:
-        assert terms.hold(tokens + 1) > credits
+        assert quote.hold(tokens + 1) > credits
 
 
 @given(PRICES)
@@ -82,10 +82,10 @@ def test_a_price_survives_being_written_down(price: ChatPrice) -> None:
 
 
 def test_images_are_held_at_the_dearest_price_they_may_cost() -> None:
-    terms = ImageQuote((10, 25), 4)
+    quote = ImageQuote((10, 25), 4)
 
-    assert (terms.most, terms.least) == (100, 100)
-    assert terms.within(99) is None
+    assert (quote.max_credits, quote.min_to_start) == (100, 100)
+    assert quote.within(99) is None
 
 
 @pytest.mark.parametrize(("quality", "credits"), [("standard", 10), ("hd", 15), ("high", 15)])

@@ -183,8 +183,8 @@ def queue(created: float = 1.0, body_at: BodyAt = BodyAt.REDIS, body: bytes | No
         "cancel_requested": False,
         "price": pricing.as_text(price),
     }
-    terms = ChatQuote((price,), prompt_tokens=10, choices=1, most_output=500, least_output=500)
-    holds.hold(row, terms, body=body)
+    quote = ChatQuote((price,), prompt_tokens=10, choices=1, max_output=500, min_output=500)
+    holds.hold(row, quote, body=body)
     return job_id
 
 

@@ -14,7 +14,7 @@ PRICE = catalog.chat.price
 
 
 def hold(
-    account_id: int, most_running: int = 10**9, body: bytes | None = None, **columns: Any
+    account_id: int, max_running: int = 10**9, body: bytes | None = None, **columns: Any
 ) -> str:
     """Hold for a small chat under a new key of the account, and return its id.
 
@@ -35,6 +35,6 @@ def hold(
         "price": pricing.as_text(PRICE),
     }
     row |= columns
-    held = holds.hold(row, ChatQuote((PRICE,), 10, 1, 100, 100), most_running, body=body)
+    held = holds.hold(row, ChatQuote((PRICE,), 10, 1, 100, 100), max_running, body=body)
     assert isinstance(held, Hold)
     return str(row["id"])

@@ -25,7 +25,7 @@ def account(store: redis.Redis) -> int:
 def wait_for_place(account_id: int, body_at: BodyAt, created: float) -> str:
     """Hold for a job that finds no place, and return its id."""
     body = b"{}" if body_at is BodyAt.SQL else None
-    return hold(account_id, most_running=0, body=body, body_at=body_at, created=created)
+    return hold(account_id, max_running=0, body=body, body_at=body_at, created=created)
 
 
 def queued() -> list[str]:
@@ -39,7 +39,7 @@ def test_a_young_job_is_let_in_when_its_body_has_come(account: int) -> None:
     concurrency.promote_waiting(account)
     assert queued() == []
 
-    queue.enqueue(job_id, "chat", b"{}", has_place=False)
+    queue.enqueue(job_id, "chat", b"{}", has_slot=False)
     concurrency.promote_waiting(account)
     assert queued() == [job_id]
 

@@ -2,7 +2,6 @@
 
 import gevent
 import orjson
-
 from jobs.lifecycle.image_answer import TURN_LINKS, rendered
 
 

@@ -1,0 +1,139 @@
+"""A request that becomes a job: retry joined, admitted, held for, enqueued, answered."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from flask import Response, g
+
+from api.request import admission, idempotency, prefer
+from api.response import job, replay
+from api.server import client
+from api.server.client import Gone
+from billing.holds import ExistingJob
+from jobs.following import listener
+from jobs.kinds import KINDS
+from jobs.lifecycle import bodies, new
+from jobs.streaming.pubsub import Subscription
+from jobs.webhook.receiver import check_url
+from models.errors import InvalidRequest
+
+MAX_URL_CHARACTERS = 2000
+
+
+class Request(Protocol):
+    """A request that was read."""
+
+    @property
+    def body(self) -> dict[str, Any]: ...
+
+    @property
+    def kind(self) -> str:
+        """The name of the kind of job that it becomes."""
+
+
+R = TypeVar("R", bound=Request)
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A request that has become a job."""
+
+    job_id: str
+    #: None where the caller is to come back for the answer.
+    subscription: Subscription | None
+
+
+def create(read: Callable[[Any], R], answer: Callable[[R, Subscription], Response]) -> Response:
+    """Make the request a job, and respond with its answer, or with 202 and the job itself.
+
+    `read` makes a request of the decoded JSON, `answer` responds to a caller who waits.
+    """
+    body = admission.read_body()
+    if (replayed := replay.answer_retry(body)) is not None:
+        return replayed
+    with admission.admission_slots:
+        admission.hit()
+        request = read(admission.parse(body))
+        submitted = _submit(request, body)
+    # Callers that wait for their jobs must not keep others from being admitted.
+    if isinstance(submitted, ExistingJob):
+        return replay.answer_existing(submitted.job_id, body)
+    if submitted.subscription is None:
+        return job.accepted(submitted.job_id)
+    return answer(request, submitted.subscription)
+
+
+def is_asynchronous(body: dict[str, Any]) -> bool:
+    """Tell whether a request asks for a job, not its answer; raise if its webhook is wrong."""
+    # For images, `background` may be a word, which means something else.
+    asynchronous = body.get("background") is True or prefer.asynchronously()
+    if body.get("webhook_url") is not None:
+        _check_webhook(body["webhook_url"], asynchronous)
+    return asynchronous
+
+
+def _check_webhook(url: str, asynchronous: bool) -> None:
+    if not asynchronous:
+        raise InvalidRequest(
+            "'webhook_url' is for asynchronous requests: send \"background\": true with it.",
+            param="webhook_url",
+        )
+    check_url(url)
+    if len(url) > MAX_URL_CHARACTERS:
+        raise InvalidRequest(
+            f"The webhook's URL is too long: at most {MAX_URL_CHARACTERS} characters are taken.",
+            param="webhook_url",
+        )
+
+
+def _submit(request: Request, body: bytes) -> Submitted | ExistingJob:
+    """Listen, hold, enqueue, in this order, so that no answer is missed.
+
+    Returns the job that a request with the same `Idempotency-Key` has made a moment ago, if one
+    has. Raises what `holds.hold` does.
+    """
+    kind = KINDS[request.kind]
+    asynchronous = is_asynchronous(request.body)
+    quote = kind.quote(request)
+    row = _row(request, quote, body, asynchronous)
+    if client.current().gone():
+        raise Gone
+    subscription = None if asynchronous else listener.listener().listen(row["id"])
+    try:
+        max_running = admission.plan().places(kind.name)
+        held = new.hold(row, body, quote, max_running, idempotency.key_digest())
+        if isinstance(held, ExistingJob):
+            if subscription:
+                subscription.close()
+            admission.take_hit_back()
+            return held
+        # From here on there is such a job; a request refused before is told of none.
+        g.job_headers = {"x-job-id": row["id"], **kind.applied(request, held)}
+        with new.released_on_failure(row):
+            if subscription:
+                subscription.ready()
+            new.enqueue(row, body, held)
+    except BaseException:
+        if subscription:
+            subscription.close()
+        raise
+    return Submitted(row["id"], subscription)
+
+
+def _row(request: Request, quote: Any, body: bytes, asynchronous: bool) -> dict[str, Any]:
+    caller = admission.caller()
+    row = new.row(
+        KINDS[request.kind],
+        request,
+        quote,
+        account_id=caller.account_id,
+        key_id=caller.key_id,
+        body_bytes=len(body),
+        body_at=bodies.choose_location(body, outlives_redis=asynchronous),
+        asynchronous=asynchronous,
+        fingerprint=idempotency.fingerprint(body),
+        is_idempotent=idempotency.key_digest() is not None,
+        webhook_url=request.body.get("webhook_url"),
+    )
+    return row | {"cancel_on_disconnect": row["cancel_on_disconnect"] and not asynchronous}

@@ -1,0 +1,66 @@
+"""Chats: what one may cost, and what its job is."""
+
+from typing import Any
+
+from billing import pricing
+from billing.holds import Hold
+from billing.pricing import ChatQuote
+from config.catalog.load import catalog
+from config.catalog.model import Model
+from jobs.kinds.kind import Kind
+from models.chat import ChatRequest
+from routing import candidates
+from routing.candidates import Candidate
+from tokens import ceiling
+
+
+def quote(chat: ChatRequest) -> ChatQuote:
+    """Return what the call may cost. The first price is that of the model that was asked for."""
+    found = candidates.find(chat)
+    asked = chat.max_tokens
+    max_output = max(_max_output(candidate, asked) for candidate in found)
+    prices = [_model(chat).price, *(candidate.model.price for candidate in found)]
+    return ChatQuote(
+        prices=tuple(dict.fromkeys(prices)),
+        prompt_tokens=ceiling.prompt_ceiling(chat.body),
+        choices=chat.choices,
+        max_output=max_output,
+        min_output=max_output if asked else min(max_output, pricing.MIN_OUTPUT_TOKENS),
+    )
+
+
+def _max_output(candidate: Candidate, asked: int | None) -> int:
+    """Return the most output tokens of one choice by this route."""
+    wanted = asked or candidate.model.default_output_tokens
+    return min(wanted, candidate.route.upstream.max_output_tokens or wanted)
+
+
+def _model(chat: ChatRequest) -> Model:
+    model = catalog.find(chat.model)
+    assert model is not None  # The routes were found by it.
+    return model
+
+
+def _columns(chat: ChatRequest) -> dict[str, Any]:
+    return {
+        "model": chat.model,
+        "stream": chat.stream,
+        "include_usage": chat.include_usage,
+        "cancel_on_disconnect": chat.cancels_on_disconnect,
+    }
+
+
+def _applied(chat: ChatRequest, held: Hold) -> dict[str, str]:
+    if held.max_tokens == chat.max_tokens:
+        return {}
+    return {"x-max-tokens-applied": str(held.max_tokens)}
+
+
+CHAT = Kind(
+    name="chat",
+    checked=ChatRequest.checked,
+    quote=quote,
+    columns=_columns,
+    module="chat",
+    applied=_applied,
+)
