@@ -1,7 +1,7 @@
 """The built-in provider: it answers without network, plainly labelled, and fails when told to."""
 
 from providers.sandbox.chat import Sandbox
-from providers.sandbox.images import SandboxImages
+from providers.sandbox.image import SandboxImages
 
 provider = Sandbox()
 images = SandboxImages()

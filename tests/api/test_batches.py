@@ -1,6 +1,5 @@
 """Batches, driven by the official SDK: what goes in, what comes out, and what it costs."""
 
-import inspect
 import json
 from base64 import b64decode
 from collections.abc import Iterator
@@ -9,7 +8,6 @@ from typing import Any
 import openai
 import pytest
 
-from providers.sandbox import images
 from tests.batches import (
     ENDPOINT,
     IMAGES,
@@ -361,9 +359,6 @@ def test_a_batch_counts_once_towards_the_hour_and_so_does_its_file(
     batches.close()
 
 
-@pytest.mark.skipif(
-    "NotImplementedError" in inspect.getsource(images), reason="The sandbox draws nothing."
-)
 def test_a_batch_of_images_answers_with_links_or_base64(
     server: Server, batches: Batches, account: Account, upstream: Upstream
 ) -> None:

@@ -2,7 +2,8 @@
 
 import gevent
 import orjson
-from jobs.lifecycle.image_answer import TURN_LINKS, rendered
+
+from jobs.kinds.image_answer import TURN_LINKS, rendered
 
 
 def test_others_run_while_thousands_of_links_are_made() -> None:

@@ -44,7 +44,7 @@ ENGLISH = (
     "through the glass doors of Victory Mansions, though not quickly enough to prevent a swirl "
     "of gritty dust from entering along with him.\n"
 )
-CODE = (ROOT / "providers" / "http.py").read_text(encoding="utf-8")
+CODE = (ROOT / "net" / "http.py").read_text(encoding="utf-8")
 MADE = {
     "code": CODE,
     "minified code": '!function(e,t){for(var n=0;n<t.length;n++)t[n].c=!0,"v"in t&&(t.w=!0)}(a,b);',

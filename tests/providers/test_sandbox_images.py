@@ -15,7 +15,7 @@ from models.image import Size
 from net.call import Call
 from providers import images
 from providers.image import Drawn, Picture, Wanted
-from providers.sandbox import images as sandbox_images
+from providers.sandbox import image as sandbox_images
 from tests.upstream import ROOT
 
 ROUTE = ImageRoute(ImageUpstream("sandbox", "sandbox/image", {}))
