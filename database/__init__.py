@@ -1,10 +1,11 @@
 """Transactions, on PostgreSQL or SQLite. Run by both processes."""
 
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import sqlalchemy
 from gevent import monkey
-from sqlalchemy import exc
+from sqlalchemy import Connection, CursorResult, Executable, exc
 from sqlmodel import SQLModel
 
 from config.settings import settings
@@ -14,6 +15,7 @@ from database.group_commit import Transaction
 from models.errors import Unavailable
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 #: PostgreSQL's code for two transactions that wait for each other.
@@ -58,6 +60,40 @@ def run(work: Transaction[T], *, repeatable: bool = True) -> T:
         if not lacks_tables(error):
             raise
         raise Unavailable("The database is not ready just now. Try again.") from error
+
+
+def all(query: Executable, row: type[R], connection: Connection | None = None) -> list[R]:
+    """Return the rows of a query, each typed as `row`.
+
+    `row` only describes the columns, for mypy: a model whose table is selected, or a class of
+    annotations. Without a `connection` the query is a transaction of its own.
+    """
+    return cast("list[R]", _fetch(query, connection, lambda found: list(found)))
+
+
+def one(query: Executable, row: type[R], connection: Connection | None = None) -> R | None:
+    """Return the one row of a query, typed as for `all`; None if there is none."""
+    return cast("R | None", _fetch(query, connection, lambda found: found.one_or_none()))
+
+
+def scalar(query: Executable, connection: Connection | None = None) -> Any:
+    """Return the value of a query of one column that has at most one row; None if it has none."""
+    return _fetch(query, connection, lambda found: found.scalar_one_or_none())
+
+
+def execute(statement: Executable, connection: Connection | None = None) -> int:
+    """Run an INSERT, UPDATE or DELETE; return how many rows it affected."""
+    return int(_fetch(statement, connection, lambda found: found.rowcount))
+
+
+def _fetch(
+    statement: Executable,
+    connection: Connection | None,
+    read: Callable[[CursorResult[Any]], Any],
+) -> Any:
+    if connection is not None:
+        return read(connection.execute(statement))
+    return run(lambda connection: read(connection.execute(statement)))
 
 
 def lacks_tables(error: BaseException | None) -> bool:
