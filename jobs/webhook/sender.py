@@ -2,7 +2,7 @@
 
 Whoever asks for a job chooses where its webhook goes, and it goes from inside the operator's
 network. So it goes to public addresses only, unless the operator says otherwise, by the rules by
-which images are fetched (`providers.media`): straight to an address that was checked.
+which images are fetched (`net.public_hosts`): straight to an address that was checked.
 """
 
 import random

@@ -276,7 +276,8 @@ import sys
 import urllib.request
 import gevent
 from models.errors import JobCancelled
-from providers.http import Call, post, stream
+from net.call import Call
+from net.http import post, stream
 
 def listen(*asked):
     with stream(*asked) as answer:

@@ -909,16 +909,17 @@ monkey.patch_all()
 import sys
 import gevent
 from models.errors import JobCancelled, LikeDoError
-from providers import media
-from providers.http import Call
+from net import public_hosts
+from net.call import Call
+from providers.wire import caller_images
 
-media.is_allowed = lambda address: True
+public_hosts.is_allowed = lambda address: True
 if sys.argv[2] == "time":
-    media.FETCH_SECONDS = 0.5
+    caller_images.FETCH_SECONDS = 0.5
 
 def run(call):
     try:
-        return media.fetch(call, sys.argv[1], "param")
+        return caller_images.fetch(call, sys.argv[1], "param")
     except LikeDoError as error:
         return error
 

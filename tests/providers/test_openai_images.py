@@ -519,11 +519,11 @@ import sys
 import urllib.request
 from pathlib import Path
 import gevent
-from config.catalog import ImageRoute, ImageUpstream
+from config.catalog.model import ImageRoute, ImageUpstream
 from config.settings import settings
 from models.errors import JobCancelled
 from providers import images
-from providers.http import Call
+from net.call import Call
 from providers.image import Picture, Wanted
 
 url, folder, way = sys.argv[1:]
