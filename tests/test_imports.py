@@ -105,7 +105,7 @@ def test_an_import_against_the_rules_is_caught(module: str, statement: str) -> N
     ("module", "statement"),
     [
         ("config/settings", "import os\nos.environ.get('PORT')"),
-        ("config/catalog", "from config import catalog_file"),
+        ("config/catalog/load", "from config.catalog.source import Source"),
         ("providers/http", "import os, requests"),
         ("providers/openai", "from providers import http\nfrom models import chat, errors"),
         ("providers/openai", "from . import http"),

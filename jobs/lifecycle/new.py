@@ -25,7 +25,7 @@ def hold(row: dict[str, Any], body: bytes, terms: Quote) -> Hold | ExistingJob:
             bodies.save_file(row["id"], body)
         kept = body if row["body_at"] is BodyAt.SQL else None
         held = holds.hold(
-            row, terms, admission.plan().places(row["kind"]), idempotency.key_digest(), kept
+            row, terms, admission.plan().slots(row["kind"]), idempotency.key_digest(), kept
         )
     finally:
         if not isinstance(held, Hold):
