@@ -101,7 +101,7 @@ def _submit(request: Request, body: bytes) -> Submitted | ExistingJob:
         raise Gone
     subscription = None if asynchronous else listener.listener().listen(row["id"])
     try:
-        max_running = admission.plan().places(kind.name)
+        max_running = admission.plan().slots(kind.name)
         held = new.hold(row, body, quote, max_running, idempotency.key_digest())
         if isinstance(held, ExistingJob):
             if subscription:

@@ -154,7 +154,7 @@ def from_text(text: str) -> Price:
     if " " not in text:
         return EachPrice(int(text))
     prompt, completion = text.split(" ")
-    return ChatPrice(Fraction(prompt), Fraction(completion))
+    return ChatPrice(prompt=Fraction(prompt), completion=Fraction(completion))
 
 
 def as_json(price: Price) -> dict[str, int | str]:

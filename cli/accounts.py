@@ -11,6 +11,7 @@ from cli.local import instance
 from cli.terminal import arguments
 from cli.terminal.arguments import WholeNumber
 from cli.terminal.output import json_option, show, show_all
+from config.catalog.load import catalog
 
 
 @click.group()
@@ -20,7 +21,7 @@ def command() -> None:
 
 @command.command()
 @click.argument("name")
-@click.option("--plan", default="free", show_default=True, help="free, pro or lifetime.")
+@click.option("--plan", default="free", show_default=True, help="A plan of the catalogue.")
 @click.option("--credits", default=0, type=WholeNumber(0, arguments.MAX_CREDITS))
 @json_option
 def create(name: str, plan: str, credits: int, as_json: bool) -> None:
@@ -37,7 +38,15 @@ def create(name: str, plan: str, credits: int, as_json: bool) -> None:
 def list_(as_json: bool) -> None:
     """List all accounts, the oldest first."""
     columns = ("id", "name", "plan", "suspended", "balance", "held", "available", "keys")
-    show_all([as_facts(row) for row in accounts.listing()], columns, as_json)
+    rows = accounts.listing()
+    show_all([as_facts(row) for row in rows], columns, as_json)
+    for row in rows:
+        if row.plan not in catalog.plans:
+            click.echo(
+                f"Warning: the catalogue has no plan '{row.plan}', so calls of '{row.name}' are "
+                "refused: likedo accounts set-plan NAME PLAN.",
+                err=True,
+            )
 
 
 @command.command("show")

@@ -10,7 +10,7 @@ import click
 from cli.terminal.output import json_option, show, show_all
 from config.catalog import lint
 from config.catalog.lint import Note, Report
-from config.catalog.source import InvalidCatalog, Remark
+from config.catalog.source import Diagnostic, InvalidCatalog
 from config.settings import settings
 
 COLUMNS = ("id", "kind", "owned_by", "providers", "successor", "retires")
@@ -45,7 +45,7 @@ def check(file: Path | None, as_json: bool) -> None:
         report = lint.check(path, datetime.datetime.now(datetime.UTC).date())
     except InvalidCatalog as refusal:
         if as_json:
-            show(_document(path, errors=refusal.mistakes), as_json)
+            show(_document(path, errors=refusal.errors), as_json)
         else:
             click.echo(refusal.code, err=True)
         raise SystemExit(1) from None
@@ -57,8 +57,8 @@ def check(file: Path | None, as_json: bool) -> None:
 
 def _document(
     path: Path,
-    errors: Sequence[Remark] = (),
-    warnings: Sequence[Remark] = (),
+    errors: Sequence[Diagnostic] = (),
+    warnings: Sequence[Diagnostic] = (),
     notes: Sequence[Note] = (),
 ) -> dict[str, Any]:
     return {
@@ -80,7 +80,7 @@ def _tell(path: Path, report: Report) -> None:
 
 
 def _models(report: Report) -> int:
-    return len(report.file.models) + len(report.file.image_models)
+    return len(report.catalog.models) + len(report.catalog.images)
 
 
 def _count(number: int, what: str) -> str:

@@ -1,7 +1,7 @@
-"""The providers there are: each is the file of its name in `providers/`, and its line here.
+"""The built-in providers: each is the file of its name in `providers/`, and its line here.
 
 By its line a provider's variables are read and checked at every start, the catalogue may lead to
-it, and callers may name it.
+it, and callers may name it. Those that are data have a table of the catalogue in place of both.
 """
 
 #: Where each provider that chats is; `{NAME}_BASE_URL` says otherwise, and `{NAME}_API_KEY` is

@@ -2,11 +2,20 @@
 
 import logging
 import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, create_model, field_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    create_model,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from config import providers
@@ -28,11 +37,43 @@ class InvalidSettings(SystemExit):
     """The environment cannot be used; the message says which line to change."""
 
 
-class Settings(BaseSettings):
-    """The environment, typed. `.env` in the working directory is read first, and loses.
+def _address(url: str) -> str:
+    if url and not url.startswith(("http://", "https://")):
+        raise ValueError("must begin with http:// or https://")
+    return url.rstrip("/")
 
-    What each provider has is beside this: its keys and `{name}_base_url`.
-    """
+
+def _keys(keys: str) -> str:
+    # They have to fit into a header.
+    if not (keys.isascii() and keys.isprintable()):
+        raise ValueError("holds a character that no key has, such as the … of an example")
+    return keys
+
+
+Address = Annotated[str, AfterValidator(_address)]
+Keys = Annotated[str, AfterValidator(_keys)]
+
+
+class ProviderTable(Protocol):
+    """A provider of the catalogue's own, as its table describes it."""
+
+    @property
+    def base_url(self) -> str: ...
+
+    @property
+    def key_env(self) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class ProviderAccess:
+    """Where a provider is, and the keys to ask it with."""
+
+    base_url: str
+    keys: list[str]
+
+
+class Environment(BaseSettings):
+    """Environment variables, typed. `.env` in the working directory is read first, and loses."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -42,6 +83,16 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
     )
 
+
+class Settings(Environment):
+    """The product's own variables.
+
+    What each provider has is beside this: its keys and `{name}_base_url`.
+    """
+
+    #: The providers of the catalogue's own, by name.
+    _providers: dict[str, ProviderAccess] = PrivateAttr(default_factory=dict)
+
     var_dir: Path = Field(Path("var"), alias="LIKEDO_VAR")
     database_url: str = ""
     #: Connections one process keeps to PostgreSQL; greenlets that find none free wait their turn.
@@ -49,13 +100,13 @@ class Settings(BaseSettings):
     redis_url: str = "redis://127.0.0.1:6379/0"
 
     port: int = Field(8000, ge=1, le=65535)
-    public_url: str = ""
+    public_url: Address = ""
 
     sandbox: bool = False
 
     s3_bucket: str = ""
-    s3_endpoint_url: str = ""
-    s3_public_url: str = ""
+    s3_endpoint_url: Address = ""
+    s3_public_url: Address = ""
     #: Images are kept for so long. Links to a bucket that is not public hold for so long, too, but
     #: no longer than S3 lets them, which is seven days.
     media_ttl_days: float = Field(30, gt=0, le=36_500)
@@ -101,28 +152,6 @@ class Settings(BaseSettings):
             _check_sql_url(url)
         return url
 
-    @field_validator(
-        "public_url",
-        "s3_public_url",
-        "s3_endpoint_url",
-        *(f"{name}_base_url" for name in providers.BASE_URLS),
-        check_fields=False,
-    )
-    @classmethod
-    def _drop_the_last_slash(cls, url: str) -> str:
-        if url and not url.startswith(("http://", "https://")):
-            raise ValueError("must begin with http:// or https://")
-        return url.rstrip("/")
-
-    @field_validator(
-        *(key_variable(name).lower() for name in providers.BASE_URLS), check_fields=False
-    )
-    @classmethod
-    def _fit_into_a_header(cls, keys: str) -> str:
-        if not (keys.isascii() and keys.isprintable()):
-            raise ValueError("holds a character that no key has, such as the … of an example")
-        return keys
-
     @field_validator("redis_url")
     @classmethod
     def _know_the_scheme(cls, url: str) -> str:
@@ -148,13 +177,23 @@ class Settings(BaseSettings):
         return self.sql_url.startswith("sqlite")
 
     def keys_of(self, provider: str) -> list[str]:
-        """Return the keys an operator gave for `provider`, several being comma-separated."""
-        given = getattr(self, key_variable(provider).lower(), "")
-        return [key.strip() for key in given.split(",") if key.strip()]
+        """Return the keys an operator gave for `provider`, several being comma-separated.
+
+        A provider that takes no key has one, which is empty.
+        """
+        if own := self._providers.get(provider):
+            return own.keys
+        return _split(getattr(self, key_variable(provider).lower(), ""))
 
     def base_url_of(self, provider: str) -> str:
         """Return where `provider` is; every call to it starts with this."""
+        if own := self._providers.get(provider):
+            return own.base_url
         return str(getattr(self, f"{provider}_base_url"))
+
+    def read_providers(self, tables: Mapping[str, ProviderTable]) -> None:
+        """Read the variables of the catalogue's own providers; raise `InvalidSettings`."""
+        self._providers.update(_accesses(tables) if tables else {})
 
     def local_state_problem(self) -> str | None:
         """Say what may not live on this machine's disk, and the line to set; None where all may."""
@@ -203,16 +242,16 @@ def environment() -> dict[str, str]:
     return dict(os.environ)
 
 
-def _explain(error: ValidationError) -> str:
-    lines = [_explain_one(problem) for problem in error.errors()]
+def _explain(error: ValidationError, secrets: Collection[str]) -> str:
+    lines = [_explain_one(problem, secrets) for problem in error.errors()]
     return "likedo: the environment cannot be used:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def _explain_one(problem: Any) -> str:
+def _explain_one(problem: Any, secrets: Collection[str]) -> str:
     name = str(problem["loc"][0]).upper() if problem["loc"] else "?"
     text = problem["msg"].removeprefix("Value error, ")
     said = f"{name}: {text[0].lower()}{text[1:]}"
-    if name in map(key_variable, providers.BASE_URLS):
+    if name in secrets:
         return said
     return f"{said} (it is {_shown(str(problem['input']))!r})"
 
@@ -231,21 +270,59 @@ def _shown(value: str) -> str:
 
 def _with_providers() -> type[Settings]:
     names = providers.BASE_URLS
-    fields: dict[str, Any] = {key_variable(name).lower(): (str, "") for name in names}
-    fields |= {f"{name}_base_url": (str, url) for name, url in names.items()}
+    fields: dict[str, Any] = {key_variable(name).lower(): (Keys, "") for name in names}
+    fields |= {f"{name}_base_url": (Address, url) for name, url in names.items()}
     return create_model("Settings", __base__=Settings, **fields)
 
 
-def load() -> Settings:
-    """Read the environment; raise `InvalidSettings` naming every variable that cannot be used."""
+def _accesses(tables: Mapping[str, ProviderTable]) -> dict[str, ProviderAccess]:
+    """Return what the environment says of the catalogue's own providers."""
+    secrets = {table.key_env for table in tables.values() if table.key_env}
+    fields: dict[str, Any] = {f"keys_{name}": (Keys, Field("", alias=name)) for name in secrets}
+    for name, table in tables.items():
+        alias = f"{name.upper()}_BASE_URL"
+        fields[f"url_{name}"] = (Address, Field(table.base_url, alias=alias))
+    found = _read(create_model("Providers", __base__=Environment, **fields), secrets)
+    return {
+        name: ProviderAccess(
+            getattr(found, f"url_{name}"),
+            _split(getattr(found, f"keys_{table.key_env}")) if table.key_env else [""],
+        )
+        for name, table in tables.items()
+    }
+
+
+def _split(keys: str) -> list[str]:
+    return [key.strip() for key in keys.split(",") if key.strip()]
+
+
+E = TypeVar("E", bound=Environment)
+
+
+def _read(environment: type[E], secrets: Collection[str]) -> E:
+    """Read the environment; raise `InvalidSettings` naming every variable that cannot be used.
+
+    The values of `secrets` are not shown.
+    """
     try:
-        return _with_providers()()  # type: ignore[call-arg]  # pydantic reads the arguments itself
+        return environment()
     except ValidationError as error:
-        raise InvalidSettings(_explain(error)) from None
+        raise InvalidSettings(_explain(error, secrets)) from None
     except UnicodeDecodeError:
         raise InvalidSettings("likedo: .env cannot be read: save it as UTF-8.") from None
     except OSError as error:
         raise InvalidSettings(f"likedo: .env cannot be read: {error.strerror}.") from None
 
 
+def load() -> Settings:
+    """Read the environment; raise `InvalidSettings` naming every variable that cannot be used."""
+    return _read(_with_providers(), {key_variable(name) for name in providers.BASE_URLS})
+
+
 settings = load()
+
+
+def is_of_settings(variable: str) -> bool:
+    """Tell whether an environment variable is the product's own, and no provider's key."""
+    fields = Settings.model_fields
+    return variable in {(field.alias or name).upper() for name, field in fields.items()}

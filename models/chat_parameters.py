@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from config.providers import CHAT
+from config.catalog.load import catalog
 from models import checks
 from models.checks import Strict
 from models.errors import InvalidRequest
@@ -185,8 +185,8 @@ _StopText = Annotated[str, Field(min_length=1)]
 
 
 def _known_provider(name: str) -> str:
-    if name not in CHAT:
-        raise ValueError(f"it must be one of {', '.join(map(repr, CHAT))}")
+    if name not in catalog.chat_providers:
+        raise ValueError(f"it must be one of {', '.join(map(repr, catalog.chat_providers))}")
     return name
 
 

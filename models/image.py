@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field
 
-from config.catalog.model import MOST_IMAGES
+from config.catalog.model import MAX_IMAGES
 from config.providers import IMAGES
 from models import checks
 from models.checks import Strict
@@ -72,9 +72,9 @@ class ImageRequest:
         """Raise `InvalidRequest` for more than can be waited for, unless nobody waits."""
         if not (self.is_bulk or isinstance(self.body["prompt"], list)):
             return
-        param = "n" if self.count > MOST_IMAGES else "prompt"
+        param = "n" if self.count > MAX_IMAGES else "prompt"
         if not asynchronous:
-            what = f"at most {MOST_IMAGES}" if param == "n" else "one text"
+            what = f"at most {MAX_IMAGES}" if param == "n" else "one text"
             raise InvalidRequest(
                 f"Invalid value for '{param}': it must be {what}, unless the request has "
                 '"background": true.',
@@ -93,7 +93,7 @@ class ImageRequest:
     @property
     def is_bulk(self) -> bool:
         """Whether it asks for more than is waited for: many images, or several prompts."""
-        return self.count > MOST_IMAGES or len(self.prompts) > 1
+        return self.count > MAX_IMAGES or len(self.prompts) > 1
 
     @property
     def prompts(self) -> list[str]:

@@ -1,26 +1,28 @@
 """Who answers: one file for each vendor, and what they have in common.
 
-A new provider is a file that ends with `provider = …`, and its line in `config/providers.py`; one
-that draws ends with `images = …`.
+A new provider of OpenAI's shape is a table of the catalogue. Any other one is a file that ends with
+`provider = …`, and its line in `config/providers.py`; one that draws ends with `images = …`.
 """
 
 from importlib import import_module
 
+from config.catalog.load import catalog
 from config.providers import BASE_URLS, CHAT, IMAGES, SANDBOX
 from models.errors import NoProvider
+from providers import declared
 from providers.base import Provider
 from providers.image import ImageProvider
 
 by_name: dict[str, Provider] = {
     name: import_module(f"providers.{name}").provider for name in (*CHAT, SANDBOX)
-}
+} | {name: declared.provider(facts) for name, facts in catalog.providers.items()}
 #: Those that make images.
 images: dict[str, ImageProvider] = {
     name: import_module(f"providers.{name}").images for name in (*IMAGES, SANDBOX)
 }
 
 #: All there are, but the sandbox.
-NAMES = tuple(BASE_URLS)
+NAMES = (*BASE_URLS, *catalog.providers)
 
 
 def get_one(name: str) -> Provider:

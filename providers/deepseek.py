@@ -60,7 +60,7 @@ class DeepSeek(OpenAICompatible):
 
     def messages(self, request: ChatRequest) -> list[Message]:
         history = [self._message(message) for message in request.messages]
-        return [*_format_wishes(request.body, history), *_without_old_thoughts(history)]
+        return [*format_wishes(request.body, history), *_without_old_thoughts(history)]
 
     def _message(self, message: Message) -> Message:
         message = without(self.foreign_fields, message)
@@ -109,7 +109,7 @@ def _flat(message: Message) -> str:
     return "\n".join(text for text in texts if text)
 
 
-def _format_wishes(body: dict[str, Any], history: list[Message]) -> list[Message]:
+def format_wishes(body: dict[str, Any], history: list[Message]) -> list[Message]:
     """Return a system message that asks for JSON where the caller's do not say the word.
 
     DeepSeek's JSON mode may answer with white space without end unless the prompt speaks of JSON.

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from config.catalog.model import DOCUMENTED_SIZES, ImageRoute, ImageUpstream, Sent
+from config.catalog.fields import Sent
+from config.catalog.model import DOCUMENTED_SIZES, ImageRoute, ImageUpstream
 from models.errors import InvalidRequest, LikeDoError, Unavailable, UnsupportedParameter
 from models.image import OF_OPENAI, ImageRequest, Size
 from net.answer import Response

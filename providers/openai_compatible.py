@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterable, Mapping
 from typing import Any, ClassVar
+from urllib.parse import quote, urlencode
 
 from config.catalog.model import Route
 from config.settings import settings
@@ -25,9 +26,16 @@ STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
 class OpenAICompatible(Checked):
     """A newcomer needs its `name`, and those of the facts below that differ."""
 
+    #: What follows the address; `{model}` stands for the upstream model's id.
     path: ClassVar[str] = "/chat/completions"
+    #: What follows the path, such as the version of the protocol.
+    query: ClassVar[Mapping[str, str]] = {}
+    #: The header that holds the key by itself. None: `Authorization: Bearer KEY`.
+    key_header: ClassVar[str | None] = None
     #: What goes along beside the key, such as the name of the application.
     headers: ClassVar[Mapping[str, str]] = {}
+    #: What the provider calls the limit of output tokens.
+    output_limit: ClassVar[str] = "max_tokens"
     #: Parameters that it does not know and that may be left out in silence.
     leaves_out: ClassVar[frozenset[str]] = frozenset()
     #: Fields of a message that other providers answer with and this one does not take back.
@@ -39,7 +47,7 @@ class OpenAICompatible(Checked):
         self, request: ChatRequest, route: Route, max_tokens: int | None, key: str, call: Call
     ) -> dict[str, Any]:
         sent = self.payload(request, route, max_tokens)
-        response = http.post(call, self._url(), self._headers(key), sent)
+        response = http.post(call, self._url(route), self._headers(key), sent)
         if response.status != 200:
             raise refusal.refusal(self.name, response)
         body = json.decoded(self.name, response.content)
@@ -49,15 +57,21 @@ class OpenAICompatible(Checked):
         self, request: ChatRequest, route: Route, max_tokens: int | None, key: str, call: Call
     ) -> Generator[dict[str, Any], None, None]:
         sent = self.payload(request, route, max_tokens) | STREAMED
-        with http.stream(call, self._url(), self._headers(key), sent) as answer:
+        with http.stream(call, self._url(route), self._headers(key), sent) as answer:
             if answer.status != 200:
                 raise refusal.refusal(self.name, answer.whole())
             yield from stream.read(self.name, answer)
 
-    def _url(self) -> str:
-        return settings.base_url_of(self.name) + self.path
+    def _url(self, route: Route) -> str:
+        path = self.path.replace("{model}", quote(route.upstream.id, safe=""))
+        query = f"?{urlencode(self.query)}" if self.query else ""
+        return f"{settings.base_url_of(self.name)}{path}{query}"
 
     def _headers(self, key: str) -> dict[str, str]:
+        if not key:
+            return dict(self.headers)
+        if self.key_header:
+            return {self.key_header: key, **self.headers}
         return {"Authorization": f"Bearer {key}", **self.headers}
 
     def payload(self, request: ChatRequest, route: Route, max_tokens: int | None) -> dict[str, Any]:
@@ -79,8 +93,8 @@ class OpenAICompatible(Checked):
         return [without(self.foreign_fields, message) for message in request.messages]
 
     def limit_name(self, route: Route) -> str:
-        """Return what the provider calls the most tokens to answer with."""
-        return "max_tokens"
+        """Return what the provider calls the limit of output tokens for `route`."""
+        return self.output_limit
 
     def defaults_temperature(self, request: ChatRequest, route: Route) -> bool:
         """Say whether the product's default temperature is sent where the caller gave none."""

@@ -71,6 +71,8 @@ class Checked(Provider):
 
     #: Words and parameters that no model of the provider takes, whatever the catalogue says.
     lacks: ClassVar[frozenset[str]] = frozenset()
+    #: Words that every model of the provider takes, beside those that the catalogue says of it.
+    supports: ClassVar[frozenset[str]] = frozenset()
     #: Words that every model of the provider takes with some help from us.
     emulates: ClassVar[frozenset[str]] = frozenset()
     #: It takes OpenAI's newer tools: custom ones, and a choice among some of those that are given.
@@ -91,7 +93,7 @@ class Checked(Provider):
 
     def takes(self, request: ChatRequest, route: Route) -> frozenset[str]:
         """Return the words of what `route` can honour in this request."""
-        return (route.upstream.takes | self.emulates) - self.lacks
+        return (route.upstream.takes | self.supports | self.emulates) - self.lacks
 
     def _honours(self, name: str, takes: frozenset[str]) -> bool:
         return NEEDS.get(name) in (None, *takes) and name not in self.lacks

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import providers
+from config.catalog.fields import TAKES
 from config.catalog.load import catalog
 from config.catalog.model import ImageModel, ImageRoute, Model, Route, Upstream
-from config.catalog.tables import TAKES
-from config.providers import key_variable
 from config.settings import settings
 from models.chat import ChatRequest
 from models.errors import InvalidRequest, ModelNotFound, NoProvider, UnsupportedParameter
@@ -193,12 +192,12 @@ def _stand_in(model: Model, real: Route) -> Route:
         max_output_tokens=real.upstream.max_output_tokens,
         takes=TAKES,
     )
-    return Route(upstream)
+    return Route(upstream=upstream)
 
 
 def no_provider(model_id: str, names: Sequence[str]) -> NoProvider:
     """Return what is said where none of the providers `names`, which serve a model, has a key."""
-    keys = [key_variable(name) for name in names]
+    keys = [key for name in names if (key := catalog.key_variable(name))]
     return NoProvider(
         f"No provider that serves '{model_id}' has a key: the operator of this service has to "
         f"set {one_of(keys)}."

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from config.providers import BASE_URLS
+import providers
 from config.settings import settings
 from routing import breakers
 from routing.breakers import Reading
@@ -17,7 +17,7 @@ def report() -> list[dict[str, Any]]:
     and `latency_seconds` are of the calls of about the last 20 seconds, None where there were none.
     Raises `redis.RedisError` where nobody can tell.
     """
-    return [_provider(name) for name in BASE_URLS]
+    return [_provider(name) for name in providers.NAMES]
 
 
 def _provider(name: str) -> dict[str, Any]:

@@ -4,11 +4,12 @@ As with chats, a provider without a key is off, and the sandbox stands in where 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import providers
 from config.catalog.load import catalog
-from config.catalog.model import MOST_IMAGES, ImageModel, ImageRoute
+from config.catalog.model import MAX_IMAGES, ImageModel, ImageRoute
 from config.settings import settings
 from models.errors import ModelNotFound
 from models.image import ImageRequest
@@ -105,15 +106,14 @@ def _honouring(found: Sequence[ImageRoute], request: ImageRequest) -> list[Image
 
 def _stand_in(request: ImageRequest, real: ImageRoute) -> ImageRoute:
     """Return the sandbox's route in place of `real`: it draws the very size that was asked for."""
-    upstream = replace(
-        real.upstream,
-        provider=SANDBOX,
-        id=request.model,
-        sizes={str(request.size): {"size": str(request.size)}},
-        free_sizes=None,
-        qualities=dict.fromkeys(real.qualities, {}),
-        styles=dict.fromkeys(real.styles, {}),
-        sends={},
-        images_per_call=MOST_IMAGES,
-    )
-    return ImageRoute(upstream)
+    facts: dict[str, Any] = {
+        "provider": SANDBOX,
+        "id": request.model,
+        "sizes": {str(request.size): {"size": str(request.size)}},
+        "free_sizes": None,
+        "qualities": dict.fromkeys(real.qualities, {}),
+        "styles": dict.fromkeys(real.styles, {}),
+        "sends": {},
+        "images_per_call": MAX_IMAGES,
+    }
+    return ImageRoute(upstream=real.upstream.model_copy(update=facts))

@@ -2,13 +2,20 @@
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any, TypeVar
 
-import providers as _providers
-from config.catalog import load
-from config.catalog import model as catalog_model
-from config.catalog.model import FreeSizes, ImageModel, ImageRoute, Model, Route
+import providers
+from config.catalog.load import catalog
+from config.catalog.model import (
+    DOCUMENTED_SIZES,
+    MAX_IMAGES,
+    FreeSizes,
+    ImageModel,
+    ImageRoute,
+    Model,
+    Route,
+    plain,
+)
 from models.chat import ChatRequest
 from models.errors import UnsupportedParameter
 from routing import candidates, image_candidates
@@ -48,24 +55,102 @@ def listing() -> list[dict[str, Any]]:
 
 def get_one(model_id: str) -> dict[str, Any]:
     """Return one model as `GET /models/{id}` shows it; raise `ModelNotFound`."""
-    if model_id in load.catalog.images:
+    if model_id in catalog.images:
         return image_as_json(image_candidates.get_one(model_id))
     return as_json(candidates.get_one(model_id))
 
 
 def as_json(model: Model) -> dict[str, Any]:
-    """Return `model` as `GET /models` shows it. Limits and the like are its first route's."""
+    """Return `model` as `GET /models` shows it: OpenAI's shape, and what callers pay and get.
+
+    `providers` are those that the `provider` parameter takes for it. Limits and the like are its
+    first route's. `takes` and `reasoning` are None for a model that only OpenRouter knows. A price
+    that is not whole is a string, so that it is exact.
+    """
     route = first_route(model.routes)
-    # What an unlisted model takes is OpenRouter's to know.
-    known = model.id in load.catalog.models
-    return offer_as_json(
-        model, candidates.providers_of(model), route, takes(route) if known else None
-    )
+    upstream = route.upstream
+    is_known = model.id in catalog.models
+    shown: dict[str, Any] = {
+        **_head(model),
+        "pricing": {
+            "unit": "credits per 1000 tokens",
+            "prompt": plain(model.price.prompt),
+            "completion": plain(model.price.completion),
+        },
+        "limits": {
+            "context_tokens": upstream.context_tokens,
+            "max_output_tokens": upstream.max_output_tokens,
+            "default_output_tokens": model.default_output_tokens,
+        },
+        "takes": takes(route) if is_known else None,
+        "reasoning": route.reasons if is_known else None,
+    }
+    return shown | _end(model, route)
 
 
 def image_as_json(model: ImageModel) -> dict[str, Any]:
-    """Return a model that makes images as `GET /models` shows it: what its first route takes."""
-    return image_offer_as_json(model, candidates.providers_of(model), first_route(model.routes))
+    """Return an image model as `GET /models` shows it: what its first route takes.
+
+    `takes.sizes` are those that every model has here and those that the model makes itself;
+    `limits.free_sizes`, if it makes others, says which, in pixels. A quality that the first route
+    lacks is made by another one of the `providers`.
+    """
+    route = first_route(model.routes)
+    upstream = route.upstream
+    names = candidates.providers_of(model)
+    usable = [route, *(each for each in model.routes if each.provider in names)]
+    qualities = list(dict.fromkeys(name for each in usable for name in each.qualities))
+    shown: dict[str, Any] = {
+        **_head(model),
+        "pricing": {
+            "unit": "credits per image",
+            "standard": model.price.standard,
+            "hd": model.price.hd if "hd" in qualities else None,
+        },
+        "limits": {
+            "images": MAX_IMAGES,
+            "prompt_characters": upstream.prompt_characters,
+            "free_sizes": _limits(upstream.free_sizes),
+        },
+        "takes": {
+            "sizes": list(dict.fromkeys([*DOCUMENTED_SIZES, *upstream.sizes])),
+            "qualities": qualities,
+            "styles": sorted(route.styles),
+            "parameters": sorted(upstream.takes),
+        },
+    }
+    return shown | _end(model, route)
+
+
+def _head(model: Model | ImageModel) -> dict[str, Any]:
+    midnight = datetime.datetime.combine(model.created, datetime.time(), datetime.UTC)
+    return {
+        "id": model.id,
+        "object": "model",
+        "created": int(midnight.timestamp()),
+        "owned_by": model.owned_by,
+        "kind": model.kind,
+        "providers": candidates.providers_of(model),
+    }
+
+
+def _end(model: Model | ImageModel, route: Route | ImageRoute) -> dict[str, Any]:
+    """Return when the model of `route` ends, and what took the place of `model`, if they do."""
+    retires = route.upstream.retires
+    ends = {"retires": retires.isoformat()} if retires else {}
+    return ends | ({"successor": model.successor} if model.successor else {})
+
+
+def _limits(free: FreeSizes | None) -> dict[str, int | str] | None:
+    if free is None:
+        return None
+    return {
+        "multiple_of": free.multiple_of,
+        "longest_side": free.longest_side,
+        "most_aspect": plain(free.most_aspect),
+        "least_pixels": free.least_pixels,
+        "most_pixels": free.most_pixels,
+    }
 
 
 def first_route(routes_of_model: Sequence[R]) -> R:
@@ -87,94 +172,7 @@ def takes(route: Route) -> list[str]:
 def _honours(route: Route, wish: dict[str, Any]) -> bool:
     said = {"model": route.upstream.id, "messages": [{"role": "user", "content": "Hello"}]}
     try:
-        _providers.get_one(route.provider).check(ChatRequest(said | wish), route)
+        providers.get_one(route.provider).check(ChatRequest(said | wish), route)
     except UnsupportedParameter:
         return False
     return True
-
-
-def offer_as_json(
-    model: Model, providers: list[str], route: Route, takes: list[str] | None
-) -> dict[str, Any]:
-    """Return `model` as `GET /models` shows it: OpenAI's shape, and what callers pay and get.
-
-    `providers` are the names that the `provider` parameter takes for it; `route` is the one that
-    is tried first, and `takes` what that one takes, in words of `TAKES`, or None where only the
-    provider knows. A price that is not whole is a string, so that it stays exact.
-    """
-    upstream = route.upstream
-    shown: dict[str, Any] = {
-        "id": model.id,
-        "object": "model",
-        "created": model.created,
-        "owned_by": model.owned_by,
-        "kind": model.kind,
-        "providers": providers,
-        "pricing": {
-            "unit": "credits per 1000 tokens",
-            "prompt": catalog_model.plain(model.price.prompt),
-            "completion": catalog_model.plain(model.price.completion),
-        },
-        "limits": {
-            "context_tokens": upstream.context_tokens,
-            "max_output_tokens": upstream.max_output_tokens,
-            "default_output_tokens": model.default_output_tokens,
-        },
-        "takes": takes,
-        "reasoning": None if takes is None else route.reasons,
-    }
-    if upstream.retires:
-        shown["retires"] = upstream.retires.isoformat()
-    if model.successor:
-        shown["successor"] = model.successor
-    return shown
-
-
-def image_offer_as_json(
-    model: ImageModel, providers: list[str], route: ImageRoute
-) -> dict[str, Any]:
-    """Return a model that makes images as `GET /models` shows it, `route` being tried first.
-
-    `takes.sizes` are those that every model has here and those that the model makes itself;
-    `limits.free_sizes`, where it makes others, says which, in pixels. A quality that the first
-    route lacks is made by another one of the `providers`.
-    """
-    upstream = route.upstream
-    there = [route, *(each for each in model.routes if each.provider in providers)]
-    qualities = list(dict.fromkeys(name for each in there for name in each.qualities))
-    shown: dict[str, Any] = {
-        "id": model.id,
-        "object": "model",
-        "created": model.created,
-        "owned_by": model.owned_by,
-        "kind": model.kind,
-        "providers": providers,
-        "pricing": {
-            "unit": "credits per image",
-            "standard": model.price.standard,
-            "hd": model.price.hd if "hd" in qualities else None,
-        },
-        "limits": {
-            "images": catalog_model.MOST_IMAGES,
-            "prompt_characters": upstream.prompt_characters,
-            "free_sizes": _limits(upstream.free_sizes),
-        },
-        "takes": {
-            "sizes": list(dict.fromkeys([*catalog_model.DOCUMENTED_SIZES, *upstream.sizes])),
-            "qualities": qualities,
-            "styles": sorted(route.styles),
-            "parameters": sorted(upstream.takes),
-        },
-    }
-    if upstream.retires:
-        shown["retires"] = upstream.retires.isoformat()
-    if model.successor:
-        shown["successor"] = model.successor
-    return shown
-
-
-def _limits(free: FreeSizes | None) -> dict[str, int | str] | None:
-    if free is None:
-        return None
-    limits = {name: value for name, value in asdict(free).items() if name != "sends"}
-    return limits | {"most_aspect": catalog_model.plain(free.most_aspect)}

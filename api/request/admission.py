@@ -1,6 +1,7 @@
 """Who is let in, in the contract's order: size, key, body, rate limit, JSON."""
 
 import contextlib
+from functools import lru_cache
 from typing import Any
 
 import gevent
@@ -50,8 +51,12 @@ def enter() -> None:
 
 
 def peek() -> None:
-    """Let the answer say how the caller's hour stands, without counting the request."""
-    g.window = rate_limit.peek(caller().account_id, plan())
+    """Let the answer say how the caller's hour stands, without counting the request.
+
+    Without a plan there is no hour. What does not count is answered all the same.
+    """
+    if found := catalog.plans.get(caller().plan):
+        g.window = rate_limit.peek(caller().account_id, found)
 
 
 def caller() -> Caller:
@@ -60,11 +65,26 @@ def caller() -> Caller:
 
 
 def plan() -> Plan:
-    """Return the caller's plan; raise where the catalogue has dropped it."""
+    """Return the caller's plan; raise `Unavailable` if the catalogue has it no more."""
     found = catalog.plans.get(caller().plan)
     if found is None:
-        raise Unavailable("Your account's plan is not in the catalogue. Tell the operator.")
+        _report_unknown_plan(caller().account_id, caller().plan)
+        raise Unavailable(
+            f"This service has no plan '{caller().plan}' any more, which your account is on. Its "
+            "operator has to give it another one."
+        )
     return found
+
+
+@lru_cache(maxsize=1000)
+def _report_unknown_plan(account_id: int, name: str) -> None:
+    """Log it once in each process, not once for each refused call."""
+    log.error(
+        "account.plan_unknown",
+        account=account_id,
+        plan=name,
+        hint=f"likedo accounts set-plan NAME PLAN, or put [plans.{name}] back into the catalogue",
+    )
 
 
 def check_declared_size() -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from access import accounts, keys
 from billing import ledger
+from config.catalog.load import catalog
 from config.settings import settings
 from models.errors import InvalidKey
 
 NAME = "local"
-PLAN = "pro"
 #: Credits, granted once.
 CREDITS = 100_000
 
@@ -23,10 +23,15 @@ def key() -> str:
 
 def _account() -> int:
     found = accounts.find(NAME)
-    account_id = int(found.id) if found else accounts.create(NAME, PLAN)
+    account_id = int(found.id) if found else accounts.create(NAME, _plan())
     if not ledger.entries(account_id, newest=1):
         ledger.grant(account_id, CREDITS, "To begin with")
     return account_id
+
+
+def _plan() -> str:
+    """Return the plan that allows most, the first of several."""
+    return max(catalog.plans.values(), key=lambda plan: plan.requests_per_hour).name
 
 
 def _file() -> Path:

@@ -1,27 +1,28 @@
-"""What to know about a catalogue beyond its mistakes: what ends soon, and what leads nowhere."""
+"""Warnings about a catalogue that can be used: what ends soon, and what leads nowhere."""
 
 import datetime
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from config import providers
-from config.catalog.source import Kind, Place, Remark, Source, kinds
-from config.catalog.tables import File, ImageModel, Model
-from config.providers import key_variable
+from config.catalog.fields import KeyPath
+from config.catalog.model import ImageModel, ImageUpstream, Model, Upstream
+from config.catalog.root import Catalog
+from config.catalog.source import Diagnostic, Source
+from config.providers import SANDBOX
 from config.settings import settings
 
-#: What retires within this is told.
+#: A model that retires within this is worth a warning.
 NOTICE_DAYS = 30
-#: So many ids are named in a sentence.
-NAMED = 5
+#: A sentence names at most so many ids.
+MAX_NAMED = 5
 
 
 @dataclass(frozen=True)
 class Note:
-    """What holds on this machine, and is no fault of the catalogue's."""
+    """What depends on this machine's environment and is no fault of the catalogue's."""
 
     message: str
     models: list[str]
@@ -32,39 +33,66 @@ class Note:
 
 @dataclass(frozen=True)
 class Report:
-    file: File
-    warnings: list[Remark]
+    catalog: Catalog
+    warnings: list[Diagnostic]
     notes: list[Note]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The models of one kind, their upstream models, and what their tables are called."""
+
+    name: str
+    upstream_name: str
+    models: Mapping[str, Model] | Mapping[str, ImageModel]
+    upstreams: Mapping[str, Upstream] | Mapping[str, ImageUpstream]
+
+
+def _kinds(catalog: Catalog) -> list[Kind]:
+    return [
+        Kind("models", "upstream", catalog.models, catalog.upstreams),
+        Kind("image_models", "image_upstream", catalog.images, catalog.image_upstreams),
+    ]
 
 
 def check(path: Path, today: datetime.date) -> Report:
     """Read the catalogue at `path`; raise `InvalidCatalog` naming the line of every mistake."""
     source = Source.read(path)
-    file = source.file()
-    return Report(file, source.remarks(_warnings(file, today)), list(_without_keys(file)))
+    catalog = source.catalog()
+    # The file may not be the one in use, and its own providers not be known yet.
+    settings.read_providers(catalog.providers)
+    warnings = source.diagnostics(_warnings(catalog, today))
+    return Report(catalog, warnings, list(_without_keys(catalog)))
 
 
-def _warnings(file: File, today: datetime.date) -> Iterator[tuple[Place, str]]:
-    yield from _smaller_plans(file)
-    for kind in kinds(file):
+def _warnings(catalog: Catalog, today: datetime.date) -> Iterator[tuple[KeyPath, str]]:
+    yield from _smaller_plans(catalog)
+    yield from _unused_providers(catalog)
+    for kind in _kinds(catalog):
         yield from _unused(kind)
         yield from _retiring(kind, today)
         yield from _gone(kind, today)
         yield from _odd_successors(kind, today)
 
 
-def _smaller_plans(file: File) -> Iterator[tuple[Place, str]]:
-    free = dict(file.plans.free)
-    for plan, table in file.plans:
-        for name, most in table:
-            if most < free[name]:
-                yield (
-                    ("plans", plan, name),
-                    f"it is less than plans.free has, which is {free[name]}",
-                )
+def _smaller_plans(catalog: Catalog) -> Iterator[tuple[KeyPath, str]]:
+    free = catalog.plans.get("free")
+    for name, plan in catalog.plans.items():
+        for limit in ("requests_per_hour", "max_running"):
+            at_least = getattr(free or plan, limit)
+            if getattr(plan, limit) < at_least:
+                message = f"it is less than plans.free has, which is {at_least}"
+                yield ("plans", name, limit), message
 
 
-def _unused(kind: Kind) -> Iterator[tuple[Place, str]]:
+def _unused_providers(catalog: Catalog) -> Iterator[tuple[KeyPath, str]]:
+    used = {upstream.provider for upstream in catalog.upstreams.values()}
+    for name in catalog.providers:
+        if name not in used:
+            yield ("providers", name), f'no upstream model is its: [upstream."{name}:…"]'
+
+
+def _unused(kind: Kind) -> Iterator[tuple[KeyPath, str]]:
     used = {upstream for model in kind.models.values() for upstream in _upstreams(model)}
     for name in kind.upstreams:
         if name not in used:
@@ -72,22 +100,22 @@ def _unused(kind: Kind) -> Iterator[tuple[Place, str]]:
 
 
 def _upstreams(model: Model | ImageModel) -> list[str]:
-    return [route.upstream for route in model.routes]
+    return [route.upstream.name for route in model.routes]
 
 
-def _retiring(kind: Kind, today: datetime.date) -> Iterator[tuple[Place, str]]:
-    """Yield each upstream in use that ends soon or has ended, and who leans on it."""
+def _retiring(kind: Kind, today: datetime.date) -> Iterator[tuple[KeyPath, str]]:
+    """Yield each upstream model in use that ends soon or has ended, and the models it serves."""
     for name, upstream in kind.upstreams.items():
         day = upstream.retires
-        leaning = [id for id, model in kind.models.items() if name in _upstreams(model)]
-        if day is None or not leaning or (day - today).days > NOTICE_DAYS:
+        served = [id for id, model in kind.models.items() if name in _upstreams(model)]
+        if day is None or not served or (day - today).days > NOTICE_DAYS:
             continue
-        alone = [id for id in leaning if not _living(kind, kind.models[id], day)]
-        others = [id for id in leaning if id not in alone]
-        told = [f"its vendor {_when(day, today)}"]
-        told += [f"{_named(alone)} {_have(alone)} no other route"] if alone else []
-        told += [f"{_named(others)} {_have(others)} another route"] if others else []
-        yield (kind.upstream_name, name, "retires"), "; ".join(told)
+        alone = [id for id in served if not _living(kind, kind.models[id], day)]
+        others = [id for id in served if id not in alone]
+        parts = [f"its vendor {_when(day, today)}"]
+        parts += [f"{_named(alone)} {_have(alone)} no other route"] if alone else []
+        parts += [f"{_named(others)} {_have(others)} another route"] if others else []
+        yield (kind.upstream_name, name, "retires"), "; ".join(parts)
 
 
 def _when(day: datetime.date, today: datetime.date) -> str:
@@ -102,23 +130,23 @@ def _have(ids: Sequence[str]) -> str:
 
 
 def _named(ids: Sequence[str]) -> str:
-    rest = len(ids) - NAMED
-    return ", ".join(ids[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
+    rest = len(ids) - MAX_NAMED
+    return ", ".join(ids[:MAX_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _living(kind: Kind, model: Model | ImageModel, day: datetime.date) -> list[str]:
-    """Return the upstreams of `model` that are still there when `day` is over."""
+    """Return the upstream models of `model` that still live when `day` is over."""
     found = [(name, kind.upstreams[name].retires) for name in _upstreams(model)]
     return [name for name, retires in found if retires is None or retires > day]
 
 
-def _gone(kind: Kind, today: datetime.date) -> Iterator[tuple[Place, str]]:
+def _gone(kind: Kind, today: datetime.date) -> Iterator[tuple[KeyPath, str]]:
     for id, model in kind.models.items():
         if not _living(kind, model, today):
             yield (kind.name, id, "routes"), "every one of them is retired, so nobody answers"
 
 
-def _odd_successors(kind: Kind, today: datetime.date) -> Iterator[tuple[Place, str]]:
+def _odd_successors(kind: Kind, today: datetime.date) -> Iterator[tuple[KeyPath, str]]:
     for id, model in kind.models.items():
         if model.successor is None:
             continue
@@ -142,15 +170,15 @@ def _chain(kind: Kind, id: str) -> list[str]:
     return chain
 
 
-def _without_keys(file: File) -> Iterator[Note]:
-    """Yield the models that no provider with a key here serves, those of the same ones together."""
+def _without_keys(catalog: Catalog) -> Iterator[Note]:
+    """Yield the models that no provider with a key here serves, grouped by their providers."""
     found: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
-    models = [pair for kind in kinds(file) for pair in kind.models.items()]
+    models = [pair for kind in _kinds(catalog) for pair in kind.models.items()]
     for id, model in models:
-        serving = dict.fromkeys(name.partition(":")[0] for name in _upstreams(model))
-        if not any(name == providers.SANDBOX or settings.keys_of(name) for name in serving):
+        serving = dict.fromkeys(route.provider for route in model.routes)
+        if not any(name == SANDBOX or settings.keys_of(name) for name in serving):
             found[tuple(serving)].append(id)
     for names, ids in found.items():
-        variables = " or ".join(key_variable(name) for name in names)
+        variables = " or ".join(filter(None, map(catalog.key_variable, names)))
         answers = "the sandbox answers for" if settings.sandbox else "nobody answers for"
         yield Note(f"without {variables} {answers} {_named(ids)}", ids)

@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -10,89 +10,36 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from config.catalog.tables import (
-    File,
-    ImageModel,
-    ImageRoute,
-    ImageUpstream,
-    Model,
-    Route,
-    Upstream,
-)
+from config.catalog.fields import KeyPath
+from config.catalog.root import Catalog
 
 
 @dataclass(frozen=True)
-class Remark:
-    """What there is to say about one place of a catalogue's file."""
+class Diagnostic:
+    """What is wrong, or worth knowing, at one path of a catalogue's file."""
 
-    path: Path
-    #: None where there is no text to speak of.
+    file: Path
+    #: None if there is no text.
     line: int | None
-    #: Such as `models."gpt-4".routes[0]`; empty where it is about the file.
-    place: str
+    #: Such as `models."gpt-4".routes[0]`; empty if it is about the whole file.
+    path: str
     message: str
 
     def __str__(self) -> str:
-        where = str(self.path) if self.line is None else f"{self.path}, line {self.line}"
-        return ": ".join(part for part in (where, self.place, self.message) if part)
+        where = str(self.file) if self.line is None else f"{self.file}, line {self.line}"
+        return ": ".join(part for part in (where, self.path, self.message) if part)
 
     def as_json(self) -> dict[str, Any]:
-        return {"line": self.line, "place": self.place, "message": self.message}
+        return {"line": self.line, "place": self.path, "message": self.message}
 
 
 class InvalidCatalog(SystemExit):
     """The catalogue cannot be used; the message says which line to change, and why."""
 
-    def __init__(self, *mistakes: Remark) -> None:
-        self.mistakes = mistakes
-        told = "".join(f"\n  {mistake}" for mistake in mistakes)
-        super().__init__(f"likedo: the catalogue cannot be used:{told}")
-
-
-#: A place in the file, as keys from the top: `("models", "gpt-4", "routes", 0)`.
-Place = tuple[int | str, ...]
-
-
-def read(path: Path) -> File:
-    """Read the file at `path`; raise `InvalidCatalog` naming the line of every mistake."""
-    return Source.read(path).file()
-
-
-@dataclass(frozen=True)
-class Kind:
-    """The models of one kind and what serves them, and what their tables are called."""
-
-    name: str
-    upstream_name: str
-    models: Mapping[str, Model] | Mapping[str, ImageModel]
-    upstreams: Mapping[str, Upstream] | Mapping[str, ImageUpstream]
-
-
-def kinds(file: File) -> list[Kind]:
-    return [
-        Kind("models", "upstream", file.models, file.upstream),
-        Kind("image_models", "image_upstream", file.image_models, file.image_upstream),
-    ]
-
-
-def _dangling(file: File) -> Iterator[tuple[Place, str]]:
-    """Yield every name in `file` that leads nowhere: where it stands, and what is wrong."""
-    for kind in kinds(file):
-        for name, model in kind.models.items():
-            routes: Sequence[Route | ImageRoute] = model.routes
-            for index, route in enumerate(routes):
-                if route.upstream not in kind.upstreams:
-                    told = f"there is no [{kind.upstream_name}.{_quoted(route.upstream)}]"
-                    yield (kind.name, name, "routes", index), told
-            if model.successor is not None and model.successor not in kind.models:
-                told = f"there is no [{kind.name}.{_quoted(model.successor)}]"
-                yield (kind.name, name, "successor"), told
-    for name in file.models.keys() & file.image_models.keys():
-        yield ("image_models", name), f"there is a [models.{_quoted(name)}], too"
-
-
-def _quoted(name: str) -> str:
-    return f'"{name}"'
+    def __init__(self, *errors: Diagnostic) -> None:
+        self.errors = errors
+        lines = "".join(f"\n  {error}" for error in errors)
+        super().__init__(f"likedo: the catalogue cannot be used:{lines}")
 
 
 _REASONS = {
@@ -104,6 +51,8 @@ _REASONS = {
     "int_type": "it must be a whole number",
     "bool_type": "it must be true or false",
     "list_type": "it must be a list",
+    "tuple_type": "it must be a list",
+    "frozen_set_type": "it must be a list",
     "dict_type": "it must be a table",
     "model_type": "it must be a table",
     "invalid-json-value": "it must be what JSON can say",
@@ -127,64 +76,59 @@ def _reason(problem: Any) -> str:
 
 @dataclass(frozen=True)
 class Source:
-    """The text and what it says. tomllib keeps no lines: they are looked for once one is needed."""
+    """The text and its tables. tomllib keeps no lines: they are found once one is needed."""
 
-    path: Path
+    file: Path
     text: str
     tables: dict[str, Any]
 
     @classmethod
-    def read(cls, path: Path) -> Self:
-        """Return what `path` holds; raise `InvalidCatalog` where that is no TOML."""
+    def read(cls, file: Path) -> Self:
+        """Read `file`; raise `InvalidCatalog` if it is not TOML."""
         try:
-            text = path.read_text(encoding="utf-8")
+            text = file.read_text(encoding="utf-8")
         except OSError as error:
             reason = f"it cannot be read: {error.strerror}"
-            raise InvalidCatalog(Remark(path, None, "", reason)) from None
+            raise InvalidCatalog(Diagnostic(file, None, "", reason)) from None
         except UnicodeDecodeError as error:
             reason = f"it cannot be read: it is no UTF-8 ({error})"
-            raise InvalidCatalog(Remark(path, None, "", reason)) from None
+            raise InvalidCatalog(Diagnostic(file, None, "", reason)) from None
         try:
-            return cls(path, text, tomllib.loads(text, parse_float=Decimal))
+            return cls(file, text, tomllib.loads(text, parse_float=Decimal))
         except tomllib.TOMLDecodeError as error:
             line, reason = _syntax_error(str(error), text)
-            raise InvalidCatalog(Remark(path, line, "", reason)) from None
+            raise InvalidCatalog(Diagnostic(file, line, "", reason)) from None
 
-    def file(self) -> File:
-        """Return what it says; raise `InvalidCatalog` naming the line of every mistake."""
+    def catalog(self) -> Catalog:
+        """Return the catalogue; raise `InvalidCatalog` naming the line of every mistake."""
         try:
-            file = File.model_validate(self.tables)
+            return Catalog.model_validate(self.tables)
         except ValidationError as error:
-            problems = [(p["loc"], _reason(p)) for p in error.errors()]
-            raise InvalidCatalog(*self.remarks(problems)) from None
-        if dangling := list(_dangling(file)):
-            raise InvalidCatalog(*self.remarks(dangling))
-        return file
+            mistakes = [(problem["loc"], _reason(problem)) for problem in error.errors()]
+            raise InvalidCatalog(*self.diagnostics(mistakes)) from None
 
-    def remarks(self, told: Iterable[tuple[Place, str]]) -> list[Remark]:
-        """Return what is told of some places, with the line of each."""
+    def diagnostics(self, messages: Iterable[tuple[KeyPath, str]]) -> list[Diagnostic]:
+        """Return messages about some paths, each with its line."""
         lines = _lines(self.text)
         return [
-            Remark(self.path, self._line(place, lines), _dotted(place), message)
-            for place, message in told
+            Diagnostic(self.file, self._line(path, lines), _dotted(path), message)
+            for path, message in messages
         ]
 
-    def _line(self, place: Place, lines: dict[Place, int]) -> int:
-        """Return the line of `place`, or of the nearest table around it that is there."""
-        around = next(
-            place[:depth] for depth in range(len(place), -1, -1) if place[:depth] in lines
-        )
+    def _line(self, path: KeyPath, lines: dict[KeyPath, int]) -> int:
+        """Return the line of `path`, or of the nearest table around it that is there."""
+        around = next(path[:depth] for depth in range(len(path), -1, -1) if path[:depth] in lines)
         start = lines[around]
-        value = self._value(place)
-        if around == place or not isinstance(value, str):
+        value = self._value(path)
+        if around == path or not isinstance(value, str):
             return start
         rest = self.text.splitlines()[start - 1 :]
-        return next((n for n, line in enumerate(rest, start) if _quoted(value) in line), start)
+        return next((n for n, line in enumerate(rest, start) if f'"{value}"' in line), start)
 
-    def _value(self, place: Place) -> Any:
-        """Return what stands at `place`, a route's upstream for a route; None where nothing is."""
+    def _value(self, path: KeyPath) -> Any:
+        """Return the value at `path`, of a route its upstream; None if there is none."""
         value: Any = self.tables
-        for step in place:
+        for step in path:
             try:
                 value = value[step]
             except (LookupError, TypeError):
@@ -199,23 +143,23 @@ def _syntax_error(message: str, text: str) -> tuple[int, str]:
     return (int(line[1]) if line else len(text.splitlines()) or 1), reason
 
 
-def _lines(text: str) -> dict[Place, int]:
+def _lines(text: str) -> dict[KeyPath, int]:
     """Return the line on which each table and key of the TOML document `text` begins."""
-    found: dict[Place, int] = {(): 1}
-    table: Place = ()
+    found: dict[KeyPath, int] = {(): 1}
+    table: KeyPath = ()
     for number, line in enumerate(text.splitlines(), 1):
         if line.startswith("["):
-            table = place = _keys(line)
+            table = path = _keys(line)
         elif key := re.match(r"[^=\[\]{}#]+=", line):
-            place = table + _keys(f"{key[0]} 0")
+            path = table + _keys(f"{key[0]} 0")
         else:
             continue
-        for depth in range(1, len(place) + 1):
-            found.setdefault(place[:depth], number)
+        for depth in range(1, len(path) + 1):
+            found.setdefault(path[:depth], number)
     return found
 
 
-def _keys(line: str) -> Place:
+def _keys(line: str) -> KeyPath:
     """Return the keys that one line of TOML names: `[plans.free]` is `("plans", "free")`."""
     try:
         value: Any = tomllib.loads(line)
@@ -228,13 +172,14 @@ def _keys(line: str) -> Place:
     return tuple(keys)
 
 
-def _dotted(place: Place) -> str:
+def _dotted(path: KeyPath) -> str:
     """Return `models."gpt-4".routes[0]` for `("models", "gpt-4", "routes", 0)`."""
-    steps = (_step(step) for step in place if step != "[key]")
+    # Of a key that is wrong itself, pydantic says so in one more step.
+    steps = (_step(step) for step in path if step != "[key]")
     return "".join(steps).removeprefix(".")
 
 
 def _step(step: int | str) -> str:
     if isinstance(step, int):
         return f"[{step}]"
-    return f".{step}" if re.fullmatch(r"[\w-]+", step, re.ASCII) else f".{_quoted(step)}"
+    return f".{step}" if re.fullmatch(r"[\w-]+", step, re.ASCII) else f'."{step}"'

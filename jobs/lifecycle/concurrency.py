@@ -124,4 +124,4 @@ def _free_slots(connection: Connection, account_id: int, plan_name: str, kind: s
         # Lines of batches take no places.
         col(Job.batch_id).is_(None),
     )
-    return (plan.places(kind) if plan else 1) - int(connection.execute(running).scalar_one())
+    return (plan.slots(kind) if plan else 1) - int(connection.execute(running).scalar_one())

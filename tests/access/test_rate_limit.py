@@ -11,8 +11,8 @@ from config.settings import settings
 from models.errors import RateLimitExceeded, Unavailable
 from tests.store import forget
 
-THREE = Plan("three", requests_per_hour=3, max_running=1)
-FIVE = Plan("five", requests_per_hour=5, max_running=1)
+THREE = Plan(name="three", requests_per_hour=3, max_running=1)
+FIVE = Plan(name="five", requests_per_hour=5, max_running=1)
 WINDOW = "likedo:window:1"
 
 

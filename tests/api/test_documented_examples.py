@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from config.catalog.load import catalog
-from tests.config.test_catalog import DOCUMENTED
+from tests.config.catalog.test_model import DOCUMENTED
 from tests.conftest import Server
 from tests.stack import Account, fetch
 from tests.upstream import Upstream

@@ -33,7 +33,7 @@ from models.errors import (
 )
 from models.job import Job, Status
 
-PRICE = ChatPrice(Fraction(1), Fraction(3))
+PRICE = ChatPrice(prompt=Fraction(1), completion=Fraction(3))
 
 pytestmark = pytest.mark.usefixtures("stored")
 
@@ -124,7 +124,7 @@ def test_a_hold_that_is_not_affordable_writes_nothing() -> None:
 
 def test_also_a_model_without_a_price_costs_a_credit() -> None:
     account = make_account(1)
-    free = ChatPrice(Fraction(0), Fraction(0))
+    free = ChatPrice(prompt=Fraction(0), completion=Fraction(0))
 
     hold(account, price=free)
     with pytest.raises(CreditsHeld):

@@ -11,12 +11,12 @@ from billing.pricing import ChatQuote, EachPrice, ImageQuote
 from config.catalog.model import ChatPrice, ImagePrice
 from models.chat import Usage
 
-STANDARD = ChatPrice(Fraction(1), Fraction(3))
+STANDARD = ChatPrice(prompt=Fraction(1), completion=Fraction(3))
 TOKENS = st.integers(0, 2_000_000)
 PRICES = st.builds(
     ChatPrice,
-    st.fractions(0, 100, max_denominator=1000),
-    st.fractions(0, 100, max_denominator=1000),
+    prompt=st.fractions(0, 100, max_denominator=1000),
+    completion=st.fractions(0, 100, max_denominator=1000),
 )
 
 

@@ -1,7 +1,13 @@
+import json
+
 import orjson
 import pytest
+from click.testing import CliRunner
 
 from access import accounts, keys
+from cli.main import main
+from config.catalog.load import catalog
+from config.catalog.model import Plan
 from models.errors import InvalidKey
 from tests.cli.conftest import Likedo, Listen
 
@@ -140,3 +146,29 @@ def test_an_account_is_suspended_and_let_in_again(likedo: Likedo, hearing: Liste
 
 def test_an_account_that_is_not_there_is_not_found(likedo: Likedo) -> None:
     assert accounts.find("nobody") is None
+
+
+def test_a_plan_of_the_catalogues_own_is_taken_like_any_other(
+    likedo: Likedo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team = Plan(name="team", requests_per_hour=500, max_running=5)
+    monkeypatch.setitem(catalog.plans, "team", team)
+
+    likedo("accounts", "create", "acme", "--plan", "team")
+    likedo("accounts", "create", "other")
+    likedo("accounts", "set-plan", "other", "team")
+
+    assert {row["plan"] for row in likedo("accounts", "list", "--json")} == {"team"}
+
+
+def test_the_list_warns_of_plans_that_the_catalogue_has_no_more(likedo: Likedo) -> None:
+    accounts.create("acme", "gone")
+    likedo("accounts", "create", "other")
+
+    done = CliRunner().invoke(main, ["accounts", "list", "--json"])
+
+    assert len(json.loads(done.stdout)) == 2
+    assert done.stderr.splitlines() == [
+        "Warning: the catalogue has no plan 'gone', so calls of 'acme' are refused: "
+        "likedo accounts set-plan NAME PLAN."
+    ]

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from cli.main import main
 from config.settings import settings
 from tests.cli.test_main import run
-from tests.config.test_catalog_file import GOOD
+from tests.config.catalog.test_source import GOOD
 
 SHIPPED = Path(__file__).parents[2] / "config" / "catalog.toml"
 
@@ -104,11 +104,11 @@ def test_the_catalogue_that_ships_can_be_used() -> None:
 
 
 def test_the_one_in_use_is_checked_where_it_cannot_be_used(mine: Path, tmp_path: Path) -> None:
-    mine.write_text(GOOD.replace("[plans.pro]", "[plan.pro]"))
+    mine.write_text(GOOD.replace("[plans.pro]", "[plan.pro]").replace("= 200\n", "= 0\n"))
 
     bad = run(tmp_path, "models", "check", "--json", CATALOG=str(mine))
     other = run(tmp_path, "models", "check", str(SHIPPED), CATALOG=str(mine))
 
     assert (bad.returncode, bad.stderr) == (1, "")
-    assert {error["line"] for error in json.loads(bad.stdout)["errors"]} == {6, 10}
+    assert {error["line"] for error in json.loads(bad.stdout)["errors"]} == {7, 10}
     assert other.returncode == 0

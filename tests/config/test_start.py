@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.config.test_catalog_file import GOOD
+from tests.config.catalog.test_source import GOOD
 from tests.stack import ROOT, clean_environment, free_port
 
 STARTS = {

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import settings
+from config.catalog.load import catalog
+from config.settings import ProviderAccess, settings
 from net import connection
 from tests.upstream import Upstream
 
@@ -26,6 +27,9 @@ def upstream(server: Upstream, monkeypatch: pytest.MonkeyPatch) -> Upstream:
         if field.endswith("_base_url"):
             vendor = field.removesuffix("_base_url")
             monkeypatch.setattr(settings, field, f"{server.url}/{vendor}")
+    for name in catalog.providers:
+        access = ProviderAccess(f"{server.url}/{name}", keys=[""])
+        monkeypatch.setitem(settings._providers, name, access)
     return server
 
 

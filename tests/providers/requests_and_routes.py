@@ -15,7 +15,9 @@ def route(
     reasoning: bool = False,
     **extra: object,
 ) -> Route:
-    return Route(Upstream(provider, model, takes=takes, reasoning=reasoning), extra)
+    upstream = Upstream(provider=provider, id=model, reasoning=reasoning)
+    # A copy is not checked: tests have words of their own.
+    return Route(upstream=upstream.model_copy(update={"takes": takes}), extra=extra)
 
 
 def chat(**parameters: object) -> ChatRequest:

@@ -23,15 +23,15 @@ HELLO = {"model": "acme-large", "messages": [{"role": "user", "content": "Hello!
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The source with the page's newcomer in it."""
+    """The source with the page's newcomers in it."""
     folder = tmp_path_factory.mktemp("newcomer") / "likedo"
     shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*NOT_COPIED))
-    python, line, catalogue = blocks("python"), blocks("diff"), blocks("toml")
-    assert [len(found) for found in (python, line, catalogue)] == [1, 1, 1]
-    (folder / "providers" / "acme.py").write_text(python[0])
-    insert(folder / "config" / "providers.py", line[0])
+    (python,), (line,), tables = blocks("python"), blocks("diff"), blocks("toml")
+    assert len(tables) == 4
+    (folder / "providers" / "globex.py").write_text(python)
+    insert(folder / "config" / "providers.py", line)
     with (folder / "config" / "catalog.toml").open("a") as file:
-        file.write("\n" + catalogue[0])
+        file.write("\n" + "\n".join(tables))
     return folder
 
 
@@ -58,18 +58,18 @@ def run(copy: Path, *arguments: str, **env: str) -> "subprocess.CompletedProcess
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 
 
-def test_the_newcomer_is_one_file_and_one_line(copy: Path) -> None:
+def test_a_newcomer_is_data_or_one_file_and_one_line(copy: Path) -> None:
     code = [path for path in copy.rglob("*.py") if path.is_file()]
 
     new = [path for path in code if not (ROOT / path.relative_to(copy)).exists()]
     changed = [path for path in code if path not in new and path.read_bytes() != original(path)]
 
-    assert [str(path.relative_to(copy)) for path in new] == ["providers/acme.py"]
+    assert [str(path.relative_to(copy)) for path in new] == ["providers/globex.py"]
     assert [str(path.relative_to(copy)) for path in changed] == ["config/providers.py"]
     assert len(changed[0].read_text().splitlines()) == 1 + len(original(changed[0]).splitlines())
 
@@ -79,18 +79,21 @@ def original(path: Path) -> bytes:
     return ROOT.joinpath(*parts[parts.index("likedo") + 1 :]).read_bytes()
 
 
-def test_what_holds_for_every_provider_is_tested_of_the_newcomer_and_holds(copy: Path) -> None:
+def test_what_holds_for_every_provider_is_tested_of_the_newcomers_and_holds(copy: Path) -> None:
     contract, route = "tests/providers/test_contract.py", "tests/providers/test_every_route.py"
     others = ("tests/config", "tests/routing", "tests/test_imports.py")
 
     collected = pytest_in(copy, "--collect-only", contract).stdout.splitlines()
-    done = pytest_in(copy, "-k", "acme", contract, route, *others)
+    done = pytest_in(copy, "-k", "acme or globex", contract, route, *others)
 
-    of_the_newcomer = sum("acme" in test for test in collected)
-    assert of_the_newcomer == sum("openrouter" in test for test in collected) > 100
+    of_each = [
+        sum(name in test for test in collected)
+        for name in ("openrouter", "acme", "globex", "ollama", "azure")
+    ]
+    assert min(of_each) == max(of_each) > 100
     assert done.returncode == 0, done.stdout
     passed = re.search(r"(\d+) passed", done.stdout)
-    assert passed is not None and int(passed[1]) > of_the_newcomer + 6
+    assert passed is not None and int(passed[1]) > 2 * of_each[0] + 12
     assert "skipped" not in done.stdout
 
 
@@ -98,23 +101,31 @@ def pytest_in(copy: Path, *arguments: str) -> "subprocess.CompletedProcess[str]"
     return run(copy, "pytest", "-q", "-p", "no:cacheprovider", *arguments)
 
 
+Newcomers = tuple[str, Stack, Account]
+
+
 @pytest.fixture
-def newcomer(
+def newcomers(
     copy: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[str, Account]]:
-    """The product with the newcomer in it, and a caller."""
+) -> Iterator[Newcomers]:
+    """The product with the newcomers in it, and a caller."""
     monkeypatch.setattr(stack, "ROOT", copy)
-    made = Stack(acme_api_key="sk-acme", acme_base_url=f"{upstream.url}/acme")
+    urls = {f"{name}_base_url": f"{upstream.url}/{name}" for name in NAMES}
+    keys = {"acme_api_key": "sk-acme", "azure_openai_api_key": "sk-azure"}
+    made = Stack(**urls, **keys)
     try:
         url = made.web()
         made.worker()
-        yield f"{url}/v1", made.account()
+        yield f"{url}/v1", made, made.account()
     finally:
         made.close()
 
 
-def test_the_newcomer_answers(newcomer: tuple[str, Account], upstream: Upstream) -> None:
-    url, account = newcomer
+NAMES = ("acme", "ollama", "azure", "globex")
+
+
+def test_the_newcomers_answer(newcomers: Newcomers, upstream: Upstream) -> None:
+    url, made, account = newcomers
 
     status, headers, body = stack.fetch(
         f"{url}/chat/completions", HELLO | {"provider": "acme", "n": 1}, key=account.key
@@ -139,11 +150,56 @@ def test_the_newcomer_answers(newcomer: tuple[str, Account], upstream: Upstream)
     status, _, refusal = stack.fetch(f"{url}/chat/completions", HELLO | {"n": 2}, key=account.key)
     assert (status, json.loads(refusal)["error"]["param"]) == (400, "n")
 
+    status, _, refusal = stack.fetch(
+        f"{url}/chat/completions", HELLO | {"model": "globex-1"}, key=account.key
+    )
+    assert status == 503
+    assert "GLOBEX_API_KEY" in json.loads(refusal)["error"]["message"]
 
-def test_the_newcomers_variables_are_known_and_checked(copy: Path) -> None:
+    providers = {each["name"]: each for each in made.run("providers", "--json")}
+    assert [providers[name]["state"] for name in NAMES] == ["up", "up", "up", "off"]
+    assert providers["ollama"]["base_url"] == f"{upstream.url}/ollama"
+
+
+def test_a_server_without_keys_is_asked_without_one(
+    newcomers: Newcomers, upstream: Upstream
+) -> None:
+    url, _, account = newcomers
+    body = HELLO | {"model": "llama3.2", "stream": True, "seed": 1}
+
+    status, headers, stream = stack.fetch(f"{url}/chat/completions", body, key=account.key)
+
+    assert (status, headers["x-provider"]) == (200, "ollama")
+    assert stream.endswith(b"data: [DONE]\n\n")
+    (call,) = upstream.calls()
+    assert call["path"] == "/ollama/chat/completions"
+    assert "authorization" not in call["headers"]
+    assert (call["body"]["model"], call["body"]["seed"]) == ("llama3.2", 1)
+
+
+def test_an_azure_deployment_is_asked_in_its_own_way(
+    newcomers: Newcomers, upstream: Upstream
+) -> None:
+    url, _, account = newcomers
+    body = HELLO | {"model": "our-gpt-4.1", "max_tokens": 50}
+
+    status, headers, _ = stack.fetch(f"{url}/chat/completions", body, key=account.key)
+
+    assert (status, headers["x-provider"]) == (200, "azure")
+    (call,) = upstream.calls()
+    assert call["path"] == "/azure/deployments/our-gpt-4.1/chat/completions?api-version=2024-10-21"
+    assert call["headers"]["api-key"] == "sk-azure"
+    assert "authorization" not in call["headers"]
+    assert call["body"]["max_completion_tokens"] == 50
+    assert "max_tokens" not in call["body"]
+
+
+@pytest.mark.parametrize("name", ["acme", "globex"])
+def test_the_newcomers_variables_are_known_and_checked(copy: Path, name: str) -> None:
+    variable = f"{name.upper()}_BASE_URL"
     without = run(copy, "cli", "models", "check")
-    wrong = run(copy, "cli", "models", "check", ACME_BASE_URL="api.acme.example")
+    wrong = run(copy, "cli", "models", "check", **{variable: f"api.{name}.example"})
 
-    assert "without ACME_API_KEY nobody answers for acme-large" in without.stdout
+    assert f"without {name.upper()}_API_KEY nobody answers for {name}-" in without.stdout
     assert wrong.returncode == 1
-    assert "ACME_BASE_URL: must begin with http:// or https://" in wrong.stderr
+    assert f"{variable}: must begin with http:// or https://" in wrong.stderr

@@ -18,7 +18,7 @@ from net.call import Call
 from providers import by_name
 from providers.openai_compatible import OpenAICompatible
 from providers.wire.chunks import Assembly
-from tests.config.test_catalog import DOCUMENTED
+from tests.config.catalog.test_model import DOCUMENTED
 from tests.upstream import Upstream
 
 HELLO = {"role": "user", "content": "What is the capital of France?"}

@@ -14,7 +14,7 @@ from providers import image
 
 SQUARES = {"512x512": {"px": 512}, "1024x1024": {"px": 1024}}
 FREE = FreeSizes(
-    {"width": "{width}", "height": "{height}", "of": "{width} by {height}", "fit": True},
+    sends={"width": "{width}", "height": "{height}", "of": "{width} by {height}", "fit": True},
     multiple_of=32,
     longest_side=1440,
     most_aspect=Fraction(4),
@@ -25,7 +25,7 @@ FREE = FreeSizes(
 
 def upstream(**facts: Any) -> ImageUpstream:
     known: dict[str, Any] = {"sizes": SQUARES, "qualities": {"standard": {"steps": 25}}}
-    return ImageUpstream("replicate", "some/model", **known | facts)
+    return ImageUpstream(provider="replicate", id="some/model", **known | facts)
 
 
 def request(**more: Any) -> ImageRequest:
@@ -91,7 +91,7 @@ def test_what_is_sent_is_what_the_catalogue_says() -> None:
     )
     asked = request(size="1440x1024", quality="hd", style="natural")
 
-    wanted = image.wanted(asked, ImageRoute(facts), 2)
+    wanted = image.wanted(asked, ImageRoute(upstream=facts), 2)
 
     assert (wanted.prompt, wanted.count) == ("A cat.", 2)
     assert wanted.sent == {
@@ -107,7 +107,9 @@ def test_what_is_sent_is_what_the_catalogue_says() -> None:
 
 def test_a_route_may_know_better_than_its_model() -> None:
     route = ImageRoute(
-        upstream(), own_qualities={"hd": {"steps": 90}}, style_prompts={"vivid": "Make it loud."}
+        upstream=upstream(),
+        qualities={"hd": {"steps": 90}},
+        style_prompts={"vivid": "Make it loud."},
     )
 
     wanted = image.wanted(request(quality="hd", style="vivid"), route, 1)
@@ -130,7 +132,7 @@ def test_a_route_may_know_better_than_its_model() -> None:
 )
 def test_what_a_route_cannot_honour_is_refused_by_name(more: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedParameter) as caught:
-        check(request(**more), ImageRoute(upstream()))
+        check(request(**more), ImageRoute(upstream=upstream()))
 
     assert caught.value.param in more
 
@@ -146,7 +148,7 @@ def test_what_a_route_cannot_honour_is_refused_by_name(more: dict[str, Any]) -> 
     ],
 )
 def test_what_asks_for_nothing_special_is_never_refused(more: dict[str, Any]) -> None:
-    route = ImageRoute(upstream())
+    route = ImageRoute(upstream=upstream())
 
     check(request(**more), route)
 
@@ -154,7 +156,7 @@ def test_what_asks_for_nothing_special_is_never_refused(more: dict[str, Any]) ->
 
 
 def test_a_prompt_has_the_length_that_its_model_reads() -> None:
-    route = ImageRoute(upstream(prompt_characters=6))
+    route = ImageRoute(upstream=upstream(prompt_characters=6))
 
     check(request(), route)
     with pytest.raises(InvalidRequest, match="at most 6 characters"):

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from config.catalog.load import catalog
-from config.catalog.model import ImageRoute, ImageUpstream
 from config.settings import settings
 from models.errors import (
     ContentPolicyViolation,
@@ -32,6 +31,7 @@ from providers.image import Drawn, Picture, Wanted
 from providers.openai_images import usage
 from providers.wire import result_images
 from tests import recordings
+from tests.providers.image_routes import image_route
 from tests.upstream import ROOT, Step, Upstream, as_step
 
 PATH = "/images/generations"
@@ -39,7 +39,7 @@ PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )
 LARGE = PNG + bytes(100_000)
-ROUTE = ImageRoute(ImageUpstream("openai", "gpt-image-2", {}, images_per_call=10))
+ROUTE = image_route("openai", "gpt-image-2", images_per_call=10)
 CANCELLED = JobCancelled("The job was cancelled.")
 
 #: The models that have a route of OpenAI's.
@@ -519,7 +519,7 @@ import sys
 import urllib.request
 from pathlib import Path
 import gevent
-from config.catalog.model import ImageRoute, ImageUpstream
+from config.catalog.load import catalog
 from config.settings import settings
 from models.errors import JobCancelled
 from providers import images
@@ -528,7 +528,7 @@ from providers.image import Picture, Wanted
 
 url, folder, way = sys.argv[1:]
 settings.openai_base_url = url + "/openai"
-route = ImageRoute(ImageUpstream("openai", "gpt-image-2", {}, images_per_call=10))
+route = catalog.images["gpt-image-2"].routes[0]
 call = Call(60)
 
 def run():

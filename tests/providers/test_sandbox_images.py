@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFont
 
-from config.catalog.model import ImageRoute, ImageUpstream
 from models.errors import JobCancelled
 from models.image import Size
 from net.call import Call
 from providers import images
 from providers.image import Drawn, Picture, Wanted
 from providers.sandbox import image as sandbox_images
+from tests.providers.image_routes import image_route
 from tests.upstream import ROOT
 
-ROUTE = ImageRoute(ImageUpstream("sandbox", "sandbox/image", {}))
+ROUTE = image_route("sandbox", "sandbox/image")
 PROMPT = "A lion cooking pasta, wearing a hat of some sort."
 
 

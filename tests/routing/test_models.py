@@ -1,14 +1,15 @@
 """What callers are shown of a model: the facts of the route that would answer."""
 
 import datetime
-from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
+import orjson
 import pytest
 
+from config.catalog.fields import TAKES
 from config.catalog.load import catalog
-from config.catalog.model import Model, Route, Upstream
-from config.catalog.tables import TAKES
+from config.catalog.model import ChatPrice, Model, Route, Upstream
 from config.providers import CHAT
 from config.settings import settings
 from routing import candidates, model_view
@@ -29,8 +30,8 @@ def shown(model_id: str) -> dict[str, Any]:
 
 def served_by(*upstreams: Upstream) -> Model:
     """Return a model of the catalogue with other routes."""
-    found = tuple(Route(upstream) for upstream in upstreams)
-    return replace(catalog.models["gpt-4"], routes=found)
+    found = tuple(Route(upstream=upstream) for upstream in upstreams)
+    return catalog.models["gpt-4"].model_copy(update={"routes": found})
 
 
 def test_every_word_of_the_catalogue_is_asked_for() -> None:
@@ -95,8 +96,8 @@ def test_the_facts_are_those_of_the_first_provider_that_has_a_key(
 
 def test_a_route_that_is_retired_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "openai_api_key", "sk-test")
-    old = Upstream("openai", "old", context_tokens=1, retires=YESTERDAY)
-    new = Upstream("openai", "new", context_tokens=2)
+    old = Upstream(provider="openai", id="old", context_tokens=1, retires=YESTERDAY)
+    new = Upstream(provider="openai", id="new", context_tokens=2)
 
     found = model_view.as_json(served_by(old, new))
 
@@ -105,7 +106,7 @@ def test_a_route_that_is_retired_is_passed_over(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_model_of_which_nothing_lives_is_shown_as_it_was() -> None:
-    old = Upstream("openai", "old", context_tokens=1, retires=YESTERDAY)
+    old = Upstream(provider="openai", id="old", context_tokens=1, retires=YESTERDAY)
 
     found = model_view.as_json(served_by(old))
 
@@ -120,3 +121,47 @@ def test_the_sandbox_shows_what_the_model_in_its_place_would(
 
     assert shown("gpt-4") == without | {"providers": ["openai", "openrouter"]}
     assert set(shown("sandbox/slow")["takes"]) == TAKES
+
+
+def test_a_retired_id_shows_its_price_limits_and_successor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "openai_api_key", "sk-test")
+
+    found = shown("gpt-4")
+
+    assert {"sampling", "stop"} < set(found.pop("takes"))
+    assert found == {
+        "id": "gpt-4",
+        "object": "model",
+        "created": 1687824000,
+        "owned_by": "openai",
+        "kind": "chat",
+        "providers": ["openai"],
+        "pricing": {"unit": "credits per 1000 tokens", "prompt": 1, "completion": 3},
+        "limits": {
+            "context_tokens": 1_047_576,
+            "max_output_tokens": 32_768,
+            "default_output_tokens": 8192,
+        },
+        "reasoning": False,
+        "successor": "gpt-4.1",
+    }
+
+
+@pytest.mark.parametrize("model_id", catalog.models)
+def test_every_model_is_json(model_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "sandbox", True)
+
+    assert orjson.loads(orjson.dumps(shown(model_id)))["id"] == model_id
+
+
+def test_a_current_model_has_no_successor() -> None:
+    assert "successor" not in shown("gpt-4.1")
+
+
+def test_a_price_that_is_not_whole_is_shown_exactly() -> None:
+    price = ChatPrice(prompt=Fraction(1, 10), completion=Fraction(5, 2))
+
+    found = model_view.as_json(catalog.models["gpt-4.1"].model_copy(update={"price": price}))
+
+    assert found["pricing"]["prompt"] == "0.1"
+    assert found["pricing"]["completion"] == "2.5"

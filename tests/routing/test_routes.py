@@ -5,16 +5,18 @@ from typing import Any
 import pytest
 
 from config.catalog.load import catalog
-from config.catalog.model import Route
+from config.catalog.model import Model, Route, Upstream
+from config.catalog.provider import Provider
 from config.providers import CHAT
-from config.settings import settings
+from config.settings import ProviderAccess, settings
 from models.chat import ChatRequest
 from models.errors import InvalidRequest, ModelNotFound, NoProvider, UnsupportedParameter
+from providers import by_name, declared
 from routing import candidates
 
 HELLO = [{"role": "user", "content": "Hello"}]
 PICTURE = [{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}]
-CHAT_PROVIDERS = tuple(CHAT)
+CHAT_PROVIDERS = catalog.chat_providers
 #: What the product's documentation sends.
 DOCUMENTED_EXAMPLE = {
     "messages": [{"role": "system", "content": "Be brief."}, *HELLO],
@@ -26,7 +28,7 @@ DOCUMENTED_EXAMPLE = {
 @pytest.fixture(autouse=True)
 def _nothing_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in CHAT_PROVIDERS:
-        monkeypatch.setattr(settings, f"{name}_api_key", "")
+        set_keys(monkeypatch, name, "")
     monkeypatch.setattr(settings, "sandbox", False)
 
 
@@ -34,9 +36,17 @@ def _nothing_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
 def keys(monkeypatch: pytest.MonkeyPatch) -> Any:
     def give(*names: str) -> None:
         for name in names:
-            monkeypatch.setattr(settings, f"{name}_api_key", "sk-test")
+            set_keys(monkeypatch, name, "sk-test")
 
     return give
+
+
+def set_keys(monkeypatch: pytest.MonkeyPatch, name: str, key: str) -> None:
+    if name in CHAT:
+        monkeypatch.setattr(settings, f"{name}_api_key", key)
+    else:
+        access = ProviderAccess("https://api.acme.example", [key] if key else [])
+        monkeypatch.setitem(settings._providers, name, access)
 
 
 @pytest.fixture
@@ -276,3 +286,50 @@ def test_the_providers_of_a_model_are_those_that_would_answer(
     assert candidates.providers_of(model) == ["openrouter"]
     monkeypatch.setattr(settings, "sandbox", True)
     assert candidates.providers_of(model) == ["openai", "openrouter"]
+
+
+# ---- A provider of the catalogue's own
+
+
+@pytest.fixture
+def acme(monkeypatch: pytest.MonkeyPatch) -> Model:
+    """A model that such a provider serves, and nobody else."""
+    facts = Provider(
+        name="acme",
+        base_url="https://api.acme.example",
+        key_env="ACME_KEY",
+        unsupported=frozenset({"n"}),
+    )
+    monkeypatch.setitem(catalog.providers, "acme", facts)
+    monkeypatch.setitem(by_name, "acme", declared.provider(facts))
+    route = Route(upstream=Upstream(provider="acme", id="large", takes=frozenset({"stop"})))
+    model = catalog.models["gpt-4"].model_copy(update={"id": "acme-large", "routes": (route,)})
+    monkeypatch.setitem(catalog.models, model.id, model)
+    set_keys(monkeypatch, "acme", "")
+    return model
+
+
+def test_a_provider_of_the_catalogues_own_is_on_with_a_key(acme: Model, keys: Any) -> None:
+    with pytest.raises(NoProvider, match="has to set ACME_KEY"):
+        find(acme.id)
+
+    keys("acme")
+
+    assert find(acme.id, provider="acme") == list(acme.routes)
+    assert candidates.providers_of(acme) == ["acme"]
+    with pytest.raises(UnsupportedParameter, match="'n'"):
+        find(acme.id, n=2)
+
+
+def test_the_sandbox_stands_in_for_it_and_refuses_what_it_would(acme: Model, sandbox: None) -> None:
+    assert names(find(acme.id, stop="x")) == ["sandbox:acme-large"]
+    with pytest.raises(UnsupportedParameter, match="'n'"):
+        find(acme.id, n=2)
+
+
+def test_its_name_is_one_that_a_request_may_insist_on(acme: Model) -> None:
+    body = {"model": acme.id, "messages": HELLO}
+
+    assert ChatRequest.read(body | {"provider": "acme"}).provider == "acme"
+    with pytest.raises(InvalidRequest, match="'openrouter', 'acme'"):
+        ChatRequest.read(body | {"provider": "nobody"})

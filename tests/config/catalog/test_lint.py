@@ -7,7 +7,7 @@ import pytest
 
 from config.catalog.lint import Report, check
 from config.settings import settings
-from tests.config.test_catalog_file import GOOD
+from tests.config.catalog.test_source import GOOD
 
 TODAY = datetime.date(2026, 11, 22)
 
@@ -43,7 +43,7 @@ def test_a_catalogue_in_order_has_no_warnings(tmp_path: Path) -> None:
     found = report(tmp_path)
 
     assert (found.warnings, found.notes) == ([], [])
-    assert list(found.file.models) == ["one"]
+    assert list(found.catalog.models) == ["one"]
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,17 @@
-"""The catalogue as it ships, and what `find` and `as_json` make of it."""
+"""The catalogue as it ships, and what `find` makes of it."""
 
 import datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
+from pydantic import ValidationError
 
 from config.catalog.load import catalog, load
-from config.catalog.model import Catalog, ChatPrice, Model
-from routing.model_view import offer_as_json
+from config.catalog.model import ChatPrice, Model, plain
+from config.catalog.root import Catalog
+from tests.stack import ROOT
 
 DOCUMENTED = [
     "gpt-4",
@@ -23,7 +24,7 @@ DOCUMENTED = [
 ]
 #: The day the catalogue was written: nothing it routes to was retired before.
 WRITTEN = datetime.date(2026, 11, 22)
-FILE = Path(__file__).parents[2] / "config" / "catalog.toml"
+FILE = ROOT / "config" / "catalog.toml"
 
 EVERY_MODEL = pytest.mark.parametrize("model", catalog.models.values(), ids=lambda model: model.id)
 
@@ -85,6 +86,16 @@ def test_a_model_costs_what_the_product_says(model: Model) -> None:
     assert model.default_output_tokens == 8192
 
 
+def test_each_plan_knows_its_name(tmp_path: Path) -> None:
+    more = "[plans.team]\nrequests_per_hour = 500\nmax_running = 1\n\n[plans.pro]"
+
+    team = variant(tmp_path, "[plans.pro]", more).plans["team"]
+
+    assert (team.name, team.requests_per_hour) == ("team", 500)
+    assert (team.slots("chat"), team.slots("batch")) == (1, 1)
+    assert (catalog.plans["pro"].slots("image"), catalog.plans["pro"].slots("batch")) == (250, 2)
+
+
 def test_the_plans_allow_what_the_product_says() -> None:
     per_hour = {plan.name: plan.requests_per_hour for plan in catalog.plans.values()}
 
@@ -141,41 +152,8 @@ def test_a_listed_vendor_and_model_keeps_its_limits() -> None:
     assert find("microsoft/phi-4").routes[0].upstream.context_tokens == 16_384
 
 
-def shown(model: Model, takes: list[str] | None = None) -> dict[str, Any]:
-    return offer_as_json(model, ["openai"], model.routes[0], takes)
-
-
-def test_json_of_a_retired_id_names_its_price_limits_and_successor() -> None:
-    assert shown(find("gpt-4"), ["stop"]) == {
-        "id": "gpt-4",
-        "object": "model",
-        "created": 1687824000,
-        "owned_by": "openai",
-        "kind": "chat",
-        "providers": ["openai"],
-        "pricing": {"unit": "credits per 1000 tokens", "prompt": 1, "completion": 3},
-        "limits": {
-            "context_tokens": 1_047_576,
-            "max_output_tokens": 32_768,
-            "default_output_tokens": 8192,
-        },
-        "takes": ["stop"],
-        "reasoning": False,
-        "successor": "gpt-4.1",
-    }
-
-
-@EVERY_MODEL
-def test_every_model_is_json(model: Model) -> None:
-    assert orjson.loads(orjson.dumps(shown(model)))["id"] == model.id
-
-
-def test_json_of_a_current_model_has_no_successor() -> None:
-    assert "successor" not in shown(find("gpt-4.1"))
-
-
 @pytest.mark.parametrize(
-    ("model_id", "place", "reasons"),
+    ("model_id", "index", "reasons"),
     [
         ("o3", 0, True),
         ("gpt-4.1", 0, False),
@@ -189,9 +167,9 @@ def test_json_of_a_current_model_has_no_successor() -> None:
     ],
 )
 def test_a_route_reasons_if_its_model_does_and_is_not_told_otherwise(
-    model_id: str, place: int, reasons: bool
+    model_id: str, index: int, reasons: bool
 ) -> None:
-    assert find(model_id).routes[place].reasons is reasons
+    assert find(model_id).routes[index].reasons is reasons
 
 
 def test_a_model_is_retired_from_the_day_on_which_its_vendor_shuts_it() -> None:
@@ -208,8 +186,7 @@ def test_a_price_that_is_not_whole_is_exact(tmp_path: Path) -> None:
     model = cheap.models["gpt-4"]
 
     assert model.price == ChatPrice(prompt=Fraction(1, 10), completion=Fraction(5, 2))
-    assert shown(model)["pricing"]["prompt"] == "0.1"
-    assert shown(model)["pricing"]["completion"] == "2.5"
+    assert (plain(model.price.prompt), plain(model.price.completion)) == ("0.1", "2.5")
 
 
 def test_a_model_may_name_its_own_price_and_output(tmp_path: Path) -> None:
@@ -219,7 +196,7 @@ def test_a_model_may_name_its_own_price_and_output(tmp_path: Path) -> None:
         '[models."gpt-4"]\nprice = { prompt = 2, completion = 6 }\ndefault_output_tokens = 100',
     )
 
-    assert changed.models["gpt-4"].price == ChatPrice(Fraction(2), Fraction(6))
+    assert changed.models["gpt-4"].price == ChatPrice(prompt=Fraction(2), completion=Fraction(6))
     assert changed.models["gpt-4"].default_output_tokens == 100
     assert changed.models["gpt-4-turbo"].price == changed.chat.price
 
@@ -229,3 +206,18 @@ def test_a_decimal_in_what_is_always_sent_is_a_number_of_json(tmp_path: Path) ->
 
     assert changed.models["gpt-4"].routes[1].extra == {"top_p": 0.5}
     assert type(changed.models["gpt-4"].routes[1].extra["top_p"]) is float
+
+
+@pytest.mark.parametrize("of", [catalog, *catalog.models.values(), *catalog.images.values()])
+def test_nothing_in_the_catalogue_can_be_set(of: Any) -> None:
+    field = next(iter(type(of).model_fields))
+
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(of, field, None)
+
+
+def test_routes_share_the_upstream_models_of_the_catalogue() -> None:
+    for model in [*catalog.models.values(), *catalog.images.values()]:
+        for route in model.routes:
+            upstreams = catalog.upstreams if model.kind == "chat" else catalog.image_upstreams
+            assert route.upstream is upstreams[route.upstream.name]

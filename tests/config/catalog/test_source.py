@@ -44,8 +44,14 @@ WRONG = {
     "an end too early": ("]\n", "\n", 1, ""),
     "no default price": ("price = { prompt = 1, completion = 3 }", "", 1, "it is missing"),
     "no default table": ("[defaults.chat]", "[defaults.chats]", 1, "it is missing"),
-    "no plan": ("[plans.pro]", "[plans.big]", 6, "plans.pro: it is missing"),
-    "an unknown plan": ("[plans.pro]", "[plans.big]", 10, "there is no such key"),
+    "a plan without a name": ("[plans.pro]", '[plans.""]', 10, "must be 1 to 40 letters"),
+    "a plan that no table can hold": (
+        "[plans.pro]",
+        f"[plans.{'x' * 41}]",
+        10,
+        "must be 1 to 40 letters",
+    ),
+    "a plan named twice": ("max_running = 20", 'max_running = 20\nname = "pro"', 9, "no such key"),
     "an unknown key": ("max_running = 20", "max_runing = 20", 8, "there is no such key"),
     "an unknown table": ("[plans.pro]", "[plan.pro]", 10, "plan: there is no such key"),
     "a number as text": ("= 200\n", '= "200"\n', 7, "it must be a whole number"),
@@ -60,6 +66,7 @@ WRONG = {
     "an unknown provider": ('."openai:one"', '."opnai:one"', 18, "one of the providers deepseek"),
     "an upstream without provider": ('."openai:one"', ".one", 18, "'provider:model'"),
     "an unknown word": ('"stop"]', '"stopp"]', 19, "'stopp' is not one of audio"),
+    "an upstream named twice": ('takes = ["s', 'id = "two"\ntakes = ["s', 19, "no such key"),
     "an unknown upstream": (
         '    "openai:one"',
         '    "openai:two"',
@@ -74,6 +81,9 @@ WRONG = {
     ),
     "an unknown key of a route": ("extra =", "extras =", 25, "there is no such key"),
     "something JSON cannot say": ("seed = 1", "seed = 2026-01-01", 25, "what JSON can say"),
+    "takes as a text": ('["sampling", "stop"]', '"stop"', 19, "it must be a list"),
+    "routes as a table": ("routes = [", "routes = { a = 1 }\nx = [", 25, "it must be a list"),
+    "a route that is none": ('    "openai:one",', "    7,", 25, "it must be a table"),
     "an unknown kind": ('[models."one"]', '[models."one"]\nkind = "odd"', 24, "it must be 'chat'"),
     "an unknown successor": (
         'owned_by = "openai"',
@@ -133,6 +143,30 @@ def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
 
     assert "line 3: defaults.chat.default_output_tokens" in said
     assert "line 8: plans.free.rest" in said
+
+
+def test_one_mistake_is_not_told_as_another_where_the_table_is_used(tmp_path: Path) -> None:
+    text = GOOD.replace("= 8192", "= 0").replace('"stop"]', '"stopp"]')
+
+    said = message(tmp_path, text)
+
+    assert [line.split(": ")[0].split(", ")[1] for line in said.splitlines()[1:]] == [
+        "line 3",
+        "line 19",
+    ]
+
+
+def test_plans_have_any_names_and_any_number_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    start, end = GOOD.index("[plans.free]"), GOOD.index("[upstream.")
+
+    path.write_text(GOOD.replace("[plans.free]", "[plans.team]").replace(".pro]", '."4.5-big"]'))
+    assert list(load(path).plans) == ["team", "4.5-big", "lifetime"]
+
+    without = message(tmp_path, GOOD[:start] + GOOD[end:])
+    empty = message(tmp_path, GOOD[:start] + "[plans]\n" + GOOD[end:])
+    assert "line 1: plans: it is missing" in without
+    assert "line 6: plans: it must not be empty" in empty
 
 
 def test_a_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
