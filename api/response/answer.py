@@ -4,7 +4,6 @@ import contextlib
 import errno
 from collections.abc import Callable, Iterator
 
-import structlog
 from flask import Response, g, request
 
 from api.request import prefer, sdk
@@ -19,8 +18,6 @@ from jobs.streaming.messages import Ended
 from models import errors
 from models.errors import InternalError, JobCancelled, JobInProgress, Unavailable
 from models.job import Job, Status
-
-log = structlog.get_logger()
 
 #: Between the newlines that keep a connection alive while its job runs.
 KEEP_ALIVE_SECONDS = 10

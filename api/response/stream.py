@@ -57,8 +57,8 @@ def join(row: Job) -> Response:
         reader = Reader(wait.subscription)
         wait.ready()
         catch_up(reader, row)
-        # A caller that joined a job does not cancel it for others; its worker ends it once
-        # nobody listens.
+        # A caller that joined a job does not cancel it for others; its worker ends it once it has
+        # no listeners.
         return _begin(reader, wait, cancels=False)
 
 
@@ -92,7 +92,7 @@ def _broken_off(job_id: str, error: LikeDoError, cancels: bool) -> LikeDoError:
 
     The job is cancelled, free of charge, or goes on; then the error says where to follow it.
     """
-    with contextlib.suppress(Unavailable):  # Its worker notices that nobody listens.
+    with contextlib.suppress(Unavailable):  # Its worker notices that it has no listeners.
         if cancels:
             cancel.cancel(job_id, error)
             return error

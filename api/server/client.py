@@ -46,6 +46,7 @@ class Client:
         """Call `on_disconnect` once when the client closes its side; `unwatch` ends the watch."""
         if self.connection is None or not hasattr(self.connection, "_sock"):
             return
+        self.unwatch()
         self.watcher = gevent.get_hub().loop.io(self.connection.fileno(), 1)
         self.watcher.start(self._on_readable, on_disconnect)
 
