@@ -1,4 +1,4 @@
-"""The web process: what is served where, and nothing else."""
+"""The web process: which blueprint is served at which path, and nothing else."""
 
 from flask import Blueprint, Flask
 
@@ -7,7 +7,7 @@ from api.request import admission
 from api.response import headers
 from ops import logs
 
-#: The documented address of the API, and the one that some tools insist on.
+#: The documented path of the API, and the one that some tools insist on.
 BASE_PATHS = ("/api/v1/ai", "/v1")
 
 
@@ -15,7 +15,7 @@ def create_app() -> Flask:
     """Return the WSGI application."""
     logs.configure()
     app = Flask("likedo", static_folder=None)
-    # Two slashes are a 404 in the envelope: a redirect would be HTML, and show a key in the query.
+    # Two slashes get a 404 in the envelope: a redirect would be HTML, and show a key in the query.
     app.url_map.merge_slashes = False
     errors.register(app)
     headers.register(app)
@@ -28,7 +28,7 @@ def create_app() -> Flask:
 
 def _api(number: int) -> Blueprint:
     api = Blueprint(f"api{number}", __name__)
-    api.before_request(admission.enter)
+    api.before_request(admission.admit)
     api.after_request(admission.drain)
     api.after_request(admission.ensure_peeked)
     for noun in (chat, image, models, credits, jobs, estimate, files, batches):

@@ -5,7 +5,6 @@ from typing import Any
 
 import orjson
 from flask import Blueprint, Response, request
-from sqlalchemy import Row
 
 from api.request import admission, idempotency, pagination, sdk
 from api.response import images
@@ -17,10 +16,10 @@ from storage import files
 
 bp = Blueprint("batches", __name__)
 
-#: Batches in a list, unless the caller says how many, and at most.
-LISTED, MAX_LISTED = 20, 100
-#: What is shown of a batch as it is kept.
-AS_KEPT = ("id", "endpoint", "input_file_id", "status", "output_file_id", "error_file_id")
+#: Batches in a page.
+DEFAULT_LIMIT, MAX_LIMIT = 20, 100
+#: Columns that are shown unchanged, and those that are times.
+SHOWN = ("id", "endpoint", "input_file_id", "status", "output_file_id", "error_file_id")
 TIMES = (
     *("in_progress_at", "expires_at", "finalizing_at", "completed_at"),
     *("failed_at", "expired_at", "cancelling_at", "cancelled_at"),
@@ -29,20 +28,20 @@ TIMES = (
 
 @bp.post("/batches")
 def create_batch() -> Response:
-    """Take on a batch: it is checked, run and answered by the workers."""
+    """Create a batch; workers validate it, run it and write its output."""
     body = admission.read_body()
-    asked = _asked(body)
-    if (there := batch_store.earlier(asked)) is not None:
-        return _again(there, asked)
+    submission = _submission(body)
+    if (existing := batch_store.earlier(submission)) is not None:
+        return _replayed(existing, submission)
     admission.hit()
-    wanted = _batch(asked, BatchRequest.read(admission.parse(body)))
-    row = batch_store.create(wanted)
-    return _answer(row) if row.id == wanted.id else _again(row, asked)
+    batch = _batch(submission, BatchRequest.read(admission.parse(body)))
+    row = batch_store.create(batch)
+    return _answer(row) if row.id == batch.id else _replayed(row, submission)
 
 
-def _asked(body: bytes) -> BatchSubmission:
+def _submission(body: bytes) -> BatchSubmission:
     caller, count = admission.caller(), sdk.retry_count()
-    retry = count if count is not None and 1 <= count <= sdk.MAX_RETRIES else None
+    retry = count if count is not None and 1 <= count <= sdk.MAX_RETRY_COUNT else None
     return BatchSubmission(
         caller.account_id,
         caller.key_id,
@@ -52,49 +51,45 @@ def _asked(body: bytes) -> BatchSubmission:
     )
 
 
-def _again(row: Row[Any], asked: BatchSubmission) -> Response:
-    """Return the batch that an earlier request made; raise where that was another request."""
+def _replayed(row: Batch, submission: BatchSubmission) -> Response:
+    """Return the batch that an earlier request made; raise if that was a different request."""
     admission.peek()
-    if row.fingerprint != asked.fingerprint:
+    if row.fingerprint != submission.fingerprint:
         raise idempotency.key_reused()
     response = _answer(row)
     response.headers["Idempotent-Replayed"] = "true"
     return response
 
 
-def _batch(asked: BatchSubmission, wanted: BatchRequest) -> Batch:
-    now, after = time.time(), wanted.output_expires_after
+def _batch(submission: BatchSubmission, batch: BatchRequest) -> Batch:
+    now, after = time.time(), batch.output_expires_after
     return Batch(
         id=make_id(),
-        account_id=asked.account_id,
-        key_id=asked.key_id,
-        endpoint=wanted.endpoint,
-        kind=KINDS[wanted.endpoint],
-        input_file_id=wanted.input_file_id,
+        account_id=submission.account_id,
+        key_id=submission.key_id,
+        endpoint=batch.endpoint,
+        kind=KINDS[batch.endpoint],
+        input_file_id=batch.input_file_id,
         output_seconds=after.seconds if after else files.KEPT_SECONDS,
-        caller_metadata=None if wanted.metadata is None else _as_text(wanted.metadata),
-        address=images.own_address(),
-        fingerprint=asked.fingerprint,
-        name=asked.name,
+        caller_metadata=None if batch.metadata is None else orjson.dumps(batch.metadata).decode(),
+        address=images.base_url(),
+        fingerprint=submission.fingerprint,
+        name=submission.name,
         created=now,
         expires_at=now + WINDOW_SECONDS,
     )
-
-
-def _as_text(metadata: dict[str, str]) -> str:
-    return orjson.dumps(metadata).decode()
 
 
 @bp.get("/batches")
 def list_batches() -> Response:
     """List the caller's batches, the newest first."""
     account_id = admission.caller().account_id
-    limit = pagination.limit(LISTED, MAX_LISTED)
+    limit = pagination.limit(DEFAULT_LIMIT, MAX_LIMIT)
     after = _after(request.args.get("after"), account_id)
     return pagination.page(batch_store.listing(limit + 1, account_id, after), limit, as_json)
 
 
-def _after(batch_id: str | None, account_id: int) -> Row[Any] | None:
+def _after(batch_id: str | None, account_id: int) -> Batch | None:
     if batch_id is None:
         return None
     row = batch_store.find(batch_id, account_id)
@@ -107,13 +102,16 @@ def _after(batch_id: str | None, account_id: int) -> Row[Any] | None:
 
 @bp.get("/batches/<batch_id>")
 def get_batch(batch_id: str) -> Response:
-    """Answer how a batch stands."""
+    """Return one batch."""
     return _answer(_own(batch_id))
 
 
 @bp.post("/batches/<batch_id>/cancel")
 def cancel_batch(batch_id: str) -> Response:
-    """Let no more of a batch begin and end what runs; one that was cancelled already, as well."""
+    """Start no more lines of a batch, cancel those in progress, and return it.
+
+    A batch that was cancelled before is returned as well.
+    """
     admission.peek()
     row = batch_store.cancel(_own(batch_id).id)
     if row.status in {*OVER, BatchStatus.FINALIZING} - {BatchStatus.CANCELLED}:
@@ -121,7 +119,7 @@ def cancel_batch(batch_id: str) -> Response:
     return _answer(row)
 
 
-def _own(batch_id: str) -> Row[Any]:
+def _own(batch_id: str) -> Batch:
     """Return a batch of the caller's account; raise `NotFound` for any other."""
     row = batch_store.find(batch_id, admission.caller().account_id)
     if row is None:
@@ -129,13 +127,13 @@ def _own(batch_id: str) -> Row[Any]:
     return row
 
 
-def as_json(row: Row[Any]) -> dict[str, Any]:
+def as_json(row: Batch) -> dict[str, Any]:
     """Return a batch as callers see it; times are Unix seconds."""
-    problems = {"object": "list", "data": orjson.loads(row.errors)} if row.errors else None
+    errors = {"object": "list", "data": orjson.loads(row.errors)} if row.errors else None
     return {
         "object": "batch",
-        **{name: getattr(row, name) for name in AS_KEPT},
-        "errors": problems,
+        **{name: getattr(row, name) for name in SHOWN},
+        "errors": errors,
         "completion_window": "24h",
         "created_at": int(row.created),
         **{name: _seconds(getattr(row, name)) for name in TIMES},
@@ -152,5 +150,5 @@ def _seconds(at: float | None) -> int | None:
     return None if at is None else int(at)
 
 
-def _answer(row: Row[Any]) -> Response:
+def _answer(row: Batch) -> Response:
     return Response(orjson.dumps(as_json(row)), content_type="application/json")

@@ -4,7 +4,7 @@ from flask import Blueprint, Response
 
 from api import submit
 from api.response import answer, stream
-from jobs.streaming.pubsub import Subscription
+from api.response.listening import Wait
 from models.chat import ChatRequest
 
 bp = Blueprint("chat", __name__)
@@ -16,7 +16,7 @@ def create_completion() -> Response:
     return submit.create(ChatRequest.read, _answer)
 
 
-def _answer(chat: ChatRequest, subscription: Subscription) -> Response:
+def _answer(chat: ChatRequest, wait: Wait) -> Response:
     if chat.stream:
-        return stream.stream(subscription, chat.cancels_on_disconnect)
-    return answer.answer_when_done(subscription, chat.cancels_on_disconnect)
+        return stream.stream(wait, chat.cancels_on_disconnect)
+    return answer.answer_when_done(wait, chat.cancels_on_disconnect)

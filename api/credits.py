@@ -1,4 +1,4 @@
-"""What the caller's account has."""
+"""The credits of the caller's account."""
 
 import orjson
 from flask import Blueprint, Response
@@ -11,7 +11,7 @@ bp = Blueprint("credits", __name__)
 
 @bp.get("/credits")
 def get_credits() -> Response:
-    """Answer the balance, what running calls hold of it, and what is left to spend."""
+    """Return the balance, the credits held for running jobs, and those left to spend."""
     standing = ledger.standing(admission.caller().account_id)
     content = {
         "object": "credits",

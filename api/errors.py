@@ -1,16 +1,14 @@
-"""Errors on the wire: the envelope, and the one place that makes a response of an error."""
+"""Errors as responses: the envelope, and the one place that turns an error into JSON."""
 
 import math
-from typing import Any
 
 import orjson
 import structlog
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from api.server.client import GONE_STATUS, Gone
+from api.server.client import CLIENT_CLOSED_REQUEST, ClientDisconnected
 from config.settings import settings
-from jobs.streaming.messages import Source
 from models.errors import (
     InternalError,
     InvalidRequest,
@@ -23,22 +21,23 @@ from models.errors import (
 
 log = structlog.get_logger()
 
-#: What some proxies replace the body of.
+#: Statuses whose body some proxies replace with their own.
 EDGE_UNSAFE = frozenset({502, 504})
 
 
 def register(app: Flask) -> None:
+    """Answer every error that a view of `app` raises in the envelope."""
     app.register_error_handler(LikeDoError, respond)
     app.register_error_handler(HTTPException, _respond_to_http)
-    app.register_error_handler(Gone, lambda _: Response(status=GONE_STATUS))
+    app.register_error_handler(ClientDisconnected, lambda _: Response(status=CLIENT_CLOSED_REQUEST))
     app.register_error_handler(Exception, _respond_to_bug)
 
 
 def respond(error: LikeDoError) -> Response:
-    """Return `error` as every caller gets it."""
+    """Return the response for `error`."""
     if error.status >= 500 and error.__cause__ is not None:
-        # The caller is told what to do; what happened is for the operator, in one line: while
-        # something is away, every call says so.
+        # The response tells the caller what to do; the cause is for the operator. One line: during
+        # an outage every call logs it.
         facts = {"request": g.get("request_id"), "code": error.code}
         log.warning("request.failed", **facts, cause=repr(error.__cause__))
     response = Response(
@@ -59,9 +58,9 @@ def _status(error: LikeDoError) -> int:
 
 
 def _respond_to_http(error: HTTPException) -> Response:
-    """Put what Flask itself refuses into the envelope."""
+    """Return the response for an error that Flask itself raises."""
     if error.code == 404 and request.method == "OPTIONS":
-        # A page asks first whether it may ask at all; that there is nothing it is told afterwards.
+        # CORS preflight for an unknown path: the request itself gets the 404.
         return Response(status=204)
     response = respond(_translate(error))
     for name, value in error.get_headers():
@@ -89,17 +88,3 @@ def _translate(error: HTTPException) -> LikeDoError:
 def _respond_to_bug(error: Exception) -> Response:
     log.error("request.broke", request=g.get("request_id"), exc_info=error)
     return respond(InternalError("Something went wrong on our side."))
-
-
-def facts_of(source: Source) -> dict[str, Any]:
-    """Return what headers say of who answered, as far as it is known."""
-    return {
-        "x-provider": source.provider,
-        "x-upstream-model": source.upstream_model,
-        "x-attempts": source.attempts,
-    }
-
-
-def headers_of(facts: dict[str, Any]) -> dict[str, str]:
-    """Return the headers that are known: those whose value is not None, as text."""
-    return {name: str(value) for name, value in facts.items() if value is not None}

@@ -1,4 +1,4 @@
-"""What a request would cost, before it is sent."""
+"""The price of a request, before it is sent."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ bp = Blueprint("estimate", __name__)
 
 @bp.post("/estimate")
 def create_estimate() -> Response:
-    """Answer the least and the most credits that a chat or image request can cost."""
+    """Return the minimum and maximum credits that a chat or image request can cost."""
     admission.peek()
     quote = _quote(admission.parse(admission.read_body()))
     available = ledger.standing(admission.caller().account_id).available

@@ -1,44 +1,40 @@
-"""Files for batches, and those that batches leave."""
+"""Files: the input that callers upload for batches, and the output that batches write."""
 
 from typing import Any
 
 import orjson
 from flask import Blueprint, Response, request
-from sqlalchemy import Row
 
-from api.request import admission, pagination
-from api.request import upload as request_upload
+from api.request import admission, pagination, upload
 from api.request.upload import Form, Upload
 from models import checks
 from models.batch import ExpiresAfter
 from models.errors import InvalidRequest, MissingParameter, NotFound
-from models.file import Purpose
+from models.file import File, Purpose
 from storage import files
 
 bp = Blueprint("files", __name__)
 
-#: Files in a list, unless the caller says how many, and at most.
-MAX_LISTED = 10_000
-#: How a form writes the fields of an object.
+#: Files in a page: by default, and at most.
+MAX_LIMIT = 10_000
+#: The form fields that make up the object `expires_after`, with their names in it.
 EXPIRES_AFTER = {f"expires_after[{name}]": name for name in ExpiresAfter.model_fields}
 
 
 @bp.post("/files")
 def create_file() -> Response:
-    """Keep a file of requests for a batch."""
+    """Store a file of requests for a batch."""
     admission.peek()
-    with request_upload.uploaded() as form:
+    with upload.receive() as form:
         admission.hit()
-        upload, seconds = _checked(form)
-        caller = admission.caller()
-        file_id = files.save(
-            caller.account_id, Purpose.BATCH, upload.filename, upload.path, seconds
-        )
+        file, seconds = _checked(form)
+        account_id = admission.caller().account_id
+        file_id = files.save(account_id, Purpose.BATCH, file.filename, file.path, seconds)
     return _answer(as_json(files.show_one(file_id)))
 
 
 def _checked(form: Form) -> tuple[Upload, int]:
-    """Return the file, and for how long it is kept; raise what is wrong with the form."""
+    """Return the file, and the seconds that it is kept; raise what is wrong with the form."""
     for name in ("file", "purpose"):
         if name not in form.files and name not in form.fields:
             raise MissingParameter(f"Missing required parameter: '{name}'.", param=name)
@@ -46,41 +42,43 @@ def _checked(form: Form) -> tuple[Upload, int]:
         raise InvalidRequest(
             "Invalid value for 'purpose': only 'batch' is taken here.", param="purpose"
         )
-    upload = form.files.get("file")
-    if upload is None or not upload.path.stat().st_size:
+    file = form.files.get("file")
+    if file is None or not file.path.stat().st_size:
         raise InvalidRequest(
             "Invalid value for 'file': it must be a file that is not empty.", param="file"
         )
-    return upload, _seconds(form)
+    return file, _seconds(form)
 
 
 def _seconds(form: Form) -> int:
-    said = {
-        short: form.fields[name] for name, short in EXPIRES_AFTER.items() if name in form.fields
+    expires_after: dict[str, Any] = {
+        name: form.fields[field] for field, name in EXPIRES_AFTER.items() if field in form.fields
     }
-    if not said:
+    if not expires_after:
         return files.KEPT_SECONDS
-    seconds = said.get("seconds", "")
-    whole = int(seconds) if seconds.isascii() and seconds.isdigit() and len(seconds) < 10 else 0
-    read = said | ({"seconds": whole} if "seconds" in said else {})
-    return checks.read(ExpiresAfter, read, '{"anchor": "created_at", "seconds": …}').seconds
+    if "seconds" in expires_after:
+        text = expires_after["seconds"]
+        is_number = text.isascii() and text.isdigit() and len(text) < 10
+        expires_after["seconds"] = int(text) if is_number else 0
+    example = '{"anchor": "created_at", "seconds": …}'
+    return checks.read(ExpiresAfter, expires_after, example).seconds
 
 
 @bp.get("/files")
 def list_files() -> Response:
     """List the caller's files, the newest first unless `order` says otherwise."""
     account_id = admission.caller().account_id
-    limit = pagination.limit(MAX_LISTED, MAX_LISTED)
+    limit = pagination.limit(MAX_LIMIT, MAX_LIMIT)
     purpose = request.args.get("purpose")
     after = _after(request.args.get("after"), account_id)
     oldest_first = pagination.one_of("order", ("asc", "desc")) == "asc"
     if purpose is not None and not purpose.isprintable():
         return pagination.page([], limit, as_json)
-    found = files.listing(limit + 1, account_id, purpose, after, oldest_first)
-    return pagination.page(found, limit, as_json)
+    rows = files.listing(limit + 1, account_id, purpose, after, oldest_first)
+    return pagination.page(rows, limit, as_json)
 
 
-def _after(file_id: str | None, account_id: int) -> Row[Any] | None:
+def _after(file_id: str | None, account_id: int) -> File | None:
     if file_id is None:
         return None
     row = files.find(file_id, account_id)
@@ -93,13 +91,13 @@ def _after(file_id: str | None, account_id: int) -> Row[Any] | None:
 
 @bp.get("/files/<file_id>")
 def get_file(file_id: str) -> Response:
-    """Answer what is known of a file."""
+    """Return one file's record."""
     return _answer(as_json(_own(file_id)))
 
 
 @bp.get("/files/<file_id>/content")
 def get_content(file_id: str) -> Response:
-    """Answer a file's bytes."""
+    """Return a file's bytes."""
     row = _own(file_id)
     content = files.content(row.id)
     if content is None:
@@ -117,24 +115,24 @@ def get_content(file_id: str) -> Response:
 def delete_file(file_id: str) -> Response:
     """Delete a file that no batch needs any more."""
     if not files.forget(_own(file_id).id, admission.caller().account_id):
-        raise _not_there(file_id)
+        raise _not_found(file_id)
     return _answer({"id": file_id, "object": "file", "deleted": True})
 
 
-def _own(file_id: str) -> Row[Any]:
+def _own(file_id: str) -> File:
     """Return a file of the caller's account; raise `NotFound` for any other."""
     row = files.find(file_id, admission.caller().account_id)
     if row is None:
-        raise _not_there(file_id)
+        raise _not_found(file_id)
     return row
 
 
-def _not_there(file_id: str) -> NotFound:
+def _not_found(file_id: str) -> NotFound:
     return NotFound(f"There is no file '{file_id}'.")
 
 
-def as_json(row: Row[Any]) -> dict[str, Any]:
-    """Return a file as callers see it."""
+def as_json(row: File) -> dict[str, Any]:
+    """Return a file as callers see it; times are Unix seconds."""
     return {
         "id": row.id,
         "object": "file",

@@ -1,4 +1,4 @@
-"""Is this process up, and is everything it stands on there?"""
+"""Liveness and readiness: is this process up, and does everything it depends on answer?"""
 
 import hmac
 import time
@@ -19,7 +19,7 @@ from routing import health
 
 bp = Blueprint("health", __name__)
 
-#: A deployment restarts its workers; this long without one is no reason to lose traffic.
+#: A deployment restarts its workers; for this long, having none is no reason to lose traffic.
 WORKERLESS_SECONDS = 60
 
 _SINCE_KEY = "likedo:workerless-since"
@@ -27,26 +27,26 @@ _SINCE_KEY = "likedo:workerless-since"
 
 @bp.get("/healthz")
 def is_up() -> Response:
-    """Answer that this process is up, and nothing else: what a load balancer asks."""
+    """Report that this process is up, and nothing else, for load balancers."""
     return _answer(200, {"status": "ok"})
 
 
 @bp.get("/readyz")
 def is_ready() -> Response:
-    """Answer whether work would get done, and if not, what is missing."""
-    status, said = _readiness()
+    """Report whether jobs would be run, and if not, what is missing."""
+    status, report = _readiness()
     if request.args.get("verbose") == "1":
-        _let_operators_in()
-        said |= {"providers": _providers()}
-    return _answer(status, said)
+        _require_admin_token()
+        report |= {"providers": _providers()}
+    return _answer(status, report)
 
 
 def _readiness() -> tuple[int, dict[str, object]]:
     missing = _missing()
     if missing:
-        said = {"status": "unavailable", "missing": list(missing)}
+        report = {"status": "unavailable", "missing": list(missing)}
         reasons = {name: reason for name, reason in missing.items() if reason}
-        return 503, said | ({"reasons": reasons} if reasons else {})
+        return 503, report | ({"reasons": reasons} if reasons else {})
     seconds = _workerless_seconds()
     if seconds is None:
         return 200, {"status": "ok"}
@@ -54,8 +54,8 @@ def _readiness() -> tuple[int, dict[str, object]]:
     return (200 if status == "degraded" else 503), {"status": status, "missing": ["worker"]}
 
 
-def _let_operators_in() -> None:
-    """Raise `InvalidKey` unless the admin token was sent, as a key is."""
+def _require_admin_token() -> None:
+    """Raise `InvalidKey` unless the admin token was sent as a bearer token."""
     sent = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
     token = settings.admin_token
     if not token or not hmac.compare_digest(sent.encode(), token.encode()):
@@ -66,7 +66,7 @@ def _let_operators_in() -> None:
 
 
 def _providers() -> list[dict[str, Any]] | None:
-    """Return how the providers are doing; None where Redis, which knows, does not answer."""
+    """Return how the providers are doing; None if Redis, which knows, does not answer."""
     try:
         return health.report()
     except redis.RedisError:
@@ -74,16 +74,16 @@ def _providers() -> list[dict[str, Any]] | None:
 
 
 def _missing() -> dict[str, str | None]:
-    """Return what does not answer, by name, and why, where that can be said without a secret."""
-    found: dict[str, str | None] = {}
+    """Return the dependencies that do not answer, each with the reason if it holds no secret."""
+    missing: dict[str, str | None] = {}
     for name, check in _CHECKS.items():
         try:
             check()
         except (redis.RedisError, Unavailable) as error:
-            found[name] = _reason(error)
+            missing[name] = _reason(error)
     if reason := storage.backend().problem():
-        found["storage"] = reason
-    return found
+        missing["storage"] = reason
+    return missing
 
 
 def _reason(error: Exception) -> str | None:
@@ -99,7 +99,7 @@ _CHECKS: dict[str, Callable[[], object]] = {
 
 
 def _workerless_seconds() -> float | None:
-    """Return how long there has been no live worker; None where there is one."""
+    """Return for how long there has been no live worker; None if there is one."""
     if leases.live():
         connection().delete(_SINCE_KEY)
         return None

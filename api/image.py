@@ -6,7 +6,7 @@ from flask import Blueprint, Response
 
 from api import submit
 from api.response import answer, images
-from jobs.streaming.pubsub import Subscription
+from api.response.listening import Wait
 from models.image import ImageRequest
 
 bp = Blueprint("image", __name__)
@@ -24,6 +24,6 @@ def _read(body: Any) -> ImageRequest:
     return image
 
 
-def _answer(image: ImageRequest, subscription: Subscription) -> Response:
+def _answer(image: ImageRequest, wait: Wait) -> Response:
     render = images.renderer(image.kind)
-    return answer.answer_when_done(subscription, image.cancels_on_disconnect, render)
+    return answer.answer_when_done(wait, image.cancels_on_disconnect, render)

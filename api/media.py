@@ -1,4 +1,4 @@
-"""Images that this machine keeps, to whoever has their address. Nobody can guess one."""
+"""Images in local storage, served to anyone who has their URL, which cannot be guessed."""
 
 import re
 import time
@@ -16,7 +16,7 @@ from storage.local import Local
 
 bp = Blueprint("media", __name__)
 
-#: The names of `models.media.make_name`, and no others.
+#: Exactly the names that `models.media.make_name` makes.
 _NAME = re.compile(rf"[A-Za-z0-9_-]{{1,50}}\.({'|'.join(ENDINGS.values())})", re.ASCII)
 _ONE_RANGE = re.compile(r"bytes=(\d+-\d*|-\d+)", re.ASCII)
 _TYPES = {ending: media_type for media_type, ending in ENDINGS.items()}
@@ -24,8 +24,8 @@ _TYPES = {ending: media_type for media_type, ending in ENDINGS.items()}
 YEAR_SECONDS = 365 * 24 * 3600
 DAY_SECONDS = 24 * 3600
 
-#: Anybody's page may show an image and read it, and it can do nothing to any page, whatever is in
-#: it and wherever it is opened.
+#: Any page may show and read an image; whatever is in the image, it can do nothing to any page,
+#: wherever it is opened.
 HEADERS = {
     "Access-Control-Allow-Origin": "*",
     "Content-Security-Policy": "default-src 'none'; sandbox",
@@ -36,7 +36,7 @@ HEADERS = {
 
 @bp.get("/media/<name>")
 def get_media(name: str) -> Response:
-    """Answer an image, or a part of it."""
+    """Return an image, or a range of its bytes."""
     path = _find(name)
     if path is None:
         raise NotFound("There is no image at this address, or no longer.")
@@ -47,7 +47,7 @@ def get_media(name: str) -> Response:
     except RequestedRangeNotSatisfiable as error:
         if _ONE_RANGE.fullmatch(request.headers["Range"]):
             return _out_of_range(error)
-        # Several ranges, or none that can be read: then the whole is as good an answer.
+        # Several ranges, or none that can be read: RFC 9110 allows the whole image as answer.
         return _send(path, conditional=False)
 
 
@@ -65,7 +65,7 @@ def _find(name: str) -> Path | None:
 
 
 def _send(path: Path, conditional: bool) -> Response:
-    """Return the file at `path`, to be sent in pieces; of what did not change, only that."""
+    """Return the file at `path`, sent in pieces; 304 if `conditional` and it did not change."""
     response = send_file(
         path, mimetype=_TYPES[path.suffix[1:]], conditional=conditional, etag=path.stem
     )
@@ -76,7 +76,7 @@ def _send(path: Path, conditional: bool) -> Response:
 
 
 def _fresh_seconds(saved_at: float) -> int:
-    """Return how long others may keep a copy of a file: until it is deleted here."""
+    """Return how long caches may keep a copy of a file: until it is deleted here."""
     expires = saved_at + settings.media_ttl_days * DAY_SECONDS
     return int(min(max(0, expires - time.time()), YEAR_SECONDS))
 

@@ -10,7 +10,7 @@ bp = Blueprint("models", __name__)
 
 @bp.get("/models")
 def list_models() -> Response:
-    """List every model a caller can name."""
+    """List every model that a caller can name."""
     return _json({"object": "list", "data": model_view.listing()})
 
 

@@ -1,6 +1,7 @@
 """A request that becomes a job: retry joined, admitted, held for, enqueued, answered."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -8,13 +9,13 @@ from flask import Response, g
 
 from api.request import admission, idempotency, prefer
 from api.response import job, replay
+from api.response.listening import Wait, listening
 from api.server import client
-from api.server.client import Gone
+from api.server.client import ClientDisconnected
 from billing.holds import ExistingJob
-from jobs.following import listener
+from billing.pricing import Quote
 from jobs.kinds import KINDS
 from jobs.lifecycle import bodies, new
-from jobs.streaming.pubsub import Subscription
 from jobs.webhook.receiver import check_url
 from models.errors import InvalidRequest
 
@@ -40,34 +41,35 @@ class Submitted:
     """A request that has become a job."""
 
     job_id: str
-    #: None where the caller is to come back for the answer.
-    subscription: Subscription | None
+    #: None if the caller is to come back for the answer.
+    wait: Wait | None
 
 
-def create(read: Callable[[Any], R], answer: Callable[[R, Subscription], Response]) -> Response:
+def create(read: Callable[[Any], R], answer: Callable[[R, Wait], Response]) -> Response:
     """Make the request a job, and respond with its answer, or with 202 and the job itself.
 
-    `read` makes a request of the decoded JSON, `answer` responds to a caller who waits.
+    `read` makes a request of the decoded JSON, `answer` responds to a caller that waits.
     """
     body = admission.read_body()
     if (replayed := replay.answer_retry(body)) is not None:
         return replayed
-    with admission.admission_slots:
-        admission.hit()
-        request = read(admission.parse(body))
-        submitted = _submit(request, body)
-    # Callers that wait for their jobs must not keep others from being admitted.
-    if isinstance(submitted, ExistingJob):
-        return replay.answer_existing(submitted.job_id, body)
-    if submitted.subscription is None:
-        return job.accepted(submitted.job_id)
-    return answer(request, submitted.subscription)
+    with ExitStack() as waiting:
+        with admission.admission_slots:
+            admission.hit()
+            request = read(admission.parse(body))
+            submitted = _submit(request, body, waiting)
+        # Callers that wait for their jobs must not keep others from being admitted.
+        if isinstance(submitted, ExistingJob):
+            return replay.answer_existing(submitted.job_id, body)
+        if submitted.wait is None:
+            return job.accepted(submitted.job_id)
+        return answer(request, submitted.wait)
 
 
 def is_asynchronous(body: dict[str, Any]) -> bool:
     """Tell whether a request asks for a job, not its answer; raise if its webhook is wrong."""
-    # For images, `background` may be a word, which means something else.
-    asynchronous = body.get("background") is True or prefer.asynchronously()
+    # In image requests, `background` may also be a string, with another meaning.
+    asynchronous = body.get("background") is True or prefer.respond_async()
     if body.get("webhook_url") is not None:
         _check_webhook(body["webhook_url"], asynchronous)
     return asynchronous
@@ -87,41 +89,35 @@ def _check_webhook(url: str, asynchronous: bool) -> None:
         )
 
 
-def _submit(request: Request, body: bytes) -> Submitted | ExistingJob:
-    """Listen, hold, enqueue, in this order, so that no answer is missed.
+def _submit(request: Request, body: bytes, waiting: ExitStack) -> Submitted | ExistingJob:
+    """Listen (until `waiting` ends), hold, enqueue: in this order, so that no answer is missed.
 
-    Returns the job that a request with the same `Idempotency-Key` has made a moment ago, if one
-    has. Raises what `holds.hold` does.
+    Returns the job that a request with the same `Idempotency-Key` made a moment ago, if there is
+    one. Raises what `holds.hold` does.
     """
     kind = KINDS[request.kind]
     asynchronous = is_asynchronous(request.body)
     quote = kind.quote(request)
     row = _row(request, quote, body, asynchronous)
-    if client.current().gone():
-        raise Gone
-    subscription = None if asynchronous else listener.listener().listen(row["id"])
-    try:
-        max_running = admission.plan().slots(kind.name)
-        held = new.hold(row, body, quote, max_running, idempotency.key_digest())
-        if isinstance(held, ExistingJob):
-            if subscription:
-                subscription.close()
-            admission.take_hit_back()
-            return held
-        # From here on there is such a job; a request refused before is told of none.
-        g.job_headers = {"x-job-id": row["id"], **kind.applied(request, held)}
-        with new.released_on_failure(row):
-            if subscription:
-                subscription.ready()
-            new.enqueue(row, body, held)
-    except BaseException:
-        if subscription:
-            subscription.close()
-        raise
-    return Submitted(row["id"], subscription)
+    if client.current().is_disconnected():
+        raise ClientDisconnected
+    wait = None if asynchronous else waiting.enter_context(listening(row["id"]))
+    max_running = admission.plan().slots(kind.name)
+    held = new.hold(row, body, quote, max_running, idempotency.key_digest())
+    if isinstance(held, ExistingJob):
+        waiting.close()  # There will be no job of this id.
+        admission.take_hit_back()
+        return held
+    # Only now is there such a job, so a request refused before does not name one.
+    g.job_headers = {"x-job-id": row["id"], **kind.applied(request, held)}
+    with new.released_on_failure(row):
+        if wait is not None:
+            wait.ready()
+        new.enqueue(row, body, held)
+    return Submitted(row["id"], wait)
 
 
-def _row(request: Request, quote: Any, body: bytes, asynchronous: bool) -> dict[str, Any]:
+def _row(request: Request, quote: Quote, body: bytes, asynchronous: bool) -> dict[str, Any]:
     caller = admission.caller()
     row = new.row(
         KINDS[request.kind],

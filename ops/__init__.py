@@ -1,1 +1,1 @@
-"""Logging. Imported by all; run by both processes."""
+"""Logging. Imported by every room; run by both processes."""

@@ -1,4 +1,4 @@
-"""How every process logs: one event a line, as words for people or JSON for machines."""
+"""Logging in every process: one event a line, in colour on a terminal, else as logfmt."""
 
 import logging
 import sys
@@ -11,10 +11,10 @@ from config.settings import settings
 
 
 class SafeStream:
-    """A stream whose reader may leave, which is no reason for a line of work to end.
+    """A stream whose writes never raise, even if its reader is gone.
 
-    Where whoever collects the log is gone, writing raises, in whatever greenlet had something to
-    say: leases would not be renewed any more, and callers would get a 500.
+    A write to a log collector that is gone raises in the greenlet that logs: leases would no longer
+    be renewed, and callers would get a 500.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -34,7 +34,7 @@ class SafeStream:
 
 
 def _make_safe() -> None:
-    """Put what cannot break where everybody writes: gevent too tells of errors there."""
+    """Replace stdout and stderr by safe streams: gevent, too, reports errors there."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if not isinstance(stream, SafeStream):
@@ -67,5 +67,5 @@ def configure() -> None:
         level=max(level, logging.WARNING),
         format="%(levelname)s %(name)s %(message)s",
     )
-    # RQ sets a level of its own, and tells of every pass over its registries.
+    # RQ sets a level of its own, and logs every pass over its registries.
     logging.getLogger("rq.worker").setLevel(max(level, logging.WARNING))

@@ -72,33 +72,34 @@ def show(connection: Connection, file_ids: Collection[str]) -> None:
     connection.execute(update(File).where(col(File.id).in_(file_ids)).values(is_stored=True))
 
 
-def show_one(file_id: str) -> Row[Any]:
+def show_one(file_id: str) -> File:
     """Let a file be seen that was saved, and return its row."""
 
-    def work(connection: Connection) -> Row[Any]:
+    def work(connection: Connection) -> File:
         show(connection, [file_id])
         query = select(database.table(File)).where(col(File.id) == file_id)
-        row: Row[Any] = connection.execute(query).one()
+        row = database.one(query, File, connection)
+        assert row is not None
         return row
 
     return database.run(work)
 
 
-def find(file_id: str, account_id: int) -> Row[Any] | None:
+def find(file_id: str, account_id: int) -> File | None:
     """Return the file's row; None where there is none, or it is another account's."""
     if not file_id.isprintable():
         return None  # Nor could the database be asked for a NUL.
     query = _seen(account_id).where(col(File.id) == file_id)
-    return database.run(lambda connection: connection.execute(query).one_or_none())
+    return database.one(query, File)
 
 
 def listing(
     limit: int,
     account_id: int,
     purpose: str | None = None,
-    after: Row[Any] | None = None,
+    after: File | None = None,
     oldest_first: bool = False,
-) -> list[Row[Any]]:
+) -> list[File]:
     """Return the first `limit` files that fit, those after `after`; the newest is the first."""
     query = _seen(account_id)
     if purpose is not None:
@@ -108,7 +109,7 @@ def listing(
     columns = (col(File.created), col(File.id))
     order = columns if oldest_first else tuple(column.desc() for column in columns)
     query = query.order_by(*order).limit(limit)
-    return database.run(lambda connection: list(connection.execute(query)))
+    return database.all(query, File)
 
 
 def _seen(account_id: int) -> Any:
@@ -119,7 +120,7 @@ def _seen(account_id: int) -> Any:
     )
 
 
-def _follows(after: Row[Any], oldest_first: bool) -> ColumnElement[bool]:
+def _follows(after: File, oldest_first: bool) -> ColumnElement[bool]:
     created, file_id = col(File.created), col(File.id)
     if oldest_first:
         beside, beyond = file_id > after.id, created > after.created

@@ -1,1 +1,1 @@
-"""What was asked: admission, parameters shared by endpoints, retries. Run by the web process."""
+"""Reading requests: admission, shared parameters, uploads, retries. Run by the web process."""

@@ -1,4 +1,4 @@
-"""Who is let in, in the contract's order: size, key, body, rate limit, JSON."""
+"""Admitting requests, with checks in the contract's order: size, key, body, rate limit, JSON."""
 
 import contextlib
 from functools import lru_cache
@@ -30,18 +30,20 @@ from models.errors import (
 
 log = structlog.get_logger()
 
-#: A burst of calls goes through admission a few at a time. All at once, every call would wait
-#: for the slowest before the first is enqueued, and they would stay in step from there on.
-ADMITTED_AT_ONCE = 16
+#: Calls of a burst that are admitted at a time. If all were, each would wait for the slowest
+#: before the first is enqueued, and they would stay in step from there on.
+MAX_ADMISSIONS = 16
 
-admission_slots = BoundedSemaphore(ADMITTED_AT_ONCE)
+admission_slots = BoundedSemaphore(MAX_ADMISSIONS)
 
 #: Some editors begin a file with it; RFC 8259 lets a parser ignore it.
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
+JSON_TYPES = ("application/json", "text/json")
 
-def enter() -> None:
-    """Let a request into the API: raise `RequestTooLarge` or `InvalidKey`, or know the caller."""
+
+def admit() -> None:
+    """Identify the caller of a request; raise `RequestTooLarge` or `InvalidKey`."""
     if request.method == "OPTIONS":
         return
     check_declared_size()
@@ -51,29 +53,30 @@ def enter() -> None:
 
 
 def peek() -> None:
-    """Let the answer say how the caller's hour stands, without counting the request.
+    """Report the rate limit in the response without counting the request.
 
-    Without a plan there is no hour. What does not count is answered all the same.
+    An account without a plan has no limit to report; what does not count is answered all the same.
     """
-    if found := catalog.plans.get(caller().plan):
-        g.window = rate_limit.peek(caller().account_id, found)
+    if plan := catalog.plans.get(caller().plan):
+        g.rate_window = rate_limit.peek(caller().account_id, plan)
 
 
 def caller() -> Caller:
-    found: Caller = g.caller
-    return found
+    """Return the caller of the request being answered."""
+    caller: Caller = g.caller
+    return caller
 
 
 def plan() -> Plan:
-    """Return the caller's plan; raise `Unavailable` if the catalogue has it no more."""
-    found = catalog.plans.get(caller().plan)
-    if found is None:
+    """Return the caller's plan; raise `Unavailable` if the catalogue has dropped it."""
+    plan = catalog.plans.get(caller().plan)
+    if plan is None:
         _report_unknown_plan(caller().account_id, caller().plan)
         raise Unavailable(
             f"This service has no plan '{caller().plan}' any more, which your account is on. Its "
             "operator has to give it another one."
         )
-    return found
+    return plan
 
 
 @lru_cache(maxsize=1000)
@@ -88,7 +91,7 @@ def _report_unknown_plan(account_id: int, name: str) -> None:
 
 
 def check_declared_size() -> None:
-    """Raise `RequestTooLarge` for a body that says it is: a file may be larger than others."""
+    """Raise `RequestTooLarge` if the declared size is; files may be larger than other bodies."""
     if request.path.endswith("/files"):
         upload.check_declared_size()
     elif (request.content_length or 0) > settings.max_body_bytes:
@@ -102,7 +105,7 @@ def _too_large() -> RequestTooLarge:
 
 
 def _key() -> str:
-    """Return the key that was sent. The header wins over `?key=`."""
+    """Return the API key that was sent; the header takes precedence over `?key=`."""
     header = request.headers.get("Authorization")
     if header is None:
         key = request.args.get("key", "")
@@ -118,12 +121,12 @@ def _key() -> str:
 
 
 def read_body() -> bytes:
-    """Return the raw body; raise `RequestTooLarge` or, where it is broken, `InvalidRequest`."""
+    """Return the raw body; raise `RequestTooLarge`, or `InvalidRequest` if it cannot be read."""
     declared = request.content_length
-    # One byte more than may come tells a body that is too large from one that just fits.
-    wanted = settings.max_body_bytes + 1 if declared is None else declared
+    # One byte more than is allowed tells a body that is too large from one that just fits.
+    size = settings.max_body_bytes + 1 if declared is None else declared
     try:
-        body: bytes = request.environ["wsgi.input"].read(wanted)
+        body: bytes = request.environ["wsgi.input"].read(size)
     except (ParseException, OSError) as error:
         raise InvalidRequest(f"The body cannot be read: {error}.") from None
     if len(body) > settings.max_body_bytes:
@@ -137,24 +140,24 @@ def read_body() -> bytes:
 
 
 def ensure_peeked(response: Response) -> Response:
-    """Let an answer to a known caller say how its hour stands, also where nothing was counted."""
-    # A 503 may be because Redis, which knows, does not answer: it is not asked once more.
-    if "caller" in g and "window" not in g and response.status_code != 503:
+    """Report the rate limit to an identified caller even if the request was not counted."""
+    # A 503 may mean that Redis, which keeps the rate window, does not answer: do not ask again.
+    if "caller" in g and "rate_window" not in g and response.status_code != 503:
         with contextlib.suppress(Unavailable):
             peek()
     return response
 
 
-#: Of a body that was refused unread, this much is taken off the line before the answer.
+#: At most this much of a refused request's unread body is read and discarded.
 DRAIN_BYTES = 64 * 1024 * 1024
 DRAIN_CHUNK_BYTES = 64 * 1024
 DRAIN_SECONDS = 5
 
 
 def drain(response: Response) -> Response:
-    """Have what a refused request still sends taken off the line, once it has its answer.
+    """Discard the unread body of a refused request, once it has been answered.
 
-    A connection that is closed on unread bytes is reset, and the client never sees the answer.
+    A connection that is closed with unread bytes is reset, and the client never sees the answer.
     """
     if response.status_code >= 400 and not g.get("body_read"):
         left = DRAIN_BYTES if request.content_length is None else request.content_length
@@ -170,29 +173,29 @@ def _discard(stream: Any, left: int) -> None:
 
 
 def hit() -> None:
-    """Count the request against the caller's hour; raise `RateLimitExceeded` where it is full."""
+    """Count the request in the caller's rate window; raise `RateLimitExceeded` if it is full."""
     try:
-        g.window = rate_limit.hit(caller().account_id, plan())
+        g.rate_window = rate_limit.hit(caller().account_id, plan())
     except RateLimitExceeded as error:
-        g.window = Window(plan().requests_per_hour, 0, error.retry_after or 0)
+        g.rate_window = Window(plan().requests_per_hour, 0, error.retry_after or 0)
         raise
 
 
 def take_hit_back() -> None:
-    """Let the request, which turned out to be a retry, not count against the hour after all."""
+    """Uncount the request, which turned out to be a retry."""
     try:
-        g.window = rate_limit.take_back(caller().account_id, plan(), g.window.mark)
+        g.rate_window = rate_limit.take_back(caller().account_id, plan(), g.rate_window.mark)
     except Unavailable as error:
-        log.warning("hour.counts_a_retry", account=caller().account_id, reason=error.message)
+        log.warning("rate_limit.retry_counted", account=caller().account_id, reason=error.message)
 
 
 def parse(body: bytes) -> Any:
     """Return the JSON in `body`; raise `UnsupportedMediaType` or `InvalidJSON`."""
-    kind = request.mimetype
-    if kind and kind not in ("application/json", "text/json") and not kind.endswith("+json"):
+    mimetype = request.mimetype
+    if mimetype and mimetype not in JSON_TYPES and not mimetype.endswith("+json"):
         raise UnsupportedMediaType(
-            f"Content-Type {kind!r} is not taken: send JSON, as 'Content-Type: application/json' "
-            "(curl: -H 'Content-Type: application/json')."
+            f"Content-Type {mimetype!r} is not taken: send JSON, as 'Content-Type: "
+            "application/json' (curl: -H 'Content-Type: application/json')."
         )
     if not body.strip():
         raise InvalidJSON("The body is empty: send a JSON object.")

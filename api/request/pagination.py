@@ -1,34 +1,36 @@
-"""Lists in pages, as OpenAI's clients turn them."""
+"""Lists in pages, with OpenAI's cursor parameters."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from flask import Response, request
-from sqlalchemy import Row
 
 from models.errors import InvalidRequest
 
-#: A number of more digits is no limit.
+T = TypeVar("T")
+
+#: Longer numbers are rejected.
 MAX_DIGITS = 9
 
 
-def limit(unless_said: int, most: int) -> int:
-    """Return how many the caller wants in a page."""
+def limit(default: int, maximum: int) -> int:
+    """Return the parameter `limit`, the number of items in a page."""
     text = request.args.get("limit")
     if text is None:
-        return unless_said
+        return default
     is_number = text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
-    said = int(text) if is_number else 0
-    if not 1 <= said <= most:
+    value = int(text) if is_number else 0
+    if not 1 <= value <= maximum:
         raise InvalidRequest(
-            f"Invalid value for 'limit': it must be a whole number from 1 to {most}.", param="limit"
+            f"Invalid value for 'limit': it must be a whole number from 1 to {maximum}.",
+            param="limit",
         )
-    return said
+    return value
 
 
 def one_of(name: str, allowed: Iterable[str]) -> str | None:
-    """Return the parameter `name`, which is one of the `allowed` where it is given."""
+    """Return the parameter `name`, which must be one of `allowed`; None if it is missing."""
     value = request.args.get(name)
     known = [str(each) for each in allowed]
     if value is not None and value not in known:
@@ -39,16 +41,14 @@ def one_of(name: str, allowed: Iterable[str]) -> str | None:
     return value
 
 
-def page(
-    found: list[Row[Any]], most: int, as_json: Callable[[Row[Any]], dict[str, Any]]
-) -> Response:
-    """Answer the first `most` of what was `found`; one more says that there are more."""
-    data = [as_json(row) for row in found[:most]]
+def page(rows: list[T], limit: int, as_json: Callable[[T], dict[str, Any]]) -> Response:
+    """Return the first `limit` rows as a list; a further row means that there are more."""
+    data = [as_json(row) for row in rows[:limit]]
     content = {
         "object": "list",
         "data": data,
         "first_id": data[0]["id"] if data else None,
         "last_id": data[-1]["id"] if data else None,
-        "has_more": len(found) > most,
+        "has_more": len(rows) > limit,
     }
     return Response(orjson.dumps(content), content_type="application/json")

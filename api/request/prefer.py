@@ -1,20 +1,20 @@
-"""What a client prefers: the header `Prefer` of RFC 7240."""
+"""The header `Prefer` of RFC 7240: what a client asks for but can do without."""
 
 import math
 
 from flask import request
 
-#: Beyond this nobody means it.
+#: Longer headers are truncated.
 MAX_CHARACTERS = 1000
 
 
-def asynchronously() -> bool:
-    """Tell whether the client asks to be answered with a job at once."""
+def respond_async() -> bool:
+    """Tell whether the client asks for a job at once, by `respond-async`."""
     return "respond-async" in _preferences()
 
 
 def wait_seconds() -> float | None:
-    """Return how long the client asks to wait on its connection; None where it does not say."""
+    """Return how long the client will wait for an answer, by `wait`; None if it does not say."""
     try:
         seconds = float(_preferences().get("wait", ""))
     except ValueError:
@@ -23,11 +23,11 @@ def wait_seconds() -> float | None:
 
 
 def _preferences() -> dict[str, str]:
-    """Return the preferences by name; of one that is given twice, the first counts."""
+    """Return the preferences by name; the first counts if one is repeated."""
     header = ",".join(request.headers.getlist("Prefer"))[:MAX_CHARACTERS]
-    found: dict[str, str] = {}
+    preferences: dict[str, str] = {}
     for preference in header.split(","):
-        # What follows a semicolon are parameters, and none of ours has any.
+        # Parameters follow a semicolon; none of ours has any.
         name, _, value = preference.partition(";")[0].partition("=")
-        found.setdefault(name.strip().lower(), value.strip().strip('"'))
-    return found
+        preferences.setdefault(name.strip().lower(), value.strip().strip('"'))
+    return preferences

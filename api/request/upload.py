@@ -1,4 +1,4 @@
-"""A form with a file in it, read as it comes: the file goes to the disk, never whole to memory."""
+"""A multipart form read as it arrives: files go to disk and are never held in memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,18 +16,18 @@ from werkzeug.formparser import FormDataParser
 from models.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType
 from models.file import MAX_BYTES, MIB
 
-#: What a form may have beside its file.
+#: Of a whole form: its file, and what may stand beside it.
 MAX_FORM_BYTES = MAX_BYTES + MIB
-#: Also what the parser takes in before it has to have made sense of it.
+#: Of a field; also the most that the parser buffers before it can make sense of it.
 MAX_FIELD_BYTES = 512 * 1024
 MAX_PARTS = 20
-#: After so many bytes others have their turn: what comes quickly never waits for the network.
-TURN_BYTES = MIB
+#: Other greenlets run after each so many bytes: a fast upload never waits for the network.
+YIELD_BYTES = MIB
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A file of a form: the name it was sent with, and where it is."""
+    """A file of a form: the name it was sent with, and its path on disk."""
 
     filename: str
     path: Path
@@ -35,11 +35,14 @@ class Upload:
 
 @dataclass(frozen=True)
 class Form:
+    """A form's text fields and its files, by name."""
+
     fields: dict[str, str]
     files: dict[str, Upload]
 
 
 def check_declared_size() -> None:
+    """Raise `RequestTooLarge` if the request's declared size is over the limit."""
     if (request.content_length or 0) > MAX_FORM_BYTES:
         raise _too_large()
 
@@ -49,10 +52,10 @@ def _too_large() -> RequestTooLarge:
 
 
 @contextmanager
-def uploaded() -> Iterator[Form]:
-    """Read the request's form; its files are there for the length of the block.
+def receive() -> Iterator[Form]:
+    """Read the request's form; its files exist until the block ends.
 
-    Raises `UnsupportedMediaType`, `RequestTooLarge`, or `InvalidRequest` where it cannot be read.
+    Raises `UnsupportedMediaType`, `RequestTooLarge`, or `InvalidRequest` if it cannot be read.
     """
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaType(
@@ -67,8 +70,8 @@ def _read(folder: Path) -> Form:
     body = _Body(request.environ["wsgi.input"], request.content_length)
     parser = FormDataParser(files.open, MAX_FIELD_BYTES, silent=False, max_form_parts=MAX_PARTS)
     try:
-        _, fields, found = parser.parse(
-            body,  # type: ignore[arg-type]  # it is read, and nothing else
+        _, fields, parsed_files = parser.parse(
+            body,  # type: ignore[arg-type]  # The parser only calls `read`.
             request.mimetype,
             request.content_length,
             request.mimetype_params,
@@ -82,14 +85,14 @@ def _read(folder: Path) -> Form:
     finally:
         files.close()
     uploads = {
-        name: Upload(_plain(file.filename or ""), files.path_of(file.stream))
-        for name, file in found.items()
+        name: Upload(_printable(file.filename or ""), files.path_of(file.stream))
+        for name, file in parsed_files.items()
     }
     return Form(dict(fields.items()), uploads)
 
 
-def _plain(filename: str) -> str:
-    """Return a name as it may stand in a header and in a database."""
+def _printable(filename: str) -> str:
+    """Return a file name that is safe in a header and fits the database."""
     return "".join(letter for letter in filename if letter.isprintable())[:255] or "file"
 
 
@@ -114,21 +117,21 @@ class _Files:
 
 
 class _File:
-    """A file that is being written, of a bounded size."""
+    """A file being written, with a limited size."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.left = MAX_BYTES
+        self.bytes_left = MAX_BYTES
         self.file = path.open("wb")
 
     def write(self, data: bytes) -> None:
-        self.left -= len(data)
-        if self.left < 0:
+        self.bytes_left -= len(data)
+        if self.bytes_left < 0:
             raise _too_large()
         self.file.write(data)
 
     def seek(self, _: int) -> None:
-        """Be done: it is read again by its path."""
+        """Flush: the parser rewinds a complete file, which is then read by its path."""
         self.file.flush()
 
     def close(self) -> None:
@@ -136,34 +139,34 @@ class _File:
 
 
 class _Body:
-    """The request's body as it comes: not too much of it, and not so fast that others wait."""
+    """The request's body as it arrives, with a limited size, yielding to other greenlets."""
 
     def __init__(self, stream: Any, declared: int | None) -> None:
         self.stream = stream
         self.declared = declared
-        self.came = 0
-        self.turn_ends_at = TURN_BYTES
+        self.received = 0
+        self.yields_at = YIELD_BYTES
 
     def read(self, size: int = -1) -> bytes:
         try:
             data: bytes = self.stream.read(size)
         except (ParseException, OSError) as error:
             raise InvalidRequest(f"The body cannot be read: {error}.") from None
-        self.came += len(data)
-        if self.came > MAX_FORM_BYTES:
+        self.received += len(data)
+        if self.received > MAX_FORM_BYTES:
             raise _too_large()
-        if self.came >= self.turn_ends_at:
-            self.turn_ends_at += TURN_BYTES
+        if self.received >= self.yields_at:
+            self.yields_at += YIELD_BYTES
             gevent.sleep(0)
         return data
 
     def finish(self) -> None:
-        """Take off the line what follows the form; raise `InvalidRequest` where something lacks."""
-        while self.read(TURN_BYTES):
+        """Discard what follows the form; raise `InvalidRequest` if the body is incomplete."""
+        while self.read(YIELD_BYTES):
             pass
         g.body_read = True
-        if self.declared is not None and self.came < self.declared:
+        if self.declared is not None and self.received < self.declared:
             raise InvalidRequest(
-                f"The body ended after {self.came} of the {self.declared} bytes that were "
+                f"The body ended after {self.received} of the {self.declared} bytes that were "
                 "announced."
             )

@@ -1,1 +1,1 @@
-"""What is answered: JSON, a stream, events, a job, a replay. Run by the web process."""
+"""Making responses: JSON, a stream, events, a job, a replay. Run by the web process."""

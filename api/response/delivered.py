@@ -1,4 +1,4 @@
-"""Which answers reached their callers, written down in groups: one statement for many calls."""
+"""Which answers reached their callers, recorded in groups: one statement for many calls."""
 
 import gevent
 import structlog
@@ -9,18 +9,20 @@ from models.errors import Unavailable
 log = structlog.get_logger()
 
 FLUSH_SECONDS = 0.5
-#: Remembered at most while the database does not answer.
-MAX_WAITING = 10_000
+#: Job ids kept in memory while the database does not answer; further ones are dropped.
+MAX_PENDING = 10_000
+#: Job ids in one statement.
+GROUP_SIZE = 500
 
-_waiting: list[str] = []
+_pending: list[str] = []
 _flushing = False
 
 
 def mark(job_id: str) -> None:
-    """Note that a job's answer reached its caller; it is written within a second."""
+    """Note that a job's answer reached its caller; it is recorded within a second."""
     global _flushing
-    if len(_waiting) < MAX_WAITING:
-        _waiting.append(job_id)
+    if len(_pending) < MAX_PENDING:
+        _pending.append(job_id)
     if not _flushing:
         _flushing = True
         gevent.spawn(_flush)
@@ -29,14 +31,14 @@ def mark(job_id: str) -> None:
 def _flush() -> None:
     global _flushing
     try:
-        while _waiting:
+        while _pending:
             gevent.sleep(FLUSH_SECONDS)
-            group = _waiting[:500]
+            group = _pending[:GROUP_SIZE]
             try:
                 store.mark_delivered(group)
             except Unavailable as error:
-                log.warning("handover.waits", reason=error.message)
+                log.warning("delivered.waits", reason=error.message)
             else:
-                del _waiting[: len(group)]
+                del _pending[: len(group)]
     finally:
         _flushing = False

@@ -1,17 +1,19 @@
-"""The headers every answer carries: request id, rate limit, CORS."""
+"""Response headers: those that every response carries, and those that tell of a job's provider."""
 
 import uuid
+from typing import Any
 
 import structlog
 from flask import Flask, Response, g, request
 
 from access.rate_limit import Window
 from config.settings import settings
+from jobs.streaming.messages import Source
 
 log = structlog.get_logger()
 
-#: What pages of other origins may read.
-OURS = (
+#: The headers that pages of other origins may read.
+EXPOSED = (
     "x-request-id, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
     "x-ratelimit-reset-requests, x-job-id, x-provider, x-upstream-model, x-attempts, "
     "x-credits-consumed, x-credits-remaining, x-max-tokens-applied, x-should-retry, "
@@ -20,17 +22,18 @@ OURS = (
 
 
 def register(app: Flask) -> None:
-    app.before_request(_name)
+    """Give every response of `app` a request id, its rate limit and CORS headers."""
+    app.before_request(_assign_request_id)
     app.after_request(_add)
 
 
-def _name() -> None:
+def _assign_request_id() -> None:
     g.request_id = f"req_{uuid.uuid4().hex}"
 
 
 def _add(response: Response) -> Response:
     response.headers["x-request-id"] = g.request_id
-    if window := g.get("window"):
+    if window := g.get("rate_window"):
         _add_rate_limit(response, window)
     if request.path.startswith(("/api/", "/v1/")):
         _add_cors(response)
@@ -46,9 +49,9 @@ def _add_rate_limit(response: Response, window: Window) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as OpenAI writes it in headers: `0s`, `12m3s`, `1h0m5s`."""
-    whole = max(0, round(seconds))
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    """Return a duration as OpenAI writes it in headers: `0s`, `12m3s`, `1h0m5s`."""
+    total = max(0, round(seconds))
+    hours, minutes, rest = total // 3600, total // 60 % 60, total % 60
     if hours:
         return f"{hours}h{minutes}m{rest}s"
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"
@@ -62,11 +65,11 @@ def _add_cors(response: Response) -> None:
     if origin is None:
         return
     response.headers["access-control-allow-origin"] = origin
-    response.headers["access-control-expose-headers"] = OURS
+    response.headers["access-control-expose-headers"] = EXPOSED
     if request.method == "OPTIONS":
-        # `*` would not cover Authorization, so what is asked for is what is allowed.
-        asked = request.headers.get("Access-Control-Request-Headers", "*")
-        response.headers["access-control-allow-headers"] = asked
+        # `*` would not cover Authorization, so the requested headers are echoed.
+        requested = request.headers.get("Access-Control-Request-Headers", "*")
+        response.headers["access-control-allow-headers"] = requested
         response.headers["access-control-allow-methods"] = "GET, POST, DELETE, OPTIONS"
         response.headers["access-control-max-age"] = "86400"
 
@@ -77,3 +80,19 @@ def _allowed_origin() -> str | None:
         return "*"
     origin = request.headers.get("Origin", "")
     return origin if origin in allowed else None
+
+
+def of_source(source: Source) -> dict[str, str]:
+    """Return the headers that name the provider and model of an answer, as far as known."""
+    return known(
+        {
+            "x-provider": source.provider,
+            "x-upstream-model": source.upstream_model,
+            "x-attempts": source.attempts,
+        }
+    )
+
+
+def known(values: dict[str, Any]) -> dict[str, str]:
+    """Return the headers whose value is not None, as text."""
+    return {name: str(value) for name, value in values.items() if value is not None}

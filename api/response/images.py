@@ -1,4 +1,4 @@
-"""An image job's answer, as the client gets it whose request is being answered."""
+"""Rendering a job's answer for the request being answered: image links need its base URL."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,11 +8,11 @@ from jobs.kinds import KINDS
 
 
 def renderer(kind: str) -> Callable[[bytes], tuple[int, Iterator[bytes]]]:
-    """Return how answers of a `kind` are rendered, with links to where this request came."""
-    render, address = KINDS[kind].render, own_address()
+    """Return a function that renders answers of a `kind`, with links to this request's host."""
+    render, address = KINDS[kind].render, base_url()
     return lambda body: render(body, address)
 
 
-def own_address() -> str:
-    """Return the address that the request being answered came to."""
+def base_url() -> str:
+    """Return the scheme and host that the current request was sent to."""
     return request.host_url.rstrip("/")

@@ -1,32 +1,28 @@
-"""The caller's own stream: the job's events as they come, comments while it is silent."""
+"""The caller's own stream: the job's events as they arrive, comments while there are none."""
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 from flask import Response, g
-from sqlalchemy import Row
 
-from api import errors
-from api.response import answer
+from api.response import answer, headers
 from api.response.delivered import mark
-from api.server.client import Client, Gone, current
+from api.response.listening import Wait, listening
+from api.server.client import ClientDisconnected
 from config.settings import settings
-from jobs.following import listener
 from jobs.following.reader import Reader, failure
 from jobs.following.wait import WaitInterrupted, look_around
 from jobs.lifecycle import cancel, store, throughput
 from jobs.streaming import log as stream_log
 from jobs.streaming import sse
 from jobs.streaming.messages import Ended, Events
-from jobs.streaming.pubsub import Subscription
 from models.errors import LikeDoError, StreamLogGone, Unavailable
-from models.job import Status
+from models.job import Job, Status
 
-#: A comment follows each so many seconds of silence.
+#: A comment is sent after each so many seconds of silence.
 COMMENT_SECONDS = 10
-#: What has come meanwhile goes to the client in one write, up to this.
+#: Events that are there already go to the client in one write of up to about this size.
 MAX_WRITE_BYTES = 64 * 1024
 
 KEEP_ALIVE = sse.comment("keep-alive")
@@ -37,154 +33,150 @@ HEADERS = {
     "x-accel-buffering": "no",
 }
 
-Waited = Events | Ended | WaitInterrupted | None
+#: What a reader returns: events, the job's end, why the wait was interrupted, or None for silence.
+ReadResult = Events | Ended | WaitInterrupted | None
 
 
-def stream(waiter: Subscription, cancels: bool) -> Response:
+def stream(wait: Wait, cancels: bool) -> Response:
     """Return a job's stream once its first chunk is there, or after `STREAM_COMMIT_SECONDS`.
 
-    Until then a failure is raised, to become a status. `cancels`: the job ends with its client.
+    Until then a failure is raised, so that it gets a status of its own. `cancels`: the job is
+    cancelled if its client disconnects.
     """
-    client = current()
-    client.watch(lambda: waiter.heard.put(WaitInterrupted.HUNG_UP))
-    return _begin(Reader(waiter), client, cancels)
+    wait.watch_client()
+    return _begin(Reader(wait.subscription), wait, cancels)
 
 
-def _begin(reader: Reader, client: Client, cancels: bool) -> Response:
-    waiter = reader.waiter
-    try:
-        said = reader.read(settings.stream_commit_seconds)
-        if isinstance(said, WaitInterrupted):
-            raise _interrupted(waiter.job_id, said, cancels)
-        if isinstance(said, Ended) and said.status != Status.COMPLETED:
-            answer.remember_headers(waiter.job_id, said)
-            answer.mark_failure_delivered(waiter.job_id, client)
-            raise failure(said)
-    except BaseException:
-        answer.stop_waiting(waiter, client)
-        raise
-    body = _relay(reader, said, client, cancels)
-    return response(body, said, lambda: answer.stop_waiting(waiter, client))
+def join(row: Job) -> Response:
+    """Return, from its beginning, the stream of a job that an earlier request made.
 
-
-def join(row: Row[Any]) -> Response:
-    """Return the stream that somebody asked for before, from its beginning.
-
-    Raises `StreamLogGone` where that is not kept any more.
+    Raises `StreamLogGone` if that is not kept any more.
     """
-    waiter = listener.listener().listen(row.id)
-    client = current()
-    client.watch(lambda: waiter.heard.put(WaitInterrupted.HUNG_UP))
-    reader = Reader(waiter)
-    try:
-        waiter.ready()
+    with listening(row.id) as wait:
+        wait.watch_client()
+        reader = Reader(wait.subscription)
+        wait.ready()
         catch_up(reader, row)
-    except BaseException:
-        answer.stop_waiting(waiter, client)
-        raise
-    # Who came to join it does not end it for others; with nobody left its worker ends it.
-    return _begin(reader, client, False)
+        # A caller that joined a job does not cancel it for others; its worker ends it once it has
+        # no listeners.
+        return _begin(reader, wait, cancels=False)
 
 
-def response(body: Iterator[bytes], said: Waited, part: Callable[[], None]) -> Response:
-    source = errors.facts_of(said.source) if isinstance(said, Events) else {}
-    headers = HEADERS | g.get("job_headers", {}) | errors.headers_of(source)
-    response = Response(body, headers=headers)
-    response.call_on_close(part)
-    return response
+def _begin(reader: Reader, wait: Wait, cancels: bool) -> Response:
+    first = reader.read(settings.stream_commit_seconds)
+    if isinstance(first, WaitInterrupted):
+        raise _interrupted(wait.job_id, first, cancels)
+    if isinstance(first, Ended) and first.status != Status.COMPLETED:
+        answer.remember_headers(wait.job_id, first)
+        answer.mark_failure_delivered(wait)
+        raise failure(first)
+    return wait.until_closed(response(_relay(reader, first, wait, cancels), first))
 
 
-def _interrupted(job_id: str, why: WaitInterrupted, cancels: bool) -> Exception:
-    """Do what follows for the job when its client is gone, or this process about to go."""
-    if why is WaitInterrupted.HUNG_UP:
+def response(body: Iterator[bytes], first: ReadResult) -> Response:
+    """Return an event stream; its headers name the provider if `first` is events."""
+    provider = headers.of_source(first.source) if isinstance(first, Events) else {}
+    return Response(body, headers=HEADERS | g.get("job_headers", {}) | provider)
+
+
+def _interrupted(job_id: str, reason: WaitInterrupted, cancels: bool) -> Exception:
+    """Return the error for an interrupted wait, after doing what it means for the job."""
+    if reason is WaitInterrupted.HUNG_UP:
         answer.on_disconnect(job_id, cancels)
-        return Gone()
+        return ClientDisconnected()
     return _broken_off(job_id, Unavailable("The server is restarting. Try again."), cancels)
 
 
 def _broken_off(job_id: str, error: LikeDoError, cancels: bool) -> LikeDoError:
-    """End a job whose stream we break off, free of charge; or let it go on and say where."""
-    with contextlib.suppress(Unavailable):  # Its worker notices that nobody listens.
+    """Return the error for a stream that we break off.
+
+    The job is cancelled, free of charge, or goes on; then the error says where to follow it.
+    """
+    with contextlib.suppress(Unavailable):  # Its worker notices that it has no listeners.
         if cancels:
             cancel.cancel(job_id, error)
             return error
         store.mark_left(job_id)
-    where = f"The stream broke off and goes on at /api/v1/ai/jobs/{job_id}/events."
-    return Unavailable(f"{where} {error.message}")
+    elsewhere = f"The stream broke off and goes on at /api/v1/ai/jobs/{job_id}/events."
+    return Unavailable(f"{elsewhere} {error.message}")
 
 
-def _relay(reader: Reader, said: Waited, client: Client, cancels: bool) -> Iterator[bytes]:
-    """Yield what goes to the client that asked for the stream."""
-    job_id = reader.waiter.job_id
+def _relay(reader: Reader, result: ReadResult, wait: Wait, cancels: bool) -> Iterator[bytes]:
+    """Yield the stream to the client that asked for it, `result` first."""
     try:
-        while not isinstance(said, Ended | WaitInterrupted):
-            if said is None:
-                yield _comment(reader)
+        while not isinstance(result, Ended | WaitInterrupted):
+            if result is None:
+                yield _comment(reader, wait.job_id)
             else:
-                data, said = _gather(reader, said)
+                data, result = _gather(reader, result)
                 yield data
-            said = said or reader.read(COMMENT_SECONDS)
-        if isinstance(said, Ended):
-            yield from _close(reader, said, client)
-        elif isinstance(error := _interrupted(job_id, said, cancels), LikeDoError):
+            result = result or reader.read(COMMENT_SECONDS)
+        if isinstance(result, Ended):
+            yield from _finish(reader, result, wait)
+        elif isinstance(error := _interrupted(wait.job_id, result, cancels), LikeDoError):
             yield sse.error(error)
     except StreamLogGone as error:
-        # The client was too slow: as good as gone.
-        answer.on_disconnect(job_id, cancels)
+        # The client was too slow, which counts as a disconnect.
+        answer.on_disconnect(wait.job_id, cancels)
         yield sse.error(error)
     except LikeDoError as error:
-        yield sse.error(_broken_off(job_id, error, cancels))
+        yield sse.error(_broken_off(wait.job_id, error, cancels))
     except GeneratorExit:
         if reader.ended is None:
-            answer.on_disconnect(job_id, cancels)
+            answer.on_disconnect(wait.job_id, cancels)
         raise
 
 
-def _close(reader: Reader, ended: Ended, client: Client) -> Iterator[bytes]:
+def _finish(reader: Reader, ended: Ended, wait: Wait) -> Iterator[bytes]:
     if not reader.complete:
         yield sse.error(failure(ended))
-    if ended.status == Status.COMPLETED and not client.gone():
-        mark(reader.waiter.job_id)
+    if ended.status == Status.COMPLETED and not wait.client.is_disconnected():
+        mark(wait.job_id)
 
 
-def _gather(reader: Reader, events: Events) -> tuple[bytes, Waited]:
-    """Return the bytes of all events that have come, and what was said after them, if anything."""
+def _gather(reader: Reader, events: Events) -> tuple[bytes, ReadResult]:
+    """Return the bytes of all events that have arrived, and what was read after them, if any."""
     data, size = [events.data], len(events.data)
     while size < MAX_WRITE_BYTES and reader.has_more():
-        said = reader.read(0)
-        if not isinstance(said, Events):
-            return b"".join(data), said
-        data.append(said.data)
-        size += len(said.data)
+        result = reader.read(0)
+        if not isinstance(result, Events):
+            return b"".join(data), result
+        data.append(result.data)
+        size += len(result.data)
     return b"".join(data), None
 
 
-def _comment(reader: Reader) -> bytes:
-    """Return a sign of life: where the job stands, as long as it waits for a worker."""
+def _comment(reader: Reader, job_id: str) -> bytes:
+    """Return a sign of life: the job's queue position while it waits for a worker."""
     if reader.number:
         return KEEP_ALIVE
     try:
-        row = store.find(reader.waiter.job_id)
-        return standing(row) if row is not None else KEEP_ALIVE
+        row = store.find(job_id)
+        return queue_comments(row) if row is not None else KEEP_ALIVE
     except Unavailable:
         return KEEP_ALIVE
 
 
-def standing(row: Row[Any]) -> bytes:
-    """Return as comments where a waiting job stands, and how long it will wait where one can tell.
+def queue_comments(row: Job) -> bytes:
+    """Return comments with a queued job's position and, if it can be estimated, its wait.
 
     Raises `Unavailable`.
     """
     position = store.position(row)
     if position is None:
         return KEEP_ALIVE
-    said = sse.comment(f"queued position={position}")
-    wait = throughput.wait_seconds(row.kind, position)
-    return said if wait is None else said + sse.comment(f"estimated_wait_seconds={wait}")
+    comment = sse.comment(f"queued position={position}")
+    seconds = throughput.wait_seconds(row.kind, position)
+    if seconds is None:
+        return comment
+    return comment + sse.comment(f"estimated_wait_seconds={seconds}")
 
 
-def catch_up(reader: Reader, row: Row[Any]) -> None:
-    """Read from the log first, and to the end of a job that has ended."""
+def catch_up(reader: Reader, row: Job) -> None:
+    """Let the reader read the log first, and a finished job's stream to its end.
+
+    Raises `StreamLogGone` if the stream is not kept any more.
+    """
     ended = look_around(row.id)
     if ended is None:
         reader.catch_up()

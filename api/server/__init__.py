@@ -1,1 +1,1 @@
-"""Below Flask: gunicorn's worker class, the client's socket. Run by the web process."""
+"""Below Flask: gunicorn's worker class and the client's socket. Run by the web process."""

@@ -1,7 +1,7 @@
-"""The client's side of the connection: has it gone, and tell me when it goes.
+"""The client's side of a connection: whether it has disconnected, and a callback for when it does.
 
-WSGI does not say. gunicorn hands the socket down in the environment, and the end of what the
-client sends, before anything else of it has come, is a hang-up.
+WSGI does not say. gunicorn passes the socket down in the environment; end of file on it, before any
+byte of a next request, means that the client has disconnected.
 """
 
 import socket
@@ -12,70 +12,72 @@ from typing import Any
 import gevent
 from flask import request
 
-#: What our own log calls a request whose client did not wait; nobody else sees it.
-GONE_STATUS = 499
+#: nginx's status for a request whose client did not wait. It appears only in our own log.
+CLIENT_CLOSED_REQUEST = 499
 
 
-class Gone(Exception):
-    """The client went away before anything was done for it: nobody is there to be answered."""
+class ClientDisconnected(Exception):
+    """The client disconnected before anything was done for it, so there is no one to answer."""
 
 
 class Client:
-    """One request's client. Where the server does not hand its socket down, it never goes."""
+    """The client of one request. It never disconnects if the server does not pass its socket."""
 
     def __init__(self, connection: socket.socket | None) -> None:
         self.connection = connection
         self.watcher: Any = None
 
-    def gone(self) -> bool:
+    def is_disconnected(self) -> bool:
         """Tell whether the client has closed its side, without waiting."""
         return self._peek() == b""
 
     def reset(self) -> None:
-        """Break the connection off with a reset, not an end.
+        """Break the connection off with a reset instead of an orderly end.
 
-        An answer of HTTP/1.0 ends where the connection does; only a reset says it is not whole.
+        An HTTP/1.0 response ends where its connection does; only a reset says it is incomplete.
         """
+        self.unwatch()  # A watcher must not outlive its file descriptor.
         if self.connection is not None:
             linger = struct.pack("ii", 1, 0)
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             self.connection.close()
 
-    def watch(self, on_hang_up: Callable[[], None]) -> None:
-        """Call `on_hang_up` once when the client closes its side; `leave` ends the watch."""
+    def watch(self, on_disconnect: Callable[[], None]) -> None:
+        """Call `on_disconnect` once when the client closes its side; `unwatch` ends the watch."""
         if self.connection is None or not hasattr(self.connection, "_sock"):
             return
+        self.unwatch()
         self.watcher = gevent.get_hub().loop.io(self.connection.fileno(), 1)
-        self.watcher.start(self._readable, on_hang_up)
+        self.watcher.start(self._on_readable, on_disconnect)
 
-    def leave(self) -> None:
-        """Stop watching."""
+    def unwatch(self) -> None:
+        """Stop watching, if the client is being watched."""
         if self.watcher is not None:
             self.watcher.stop()
             self.watcher.close()
             self.watcher = None
 
-    def _readable(self, on_hang_up: Callable[[], None]) -> None:
-        seen = self._peek()
-        if seen is None:
+    def _on_readable(self, on_disconnect: Callable[[], None]) -> None:
+        peeked = self._peek()
+        if peeked is None:
             return
-        # Bytes of a next request hide a hang-up behind them, and would wake us for ever.
-        self.leave()
-        if seen == b"":
-            on_hang_up()
+        # Bytes of a next request hide a disconnect behind them, and would wake us again and again.
+        self.unwatch()
+        if peeked == b"":
+            on_disconnect()
 
     def _peek(self) -> bytes | None:
-        """Return one byte that waits to be read, b"" at the end, None where nothing waits."""
+        """Return the next unread byte, b"" at end of file, None if nothing has arrived."""
         raw = getattr(self.connection, "_sock", None)
         if raw is None:
             return None
         try:
-            seen: bytes = raw.recv(1, socket.MSG_PEEK)
+            peeked: bytes = raw.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
             return None
         except OSError:
             return b""
-        return seen
+        return peeked
 
 
 def current() -> Client:

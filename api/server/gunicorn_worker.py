@@ -1,4 +1,4 @@
-"""gunicorn's gevent worker, stopping as a platform wants it: at once where nothing runs."""
+"""gunicorn's gevent worker with a shutdown that suits platforms: at once if nothing runs."""
 
 import contextlib
 import http.client
@@ -25,19 +25,19 @@ from models.errors import InternalError, InvalidRequest, LikeDoError, RequestToo
 
 log = structlog.get_logger()
 
-#: A header of our own that cannot be sent is our fault, not the client's.
-OUR_HEADERS = (InvalidResponseHeader, InvalidResponseHeaderName)
+#: These mean that a header of our own response is invalid: our fault, not the client's.
+INVALID_RESPONSE = (InvalidResponseHeader, InvalidResponseHeaderName)
 
-#: Of the 25 s a stopping process has, waiting calls get this long to end by themselves.
+#: Waiting calls may end by themselves for this long, of the 25 s that a stopping process has.
 GRACE_SECONDS = 20
 
 
 class WebWorker(GeventWorker):
-    """Closes idle keep-alive connections when told to stop, and lets go of calls in time."""
+    """Closes idle keep-alive connections when told to stop, and interrupts waits in time."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        #: Every open connection, and whether a request is being answered on it.
+        #: Whether a request is being answered, by open connection.
         self.busy: dict[socket.socket, bool] = {}
         self.stopped_at: float | None = None
 
@@ -56,9 +56,9 @@ class WebWorker(GeventWorker):
             self.busy[sock] = False
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
-        """Answer what gunicorn itself refuses as everything else is refused.
+        """Answer a request that gunicorn itself refuses with an error in our envelope.
 
-        gunicorn's own answer is HTML, and it logs the request line, in which a key may stand.
+        gunicorn's own answer is HTML, and it logs the request line, which may contain a key.
         """
         status, error = _refusal(exc)
         if status >= 500:
@@ -69,27 +69,27 @@ class WebWorker(GeventWorker):
             client.sendall(_response(status, error))
 
     def notify(self) -> None:
-        """Called every second, also while stopping, when it ends what need not go on."""
+        """Called every second; while stopping, close idle connections and interrupt waits."""
         super().notify()
         if not self.alive:
             self._close_idle()
-            self._let_go_in_time()
+            self._interrupt_after_grace()
 
     def _close_idle(self) -> None:
         for connection in [sock for sock, busy in self.busy.items() if not busy]:
-            # The end of what it may send ends the wait for its next request. gevent's own
-            # `shutdown` would raise in whoever waits there.
+            # End of file ends the wait for a next request. gevent's own `shutdown` would raise in
+            # the greenlet that waits.
             with contextlib.suppress(OSError):
                 getattr(connection, "_sock", connection).shutdown(socket.SHUT_RD)
 
-    def _let_go_in_time(self) -> None:
+    def _interrupt_after_grace(self) -> None:
         self.stopped_at = self.stopped_at or time.monotonic()
         if time.monotonic() - self.stopped_at > GRACE_SECONDS:
             listener.listener().interrupt(WaitInterrupted.STOPPING)
 
 
 def _refusal(error: BaseException) -> tuple[int, LikeDoError]:
-    """Return the status and the error for what is wrong below HTTP's own level."""
+    """Return the status and the error for a request that gunicorn could not read."""
     match error:
         case LimitRequestLine():
             return 414, RequestTooLarge("The URL is too long.")
@@ -97,7 +97,7 @@ def _refusal(error: BaseException) -> tuple[int, LikeDoError]:
             return 431, RequestTooLarge("The headers are too large, or too many.")
         case ExpectationFailed():
             return 417, InvalidRequest("Only 'Expect: 100-continue' can be met.")
-        case ParseException() if not isinstance(error, OUR_HEADERS):
+        case ParseException() if not isinstance(error, INVALID_RESPONSE):
             return 400, InvalidRequest("This is not a valid HTTP request.")
         case _:
             return 500, InternalError("Something went wrong on our side.")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, and_, case, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, case, func, insert, or_, select, update
 from sqlmodel import col
 
 import database
@@ -44,27 +44,27 @@ class BatchSubmission:
 # ---- Made and found ------------------------------------------------------------------------------
 
 
-def earlier(asked: BatchSubmission) -> Row[Any] | None:
+def earlier(asked: BatchSubmission) -> Batch | None:
     """Return the batch that a request is a retry of; None where it is a new one."""
     return database.run(lambda connection: _earlier(connection, asked), repeatable=False)
 
 
-def _earlier(connection: Connection, asked: BatchSubmission) -> Row[Any] | None:
+def _earlier(connection: Connection, asked: BatchSubmission) -> Batch | None:
     if asked.name:
         return _named(connection, asked)
     return _counted(connection, asked) if asked.retry else None
 
 
-def _named(connection: Connection, asked: BatchSubmission) -> Row[Any] | None:
+def _named(connection: Connection, asked: BatchSubmission) -> Batch | None:
     query = select(database.table(Batch)).where(
         col(Batch.key_id) == asked.key_id,
         col(Batch.name) == asked.name,
         col(Batch.created) > time.time() - IDEMPOTENCY_SECONDS,
     )
-    return connection.execute(query.order_by(col(Batch.created).desc()).limit(1)).one_or_none()
+    return database.one(query.order_by(col(Batch.created).desc()).limit(1), Batch, connection)
 
 
-def _counted(connection: Connection, asked: BatchSubmission) -> Row[Any] | None:
+def _counted(connection: Connection, asked: BatchSubmission) -> Batch | None:
     """Return the oldest batch of the same request that no retry of this number has joined."""
     since = time.time() - settings.job_timeout_seconds - retries.GRACE_SECONDS
     query = select(database.table(Batch)).where(
@@ -73,9 +73,8 @@ def _counted(connection: Connection, asked: BatchSubmission) -> Row[Any] | None:
         col(Batch.created) > since,
         col(Batch.joined) < asked.retry,
     )
-    row: Row[Any] | None
     query = database.locked(query.order_by(col(Batch.created)).limit(1))
-    if (row := connection.execute(query).one_or_none()) is not None:
+    if (row := database.one(query, Batch, connection)) is not None:
         _change(connection, row.id, joined=asked.retry)
     return row
 
@@ -84,7 +83,7 @@ def _change(connection: Connection, batch_id: str, **values: Any) -> None:
     connection.execute(update(Batch).where(col(Batch.id) == batch_id).values(**values))
 
 
-def create(batch: Batch) -> Row[Any]:
+def create(batch: Batch) -> Batch:
     """Insert a batch and return its row; that of the same name, where one was just made.
 
     Raises `NotFound` or `InvalidRequest` on its input file.
@@ -96,7 +95,7 @@ def create(batch: Batch) -> Row[Any]:
     return outcome
 
 
-def _create(connection: Connection, values: dict[str, Any]) -> Row[Any] | LikeDoError:
+def _create(connection: Connection, values: dict[str, Any]) -> Batch | LikeDoError:
     # A refusal is returned, not raised: on SQLite other transactions share this one's commit.
     account = select(col(Account.id)).where(col(Account.id) == values["account_id"])
     connection.execute(database.locked(account))
@@ -118,46 +117,47 @@ def _create(connection: Connection, values: dict[str, Any]) -> Row[Any] | LikeDo
     return _get_one(connection, values["id"])
 
 
-def _get_one(connection: Connection, batch_id: str) -> Row[Any]:
+def _get_one(connection: Connection, batch_id: str) -> Batch:
     query = select(database.table(Batch)).where(col(Batch.id) == batch_id)
-    row: Row[Any] = connection.execute(query).one()
+    row = database.one(query, Batch, connection)
+    assert row is not None
     return row
 
 
-def get_one(batch_id: str) -> Row[Any]:
+def get_one(batch_id: str) -> Any:
     """Return a batch that is there."""
     return database.run(lambda connection: _get_one(connection, batch_id))
 
 
-def find(batch_id: str, account_id: int) -> Row[Any] | None:
+def find(batch_id: str, account_id: int) -> Batch | None:
     """Return the batch's row; None where there is none, or it is another account's."""
     if not batch_id.isprintable():
         return None  # Nor could the database be asked for a NUL.
     query = _of(account_id).where(col(Batch.id) == batch_id)
-    return database.run(lambda connection: connection.execute(query).one_or_none())
+    return database.one(query, Batch)
 
 
-def listing(limit: int, account_id: int, after: Row[Any] | None = None) -> list[Row[Any]]:
+def listing(limit: int, account_id: int, after: Batch | None = None) -> list[Batch]:
     """Return the newest `limit` batches of the account, those older than `after`."""
     query = _of(account_id)
     if after is not None:
         beside = and_(col(Batch.created) == after.created, col(Batch.id) < after.id)
         query = query.where(or_(col(Batch.created) < after.created, beside))
     query = query.order_by(col(Batch.created).desc(), col(Batch.id).desc()).limit(limit)
-    return database.run(lambda connection: list(connection.execute(query)))
+    return database.all(query, Batch)
 
 
 def _of(account_id: int) -> Any:
     return select(database.table(Batch)).where(col(Batch.account_id) == account_id)
 
 
-def cancel(batch_id: str) -> Row[Any]:
+def cancel(batch_id: str) -> Batch:
     """Let no more lines of a batch begin, and have what runs ended; return how it stands.
 
     One that is over, or whose files are being written, stays as it is.
     """
 
-    def work(connection: Connection) -> Row[Any]:
+    def work(connection: Connection) -> Batch:
         connection.execute(
             update(Batch)
             .where(col(Batch.id) == batch_id, col(Batch.status).in_(BEFORE_THE_END))

@@ -1,18 +1,15 @@
 """Ending a job before its time: one that waits at once, one that runs by telling its worker."""
 
-from typing import Any
-
 import orjson
 import redis
 import structlog
-from sqlalchemy import Row
 
 from config.redis import connection
 from jobs.kinds import KINDS
 from jobs.lifecycle import finish, store
 from jobs.streaming import messages
 from models.errors import JobCancelled, LikeDoError, NotFound
-from models.job import FINAL, Status
+from models.job import FINAL, Job, Status
 
 log = structlog.get_logger()
 
@@ -44,7 +41,7 @@ def cancel(job_id: str, why: LikeDoError) -> str:
             return Status.IN_PROGRESS.value
 
 
-def _has_begun_images(row: Row[Any]) -> bool:
+def _has_begun_images(row: Job) -> bool:
     """Tell whether an earlier worker has asked for images of the job."""
     makes_images = KINDS[row.kind].makes_images
     return makes_images and row.attempts > 0 and store.has_provider_calls(row.id)

@@ -8,7 +8,7 @@ number has joined.
 import time
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, or_, select, update
+from sqlalchemy import Connection, and_, or_, select, update
 from sqlmodel import col
 
 import database
@@ -22,7 +22,7 @@ GRACE_SECONDS = 120
 DELIVERED_SECONDS = 10
 
 
-def by_key_digest(key_id: int, name: str) -> Row[Any] | None:
+def by_key_digest(key_id: int, name: str) -> Job | None:
     """Return the job that the digest `name` of a caller's own key names; None where none is."""
     query = (
         select(database.table(Job))
@@ -33,7 +33,7 @@ def by_key_digest(key_id: int, name: str) -> Row[Any] | None:
             col(Idempotency.created) > time.time() - IDEMPOTENCY_SECONDS,
         )
     )
-    return database.run(lambda connection: connection.execute(query).one_or_none())
+    return database.one(query, Job)
 
 
 def by_sdk_retry(key_id: int, fingerprint: str, count: int) -> str | None:

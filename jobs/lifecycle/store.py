@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, Update, and_, bindparam, exists, func, or_, select, update
+from sqlalchemy import Connection, Update, and_, bindparam, exists, func, or_, select, update
 from sqlmodel import col
 
 import database
@@ -101,17 +101,17 @@ def _of_earlier_claims(claims: int, trail: list[dict[str, Any]]) -> list[dict[st
     return trail + [unknown | {"error": "unavailable"}] * max(0, claims - len(trail))
 
 
-def trail_of(row: Row[Any]) -> list[dict[str, Any]] | None:
+def trail_of(row: Job) -> list[dict[str, Any]] | None:
     """Return each time a provider was asked for a job; None where that is not known yet."""
     return None if row.trail is None else list(orjson.loads(row.trail))
 
 
-def source(row: Row[Any]) -> Source:
+def source(row: Job) -> Source:
     """Return who answered a job, or was asked last."""
     return Source(row.provider, row.upstream_model, attempts(row))
 
 
-def attempts(row: Row[Any]) -> int:
+def attempts(row: Job) -> int:
     """Return how often a provider was asked for a job; while it runs, at least that."""
     trail = trail_of(row)
     return int(row.attempts) if trail is None else len(trail)
@@ -197,18 +197,14 @@ def mark_begun(job_ids: Collection[str]) -> None:
     database.run(work)
 
 
-def find(job_id: str, account_id: int | None = None) -> Row[Any] | None:
+def find(job_id: str, account_id: int | None = None) -> Job | None:
     """Return the job's row; None where there is none, or it is another account's."""
     if not job_id.isprintable():
         return None  # Nor could the database be asked for a NUL.
-
-    def work(connection: Connection) -> Row[Any] | None:
-        query = select(database.table(Job)).where(col(Job.id) == job_id)
-        if account_id is not None:
-            query = query.where(col(Job.account_id) == account_id)
-        return connection.execute(query).one_or_none()
-
-    return database.run(work)
+    query = select(database.table(Job)).where(col(Job.id) == job_id)
+    if account_id is not None:
+        query = query.where(col(Job.account_id) == account_id)
+    return database.one(query, Job)
 
 
 def result(job_id: str) -> bytes | None:
@@ -222,7 +218,7 @@ def result(job_id: str) -> bytes | None:
     return database.run(work)
 
 
-def position(row: Row[Any]) -> int | None:
+def position(row: Job) -> int | None:
     """Return how many jobs of its kind, itself included, are queued up to this one."""
     if row.status != Status.QUEUED:
         return None
@@ -246,8 +242,8 @@ def listing(
     account_id: int | None = None,
     status: str | None = None,
     kind: str | None = None,
-    after: Row[Any] | None = None,
-) -> list[Row[Any]]:
+    after: Job | None = None,
+) -> list[Job]:
     """Return the newest `limit` jobs that fit, the newest first; those older than `after`.
 
     Lines of batches are not among them: there may be thousands, and their batch tells of them.
@@ -261,7 +257,7 @@ def listing(
         older = and_(col(Job.created) == after.created, col(Job.id) < after.id)
         query = query.where(or_(col(Job.created) < after.created, older))
     query = query.order_by(col(Job.created).desc(), col(Job.id).desc()).limit(limit)
-    return database.run(lambda connection: list(connection.execute(query)))
+    return database.all(query, Job)
 
 
 def request_cancel(job_id: str, status: Status = Status.IN_PROGRESS) -> bool:

@@ -6,17 +6,16 @@ from itertools import chain
 from typing import Any
 
 import orjson
-from sqlalchemy import Row
 
 from jobs.kinds import KINDS
 from jobs.lifecycle import store, throughput
 from models import errors
-from models.job import FINAL, Status
+from models.job import FINAL, Job, Status
 from storage import media
 from storage.media import datum
 
 
-def as_json(row: Row[Any]) -> dict[str, Any]:
+def as_json(row: Job) -> dict[str, Any]:
     """Return a job as callers see it, without its result; times are Unix seconds."""
     position = store.position(row)
     return {
@@ -43,7 +42,7 @@ def _seconds(at: float | None) -> int | None:
     return None if at is None else int(at)
 
 
-def _completed(row: Row[Any]) -> int:
+def _completed(row: Job) -> int:
     """Return how many of its answers or images are there."""
     if KINDS[row.kind].makes_images:
         return media.count(row.id)
@@ -55,13 +54,13 @@ def moment(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _images_so_far(row: Row[Any]) -> bytes:
+def _images_so_far(row: Job) -> bytes:
     """Return the images of a job that runs, as it keeps them when it has ended."""
     kept = [{"index": image.place} | datum(image) for image in media.of_job(row.id)]
     return orjson.dumps({"created": int(row.created), "data": kept, "forms": ["url"]})
 
 
-def with_result(row: Row[Any], address: str) -> Iterator[bytes]:
+def with_result(row: Job, address: str) -> Iterator[bytes]:
     """Return a job with its result as JSON, in pieces, since that may hold images.
 
     `address`: where links to images begin, unless `PUBLIC_URL` or the storage say where.

@@ -24,5 +24,5 @@ from api.request import prefer
 )
 def test_preferences_are_read(header: str, is_async: bool, wait: float | None) -> None:
     with Flask("test").test_request_context(headers={"Prefer": header}):
-        assert prefer.asynchronously() == is_async
+        assert prefer.respond_async() == is_async
         assert prefer.wait_seconds() == wait
