@@ -16,7 +16,7 @@ from jobs.kinds import KINDS
 from jobs.lifecycle import cancel, store, view
 from jobs.lifecycle.view import as_json
 from models.errors import InvalidRequest, JobAlreadyFinished, JobCancelled, NotFound
-from models.job import FINAL, Status
+from models.job import FINAL, Job, Status
 
 bp = Blueprint("jobs", __name__)
 
@@ -43,7 +43,7 @@ def list_jobs() -> Response:
     return pagination.page(found, limit, lambda row: as_json(row) | {"result": None})
 
 
-def _after(job_id: str | None, account_id: int) -> Row[Any] | None:
+def _after(job_id: str | None, account_id: int) -> Job | None:
     if job_id is None:
         return None
     row = store.find(job_id, account_id)
@@ -61,7 +61,7 @@ def get_job(job_id: str) -> Response:
     return Response(view.with_result(row, images.own_address()), content_type="application/json")
 
 
-def _own(job_id: str) -> Row[Any]:
+def _own(job_id: str) -> Job:
     """Return a job of the caller's account; raise `NotFound` for any other."""
     row = store.find(job_id, admission.caller().account_id)
     if row is None:
@@ -82,11 +82,11 @@ def cancel_job(job_id: str) -> Response:
     return Response(view.with_result(row, images.own_address()), content_type="application/json")
 
 
-def _wait_for_end(row: Row[Any]) -> Row[Any]:
+def _wait_for_end(row: Job) -> Job:
     """Return the job when its worker has ended it, or after some seconds as it stands."""
     deadline = time.monotonic() + CANCEL_SECONDS
     with closing(listener.listener().listen(row.id)) as waiter:
-        waiter.ready()
+        waiter.wait_until_confirmed()
         found = store.find(row.id) or row
         while found.status not in FINAL and (left := deadline - time.monotonic()) > 0:
             waiter.get(min(left, LOOK_SECONDS))
@@ -105,7 +105,7 @@ def get_receipt(job_id: str) -> Response:
         "job": row.id,
         "held": row.held,
         "charged": row.charged if done else None,
-        "released": max(0, row.held - row.charged) if done else None,
+        "released": max(0, row.held - (row.charged or 0)) if done else None,
         "price": pricing.as_json(pricing.from_text(row.price)),
         "usage": usage,
         "estimated": estimated,

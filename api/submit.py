@@ -109,10 +109,10 @@ def _submit(request: Request, body: bytes) -> Submitted | ExistingJob:
             admission.take_hit_back()
             return held
         # From here on there is such a job; a request refused before is told of none.
-        g.job_headers = {"x-job-id": row["id"], **kind.applied(request, held)}
+        g.job_headers = {"x-job-id": row["id"], **kind.applied_headers(request, held)}
         with new.released_on_failure(row):
             if subscription:
-                subscription.ready()
+                subscription.wait_until_confirmed()
             new.enqueue(row, body, held)
     except BaseException:
         if subscription:

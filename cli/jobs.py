@@ -4,7 +4,6 @@ from typing import Any
 
 import click
 import orjson
-from sqlalchemy import Row
 
 from access import accounts
 from billing.holds import Hold
@@ -19,7 +18,7 @@ from jobs.lifecycle import bodies, new, store, view
 from jobs.lifecycle import cancel as job_cancel
 from jobs.lifecycle.view import with_result
 from models.errors import InvalidRequest, JobAlreadyFinished, JobCancelled, NotFound, Unavailable
-from models.job import FINAL, Status
+from models.job import FINAL, Job, Status
 
 CANCELLED = JobCancelled("The job was cancelled.")
 
@@ -58,7 +57,7 @@ def show_(job_id: str, as_json: bool) -> None:
     show(_whole(row) if as_json else view.as_json(row), as_json)
 
 
-def _whole(row: Row[Any]) -> dict[str, Any]:
+def _whole(row: Job) -> dict[str, Any]:
     address = settings.public_url or f"http://127.0.0.1:{settings.port}"
     found: dict[str, Any] = orjson.loads(b"".join(with_result(row, address)))
     return found
@@ -71,7 +70,7 @@ def cancel(job_id: str) -> None:
     click.echo(_cancel(_get_one(job_id)))
 
 
-def _cancel(row: Row[Any]) -> str:
+def _cancel(row: Job) -> str:
     """Cancel a job and say what came of it."""
     if row.status == Status.CANCELLED:
         return f"Job {row.id} was cancelled before."
@@ -104,10 +103,10 @@ def retry(job_id: str, as_json: bool) -> None:
         click.echo(f"Job {new} is in the queue, in place of {row.id}.")
 
 
-def _retry(row: Row[Any]) -> str:
+def _retry(row: Job) -> str:
     if row.status not in FINAL:
         raise InvalidRequest(f"Job {row.id} has not ended yet: it is {row.status}.")
-    body = bodies.body(row.id, row.body_at) if row.status == Status.FAILED else None
+    body = bodies.load(row.id, row.body_at) if row.status == Status.FAILED else None
     if body is None:
         raise InvalidRequest(
             f"The request of job {row.id} is not kept: that of a failed asynchronous job is, of up "
@@ -118,7 +117,7 @@ def _retry(row: Row[Any]) -> str:
     return _submit_again(row, kind, request, kind.quote(request), body)
 
 
-def _submit_again(row: Row[Any], kind: Kind[Any], request: Any, quote: Quote, body: bytes) -> str:
+def _submit_again(row: Job, kind: Kind[Any], request: Any, quote: Quote, body: bytes) -> str:
     """Hold for a new job in place of a failed one, and put it in the queue; return its id."""
     job = new.row(
         kind,
@@ -153,7 +152,7 @@ _KEPT = (
 )
 
 
-def _get_one(job_id: str) -> Row[Any]:
+def _get_one(job_id: str) -> Job:
     row = store.find(job_id) if job_id.isprintable() else None
     if row is None:
         raise NotFound(f"There is no job '{job_id}'. `likedo jobs list` shows the newest.")

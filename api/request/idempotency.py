@@ -1,20 +1,19 @@
 """Which job a request is a retry of: by `Idempotency-Key`, or by an SDK's retry count."""
 
 import hashlib
-from typing import Any
 
 from flask import request
-from sqlalchemy import Row
 
 from api.request import admission, sdk
 from jobs.lifecycle import retries, store
 from models.errors import IdempotencyKeyReused, InvalidRequest
+from models.job import Job
 
 HEADER = "Idempotency-Key"
 MAX_KEY_CHARACTERS = 255
 
 
-def by_key(body: bytes) -> Row[Any] | None:
+def by_key(body: bytes) -> Job | None:
     digest = key_digest()
     row = retries.by_key_digest(admission.caller().key_id, digest) if digest else None
     if row is None:
@@ -33,7 +32,7 @@ def key_reused() -> IdempotencyKeyReused:
     )
 
 
-def by_sdk_retry(body: bytes) -> Row[Any] | None:
+def by_sdk_retry(body: bytes) -> Job | None:
     count = sdk.retry_count()
     if key_digest() or count is None or not 1 <= count <= sdk.MAX_RETRIES:
         return None

@@ -3,11 +3,9 @@
 import contextlib
 import errno
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import structlog
 from flask import Response, g, request
-from sqlalchemy import Row
 
 from api import errors as envelope
 from api.request import prefer, sdk
@@ -22,7 +20,7 @@ from jobs.streaming.messages import Ended
 from jobs.streaming.pubsub import Subscription
 from models import errors
 from models.errors import InternalError, JobCancelled, JobInProgress, Unavailable
-from models.job import Status
+from models.job import Job, Status
 
 log = structlog.get_logger()
 
@@ -44,13 +42,13 @@ def unchanged(body: bytes) -> tuple[int, Iterator[bytes]]:
     return len(body), iter([body])
 
 
-def join(row: Row[Any]) -> Response:
+def join(row: Job) -> Response:
     """Wait for the job that somebody asked for before, and return its answer."""
     waiter = listener.listener().listen(row.id)
     try:
-        waiter.ready()
-        if (ended := wait.look_around(row.id)) is not None:
-            waiter.heard.put(ended)
+        waiter.wait_until_confirmed()
+        if (ended := wait.poll_end(row.id)) is not None:
+            waiter.inbox.put(ended)
     except BaseException:
         waiter.close()
         raise
@@ -65,7 +63,7 @@ def answer_when_done(waiter: Subscription, cancels: bool, render: Render = uncha
     `cancels`: the job ends with its client.
     """
     client = current()
-    client.watch(lambda: waiter.heard.put(WaitInterrupted.HUNG_UP))
+    client.watch(lambda: waiter.inbox.put(WaitInterrupted.HUNG_UP))
     try:
         ended = wait_for_end(waiter, _first_wait())
     except BaseException:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from flask import Response
-from sqlalchemy import Row
 
 from api.response import answer, stream
 from api.response.stream import Waited
@@ -18,7 +17,7 @@ from jobs.lifecycle import store
 from jobs.streaming import sse
 from jobs.streaming.messages import EVENT_END, Ended, Events
 from models.errors import LikeDoError, Unavailable
-from models.job import Status
+from models.job import Job, Status
 from storage import media
 
 #: A reader of a job that has not said anything yet is told within this time what became of it.
@@ -28,7 +27,7 @@ TRAIL_SECONDS = 1
 CUT = Unavailable("The server is restarting. Come back for what follows.")
 
 
-def follow(row: Row[Any], after: int) -> Response:
+def follow(row: Job, after: int) -> Response:
     """Return a job's trail and, where it streams, its events after the number `after`.
 
     Raises `StreamLogGone` where those are not kept any more.
@@ -37,19 +36,19 @@ def follow(row: Row[Any], after: int) -> Response:
     client = current()
     reader = Reader(waiter, after, row.stream)
     try:
-        waiter.ready()
+        waiter.wait_until_confirmed()
         stream.catch_up(reader, row)
         said = reader.read(0)
     except BaseException:
         waiter.close()
         raise
-    client.watch(lambda: waiter.heard.put(WaitInterrupted.HUNG_UP))
+    client.watch(lambda: waiter.inbox.put(WaitInterrupted.HUNG_UP))
     return stream.response(
         _follow(reader, row, said), None, lambda: answer.stop_waiting(waiter, client)
     )
 
 
-def _follow(reader: Reader, row: Row[Any], said: Waited) -> Iterator[bytes]:
+def _follow(reader: Reader, row: Job, said: Waited) -> Iterator[bytes]:
     trail = _Trail(row)
     try:
         yield trail.queued()
@@ -67,7 +66,7 @@ def _follow(reader: Reader, row: Row[Any], said: Waited) -> Iterator[bytes]:
 class _Trail:
     """What a reader is told of a job beside its events."""
 
-    def __init__(self, row: Row[Any]) -> None:
+    def __init__(self, row: Job) -> None:
         self.row = row
         self.has_started = False
         #: Whether an event of the stream was read; what is left of the trail follows at the end.
@@ -130,7 +129,7 @@ def _settled(reader: Reader, ended: Ended) -> Iterator[bytes]:
     if _lacks_error(reader, ended):
         yield sse.numbered([sse.error(failure(ended))], (ended.events or reader.number) + 1)
     facts = {"status": ended.status, "credits_consumed": ended.charged}
-    yield _named("settled", {"job": reader.waiter.job_id} | facts)
+    yield _named("settled", {"job": reader.subscription.job_id} | facts)
 
 
 def _lacks_error(reader: Reader, ended: Ended) -> bool:

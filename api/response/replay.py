@@ -1,14 +1,12 @@
 """A retry is answered by the job of its first try."""
 
-from typing import Any
-
 import orjson
 from flask import Response, g
-from sqlalchemy import Row
 
 from api.request import admission, idempotency, prefer
 from api.response import answer, job, stream
 from jobs.lifecycle import store
+from models.job import Job
 
 
 def answer_retry(body: bytes) -> Response | None:
@@ -23,7 +21,7 @@ def answer_retry(body: bytes) -> Response | None:
     return answer_again(found, body)
 
 
-def answer_again(row: Row[Any], body: bytes) -> Response:
+def answer_again(row: Job, body: bytes) -> Response:
     """Return the answer of a job that somebody asked for before with the same `body`."""
     g.job_headers = {"x-job-id": row.id, "Idempotent-Replayed": "true"}
     # `Prefer` may have been the first request's alone: an SDK takes a 202 for an answer.

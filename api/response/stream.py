@@ -3,10 +3,8 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from flask import Response, g
-from sqlalchemy import Row
 
 from api import errors
 from api.response import answer
@@ -15,14 +13,14 @@ from api.server.client import Client, Gone, current
 from config.settings import settings
 from jobs.following import listener
 from jobs.following.reader import Reader, failure
-from jobs.following.wait import WaitInterrupted, look_around
+from jobs.following.wait import WaitInterrupted, poll_end
 from jobs.lifecycle import cancel, store, throughput
 from jobs.streaming import log as stream_log
 from jobs.streaming import sse
 from jobs.streaming.messages import Ended, Events
 from jobs.streaming.pubsub import Subscription
 from models.errors import LikeDoError, StreamLogGone, Unavailable
-from models.job import Status
+from models.job import Job, Status
 
 #: A comment follows each so many seconds of silence.
 COMMENT_SECONDS = 10
@@ -46,12 +44,12 @@ def stream(waiter: Subscription, cancels: bool) -> Response:
     Until then a failure is raised, to become a status. `cancels`: the job ends with its client.
     """
     client = current()
-    client.watch(lambda: waiter.heard.put(WaitInterrupted.HUNG_UP))
+    client.watch(lambda: waiter.inbox.put(WaitInterrupted.HUNG_UP))
     return _begin(Reader(waiter), client, cancels)
 
 
 def _begin(reader: Reader, client: Client, cancels: bool) -> Response:
-    waiter = reader.waiter
+    waiter = reader.subscription
     try:
         said = reader.read(settings.stream_commit_seconds)
         if isinstance(said, WaitInterrupted):
@@ -67,17 +65,17 @@ def _begin(reader: Reader, client: Client, cancels: bool) -> Response:
     return response(body, said, lambda: answer.stop_waiting(waiter, client))
 
 
-def join(row: Row[Any]) -> Response:
+def join(row: Job) -> Response:
     """Return the stream that somebody asked for before, from its beginning.
 
     Raises `StreamLogGone` where that is not kept any more.
     """
     waiter = listener.listener().listen(row.id)
     client = current()
-    client.watch(lambda: waiter.heard.put(WaitInterrupted.HUNG_UP))
+    client.watch(lambda: waiter.inbox.put(WaitInterrupted.HUNG_UP))
     reader = Reader(waiter)
     try:
-        waiter.ready()
+        waiter.wait_until_confirmed()
         catch_up(reader, row)
     except BaseException:
         answer.stop_waiting(waiter, client)
@@ -115,7 +113,7 @@ def _broken_off(job_id: str, error: LikeDoError, cancels: bool) -> LikeDoError:
 
 def _relay(reader: Reader, said: Waited, client: Client, cancels: bool) -> Iterator[bytes]:
     """Yield what goes to the client that asked for the stream."""
-    job_id = reader.waiter.job_id
+    job_id = reader.subscription.job_id
     try:
         while not isinstance(said, Ended | WaitInterrupted):
             if said is None:
@@ -144,7 +142,7 @@ def _close(reader: Reader, ended: Ended, client: Client) -> Iterator[bytes]:
     if not reader.complete:
         yield sse.error(failure(ended))
     if ended.status == Status.COMPLETED and not client.gone():
-        mark(reader.waiter.job_id)
+        mark(reader.subscription.job_id)
 
 
 def _gather(reader: Reader, events: Events) -> tuple[bytes, Waited]:
@@ -164,13 +162,13 @@ def _comment(reader: Reader) -> bytes:
     if reader.number:
         return KEEP_ALIVE
     try:
-        row = store.find(reader.waiter.job_id)
+        row = store.find(reader.subscription.job_id)
         return standing(row) if row is not None else KEEP_ALIVE
     except Unavailable:
         return KEEP_ALIVE
 
 
-def standing(row: Row[Any]) -> bytes:
+def standing(row: Job) -> bytes:
     """Return as comments where a waiting job stands, and how long it will wait where one can tell.
 
     Raises `Unavailable`.
@@ -183,12 +181,12 @@ def standing(row: Row[Any]) -> bytes:
     return said if wait is None else said + sse.comment(f"estimated_wait_seconds={wait}")
 
 
-def catch_up(reader: Reader, row: Row[Any]) -> None:
+def catch_up(reader: Reader, row: Job) -> None:
     """Read from the log first, and to the end of a job that has ended."""
-    ended = look_around(row.id)
+    ended = poll_end(row.id)
     if ended is None:
         reader.catch_up()
         return
-    if row.stream and (row.finished_at or time.time()) < time.time() - stream_log.KEPT_SECONDS:
+    if row.stream and (row.finished_at or time.time()) < time.time() - stream_log.ENDED_TTL_SECONDS:
         raise StreamLogGone(f"The stream of job {row.id} is not kept any more.")
     reader.end(ended)

@@ -64,9 +64,9 @@ def show_position(account_id: int) -> None:
         *(hold, settle, fail, cancel_waiting, show_position),
         *(concurrency.promote_waiting, lambda _: concurrency.promote_all_waiting()),
         lambda _: leases.jobs_under("a-worker"),
-        lambda _: leases.give_up("a-worker", ["a-job"]),
+        lambda _: leases.requeue_orphans("a-worker", ["a-job"]),
         lambda _: recovery.end_dead_leases(),
-        lambda _: expiry.cancel_left_jobs(),
+        lambda _: expiry.cancel_abandoned_jobs(),
         lambda _: expiry.end_overdue_waits(),
     ],
 )
@@ -97,7 +97,7 @@ def plan(statement: str, parameters: Any) -> list[str]:
 
 
 def test_a_retry_finds_its_job_among_those_of_the_same_body(account: int) -> None:
-    query = retries._fitting(1, "f" * 64, 1).compile(engine.engine())
+    query = retries._joinable(1, "f" * 64, 1).compile(engine.engine())
 
     (step, *_) = plan(str(query), tuple(query.params[name] for name in query.positiontup))
     assert "USING INDEX jobs_by_fingerprint" in step

@@ -21,6 +21,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[fakeredis.FakeRedis]:
     store = fakeredis.FakeRedis()
     queue = Queue("chat", connection=store, serializer=JSONSerializer)
     monkeypatch.setattr(lifecycle_queue, "connection", lambda: store)
+    monkeypatch.setattr(bodies, "connection", lambda: store)
     monkeypatch.setattr(lifecycle_queue, "queue", lambda kind: queue)
     yield store
     store.close()
@@ -33,7 +34,7 @@ def test_a_job_carries_its_id_and_the_body_waits_beside_it(store: fakeredis.Fake
     assert lifecycle_queue.queue("chat").get_job_ids() == ["job_1"]
     assert (job.func_name, job.args, job.kwargs) == ("jobs.chat.run", ["job_1"], {})
     assert orjson.loads(job.data) == ["jobs.chat.run", None, ["job_1"], {}]
-    assert bodies.body("job_1", BodyAt.REDIS) == b'{"model": "gpt-4"}'
+    assert bodies.load("job_1", BodyAt.REDIS) == b'{"model": "gpt-4"}'
 
 
 def test_a_job_that_is_tried_again_goes_to_the_front(store: fakeredis.FakeRedis) -> None:
@@ -59,7 +60,7 @@ def test_what_has_ended_is_announced_and_its_body_forgotten(store: fakeredis.Fak
     heard = ear.get_message()
     ear.close()
     assert heard is not None and Ended.decode(heard["data"]) == ended
-    assert bodies.body("job_1", BodyAt.REDIS) is None
+    assert bodies.load("job_1", BodyAt.REDIS) is None
 
 
 def test_a_large_answer_does_not_ride_along_with_the_bell() -> None:

@@ -10,7 +10,7 @@ from jobs.streaming.messages import UNKNOWN_SOURCE, Events
 
 JOB = "job_1"
 #: More than are read at a time.
-COUNT = stream_log.BATCH_ENTRIES + 10
+COUNT = stream_log.PAGE_ENTRIES + 10
 
 
 def said(first: int, last: int) -> Events:

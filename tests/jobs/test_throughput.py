@@ -14,7 +14,7 @@ def clock(store: Any, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time as `pace` sees it, in its first item."""
     now = [NOW]
     monkeypatch.setattr(throughput.time, "time", lambda: now[0])
-    throughput._done.clear()
+    throughput._unreported.clear()
     return now
 
 
@@ -37,7 +37,7 @@ def test_where_nothing_was_done_nobody_can_tell(clock: list[float]) -> None:
 def test_a_wait_is_as_long_as_those_before_take(clock: list[float]) -> None:
     for _ in range(3):
         finish(20)
-        clock[0] += throughput.SLICE_SECONDS
+        clock[0] += throughput.BUCKET_SECONDS
 
     # Two are done in a second.
     assert throughput.wait_seconds("chat", 100) == 50
@@ -46,7 +46,7 @@ def test_a_wait_is_as_long_as_those_before_take(clock: list[float]) -> None:
 
 def test_what_was_done_long_ago_says_nothing(clock: list[float]) -> None:
     finish(20)
-    clock[0] += throughput.SLICE_SECONDS * throughput.SLICES
+    clock[0] += throughput.BUCKET_SECONDS * throughput.BUCKETS
 
     assert throughput.wait_seconds("chat", 100) is None
 
