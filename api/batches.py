@@ -11,7 +11,15 @@ from api.request import admission, idempotency, pagination, sdk
 from api.response import images
 from jobs.batch import store as batch_store
 from jobs.batch.store import BatchSubmission
-from models.batch import KINDS, OVER, WINDOW_SECONDS, Batch, BatchRequest, BatchStatus, make_id
+from models.batch import (
+    COMPLETION_WINDOW_SECONDS,
+    FINAL,
+    KINDS,
+    Batch,
+    BatchRequest,
+    BatchStatus,
+    make_id,
+)
 from models.errors import InvalidRequest, JobAlreadyFinished, NotFound
 from storage import files
 
@@ -77,7 +85,7 @@ def _batch(asked: BatchSubmission, wanted: BatchRequest) -> Batch:
         fingerprint=asked.fingerprint,
         name=asked.name,
         created=now,
-        expires_at=now + WINDOW_SECONDS,
+        expires_at=now + COMPLETION_WINDOW_SECONDS,
     )
 
 
@@ -116,7 +124,7 @@ def cancel_batch(batch_id: str) -> Response:
     """Let no more of a batch begin and end what runs; one that was cancelled already, as well."""
     admission.peek()
     row = batch_store.cancel(_own(batch_id).id)
-    if row.status in {*OVER, BatchStatus.FINALIZING} - {BatchStatus.CANCELLED}:
+    if row.status in {*FINAL, BatchStatus.FINALIZING} - {BatchStatus.CANCELLED}:
         raise JobAlreadyFinished(f"The batch has ended before: it is {row.status}.")
     return _answer(row)
 

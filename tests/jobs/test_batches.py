@@ -18,7 +18,7 @@ from jobs.batch.store import MAX_AT_ONCE
 from jobs.maintenance import leases
 from jobs.worker.in_flight import this_worker
 from models import batch
-from models.batch import WINDOW_SECONDS, Batch, BatchStatus
+from models.batch import COMPLETION_WINDOW_SECONDS, Batch, BatchStatus
 from models.errors import Unavailable
 from models.file import File, Purpose
 from models.lease import Lease
@@ -65,7 +65,7 @@ def make_batch(account_id: int, input_file_id: str = "file-1", worker: str | Non
         address="http://here",
         fingerprint="",
         created=time.time(),
-        expires_at=time.time() + WINDOW_SECONDS,
+        expires_at=time.time() + COMPLETION_WINDOW_SECONDS,
         worker=worker,
     )
     values = row.model_dump()

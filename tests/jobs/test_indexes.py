@@ -1,4 +1,4 @@
-"""What is asked of the jobs' table with each call is not dearer with each job that ever was."""
+"""The queries of each call do not get slower with every job that ever was."""
 
 import re
 from collections.abc import Callable
@@ -59,7 +59,7 @@ def show_position(account_id: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "work",
+    "statements",
     [
         *(hold, settle, fail, cancel_waiting, show_position),
         *(concurrency.promote_waiting, lambda _: concurrency.promote_all_waiting()),
@@ -70,19 +70,19 @@ def show_position(account_id: int) -> None:
         lambda _: expiry.end_overdue_waits(),
     ],
 )
-def test_only_what_has_not_ended_is_read(account: int, work: Callable[[int], object]) -> None:
-    asked: list[tuple[str, Any]] = []
+def test_only_what_has_not_ended_is_read(account: int, statements: Callable[[int], object]) -> None:
+    executed: list[tuple[str, Any]] = []
 
     def note(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
         if re.search(r"\b(FROM|UPDATE) jobs\b", statement):
-            asked.append((statement, parameters))
+            executed.append((statement, parameters))
 
     event.listen(engine.engine(), "before_cursor_execute", note)
-    work(account)
+    statements(account)
     event.remove(engine.engine(), "before_cursor_execute", note)
 
-    assert asked
-    for statement, parameters in asked:
+    assert executed
+    for statement, parameters in executed:
         for step in plan(statement, parameters):
             index = re.search(r"\bjobs USING (?:COVERING )?INDEX (\w+)", step)
             assert index is None or index[1] in SMALL, (statement, step)

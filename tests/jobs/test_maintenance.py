@@ -1,4 +1,4 @@
-"""Maintenance, pass by pass: what is lost is found, whatever else waits."""
+"""Maintenance, pass by pass: lost jobs are recovered, whatever else waits."""
 
 import time
 from typing import Any
@@ -60,11 +60,11 @@ def put(account: int, count: int = 1, age: float = 100, **columns: Any) -> list[
     made = [row | columns | {"id": make_id()} for _ in range(count)]
     bodies = [{"job_id": each["id"], "body": b"{}"} for each in made]
 
-    def work(connection: Any) -> None:
+    def insert_jobs(connection: Any) -> None:
         connection.execute(insert(Job), made)
         connection.execute(insert(Body), bodies)
 
-    database.run(work)
+    database.run(insert_jobs)
     return [str(each["id"]) for each in made]
 
 
@@ -84,7 +84,7 @@ def status(job_id: str) -> str:
     return str(row.status)
 
 
-# ---- Found ---------------------------------------------------------------------------------------
+# ---- Recovered -----------------------------------------------------------------------------------
 
 
 def test_what_waits_in_its_queue_does_not_hide_what_a_dead_worker_had(account: int) -> None:
