@@ -31,7 +31,7 @@ def main() -> None:
 def _limits() -> dict[str, int]:
     """Return the queues, each with how many of its jobs may run at once."""
     awaited = {"chat": settings.worker_concurrency, "image": settings.image_concurrency}
-    lines = {kinds.line_queue_of(kind): max(1, limit // 4) for kind, limit in awaited.items()}
+    lines = {kinds.line_queue_name(kind): max(1, limit // 4) for kind, limit in awaited.items()}
     return awaited | lines | {"batch": max(1, settings.image_concurrency // 2)}
 
 

@@ -10,7 +10,15 @@ from api.request import admission, idempotency, pagination, sdk
 from api.response import images
 from jobs.batch import store as batch_store
 from jobs.batch.store import BatchSubmission
-from models.batch import KINDS, OVER, WINDOW_SECONDS, Batch, BatchRequest, BatchStatus, make_id
+from models.batch import (
+    COMPLETION_WINDOW_SECONDS,
+    FINAL,
+    KINDS,
+    Batch,
+    BatchRequest,
+    BatchStatus,
+    make_id,
+)
 from models.errors import InvalidRequest, JobAlreadyFinished, NotFound
 from storage import files
 
@@ -76,7 +84,7 @@ def _batch(submission: BatchSubmission, batch: BatchRequest) -> Batch:
         fingerprint=submission.fingerprint,
         name=submission.name,
         created=now,
-        expires_at=now + WINDOW_SECONDS,
+        expires_at=now + COMPLETION_WINDOW_SECONDS,
     )
 
 
@@ -114,7 +122,7 @@ def cancel_batch(batch_id: str) -> Response:
     """
     admission.peek()
     row = batch_store.cancel(_own(batch_id).id)
-    if row.status in {*OVER, BatchStatus.FINALIZING} - {BatchStatus.CANCELLED}:
+    if row.status in {*FINAL, BatchStatus.FINALIZING} - {BatchStatus.CANCELLED}:
         raise JobAlreadyFinished(f"The batch has ended before: it is {row.status}.")
     return _answer(row)
 

@@ -86,7 +86,7 @@ def _wait_for_end(row: Job) -> Job:
     """Return the job once its worker has ended it, or after `CANCEL_SECONDS` as it is."""
     deadline = time.monotonic() + CANCEL_SECONDS
     with listening(row.id) as wait:
-        wait.ready()
+        wait.wait_until_confirmed()
         current = store.find(row.id) or row
         while current.status not in FINAL and (left := deadline - time.monotonic()) > 0:
             wait.subscription.get(min(left, LOOK_SECONDS))

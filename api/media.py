@@ -11,15 +11,15 @@ import storage
 from api.errors import respond
 from config.settings import settings
 from models.errors import InvalidRequest, NotFound
-from models.media import ENDINGS
+from models.media import EXTENSIONS
 from storage.local import Local
 
 bp = Blueprint("media", __name__)
 
 #: Exactly the names that `models.media.make_name` makes.
-_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,50}}\.({'|'.join(ENDINGS.values())})", re.ASCII)
+_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,50}}\.({'|'.join(EXTENSIONS.values())})", re.ASCII)
 _ONE_RANGE = re.compile(r"bytes=(\d+-\d*|-\d+)", re.ASCII)
-_TYPES = {ending: media_type for media_type, ending in ENDINGS.items()}
+_TYPES = {ending: media_type for media_type, ending in EXTENSIONS.items()}
 
 YEAR_SECONDS = 365 * 24 * 3600
 DAY_SECONDS = 24 * 3600

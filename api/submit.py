@@ -109,10 +109,10 @@ def _submit(request: Request, body: bytes, waiting: ExitStack) -> Submitted | Ex
         admission.take_hit_back()
         return held
     # Only now is there such a job, so a request refused before does not name one.
-    g.job_headers = {"x-job-id": row["id"], **kind.applied(request, held)}
+    g.job_headers = {"x-job-id": row["id"], **kind.applied_headers(request, held)}
     with new.released_on_failure(row):
         if wait is not None:
-            wait.ready()
+            wait.wait_until_confirmed()
         new.enqueue(row, body, held)
     return Submitted(row["id"], wait)
 

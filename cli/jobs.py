@@ -106,7 +106,7 @@ def retry(job_id: str, as_json: bool) -> None:
 def _retry(row: Job) -> str:
     if row.status not in FINAL:
         raise InvalidRequest(f"Job {row.id} has not ended yet: it is {row.status}.")
-    body = bodies.body(row.id, row.body_at) if row.status == Status.FAILED else None
+    body = bodies.load(row.id, row.body_at) if row.status == Status.FAILED else None
     if body is None:
         raise InvalidRequest(
             f"The request of job {row.id} is not kept: that of a failed asynchronous job is, of up "

@@ -107,7 +107,7 @@ def _first_answer(running: RunningChat, ways: list[Candidate]) -> ChatOutcome:
 def _tell_trail(running: RunningChat) -> None:
     """Let those who follow the job see what failed, before it has ended."""
     with suppress(Unavailable):  # It is told again when the job ends.
-        store.note_trail(running.claim.job, running.trail)
+        store.save_trail(running.claim.job, running.trail)
 
 
 def _ask_one(running: RunningChat, attempt: Attempt[Candidate]) -> ChatOutcome:

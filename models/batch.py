@@ -1,4 +1,4 @@
-"""A batch: a file of requests, answered as there is room, and the files that hold the answers."""
+"""A batch: a file of requests, run as capacity allows, and the files of its answers."""
 
 import uuid
 from enum import StrEnum
@@ -12,11 +12,11 @@ from sqlmodel import Field, SQLModel
 from models import checks
 from models.checks import Strict
 
-#: The kinds of jobs that lines become, by the endpoint that a batch is for.
+#: The kind of job that a batch's lines become, by the endpoint of the batch.
 KINDS = {"/v1/chat/completions": "chat", "/v1/images/generations": "image"}
 MAX_LINES = 50_000
-#: What has not begun by then is not begun any more.
-WINDOW_SECONDS = 24 * 3600
+#: Lines that have not begun within it expire.
+COMPLETION_WINDOW_SECONDS = 24 * 3600
 MAX_CUSTOM_ID_CHARACTERS = 512
 
 
@@ -31,8 +31,8 @@ class BatchStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
-#: Statuses a batch never leaves again.
-OVER = frozenset(
+#: Statuses that a batch never leaves.
+FINAL = frozenset(
     {BatchStatus.FAILED, BatchStatus.COMPLETED, BatchStatus.EXPIRED, BatchStatus.CANCELLED}
 )
 
@@ -64,16 +64,16 @@ class Batch(SQLModel, table=True):
     input_file_id: str = Field(max_length=40, index=True)
     output_file_id: str | None = Field(default=None, max_length=40)
     error_file_id: str | None = Field(default=None, max_length=40)
-    #: For how long these two are kept.
+    #: How long these two files are kept.
     output_seconds: int
     status: str = Field(default=BatchStatus.VALIDATING, max_length=12)
     errors: str | None = Field(default=None, sa_column=Column(Text))
     caller_metadata: str | None = Field(default=None, sa_column=Column(Text))
-    #: The address that the request for it came to, with which links in its answers begin.
+    #: The base URL of the request that created it; links in its answers begin with it.
     address: str = Field(sa_column=Column(Text, nullable=False))
 
-    #: By which a retry finds it: SHA-256 of path and raw body, and of the caller's own key, in hex;
-    #: and the highest number of a retry that joined it.
+    #: A retry finds it by SHA-256, in hex, of path and raw body or of the caller's own idempotency
+    #: key. `joined`: the highest retry count among the SDK retries that joined it.
     fingerprint: str = Field(max_length=64)
     name: str | None = Field(default=None, max_length=64)
     joined: int = 0
@@ -88,22 +88,22 @@ class Batch(SQLModel, table=True):
     cancelling_at: float | None = None
     cancelled_at: float | None = None
 
-    #: Lines: all, those that became jobs or failed at it, and those that ended.
+    #: Numbers of lines: all, dispatched (became jobs, or failed to), completed, failed.
     total: int = 0
     fed: int = 0
     completed: int = 0
     failed: int = 0
-    #: Why the lines after `fed` are not run, where they are not: `{"code", "message"}`.
+    #: Why the lines after `fed` will not run, if so: `{"code", "message"}`.
     rest: str | None = Field(default=None, sa_column=Column(Text))
 
-    #: The lease of the worker that advances it.
+    #: The lease of the worker that owns it.
     worker: str | None = Field(default=None, max_length=64)
-    #: Whether it is over and nothing of it is left to be tidied up.
+    #: Whether it has ended and nothing of it is left to clean up.
     is_done: bool = False
 
 
 class BatchLine(SQLModel, table=True):
-    """One request of a batch that is not over: where it is in the file, and what became of it."""
+    """One request of an unfinished batch: its location in the input file, and its outcome."""
 
     __tablename__ = "batch_lines"
     __table_args__ = (
@@ -122,26 +122,26 @@ class BatchLine(SQLModel, table=True):
         sa_column=Column(Integer, primary_key=True, autoincrement=False, nullable=False)
     )
     custom_id: str = Field(max_length=MAX_CUSTOM_ID_CHARACTERS)
-    #: Bytes of the input file.
+    #: Offset and length in bytes within the input file.
     start: int = Field(sa_column=Column(BigInteger, nullable=False))
     length: int
-    #: The job that it became.
+    #: The job that it became, if it has.
     job_id: str | None = Field(default=None, max_length=40, index=True)
     #: `completed` or `failed`, once it has ended.
     outcome: str | None = Field(default=None, max_length=10)
-    #: Why it became none: `{"code", "message"}` as JSON.
+    #: Why it became no job: `{"code", "message"}` as JSON.
     error: str | None = Field(default=None, sa_column=Column(Text))
 
 
 class ExpiresAfter(Strict):
-    """For how long a file is kept."""
+    """How long a file is kept."""
 
     anchor: Literal["created_at"]
     seconds: Annotated[int, Rule(ge=3600, le=30 * 24 * 3600)]
 
 
 class BatchRequest(Strict):
-    """What a caller asks for. The field names are OpenAI's."""
+    """A request for a batch. The field names are OpenAI's."""
 
     input_file_id: Annotated[str, Rule(min_length=1, max_length=100)]
     endpoint: str
@@ -156,21 +156,21 @@ class BatchRequest(Strict):
 
     @field_validator("endpoint")
     @classmethod
-    def _know_the_endpoint(cls, endpoint: str) -> str:
+    def _check_endpoint(cls, endpoint: str) -> str:
         if endpoint not in KINDS:
             raise ValueError(f"it must be one of {', '.join(map(repr, KINDS))}")
         return endpoint
 
     @field_validator("completion_window")
     @classmethod
-    def _know_the_window(cls, window: str) -> str:
+    def _check_window(cls, window: str) -> str:
         if window != "24h":
             raise ValueError("it must be '24h'")
         return window
 
     @field_validator("metadata")
     @classmethod
-    def _bound_the_metadata(cls, metadata: dict[str, str] | None) -> dict[str, str] | None:
+    def _check_metadata(cls, metadata: dict[str, str] | None) -> dict[str, str] | None:
         if metadata and (
             len(metadata) > 16 or any(len(k) > 64 or len(v) > 512 for k, v in metadata.items())
         ):
@@ -181,5 +181,5 @@ class BatchRequest(Strict):
 
 
 def make_id() -> str:
-    """Return a new batch id; nobody can guess another's."""
+    """Return a new batch id, which cannot be guessed."""
     return f"batch_{uuid.uuid4().hex}"

@@ -7,7 +7,7 @@ from sqlalchemy import BigInteger, Column
 from sqlmodel import Field, SQLModel
 
 MIB = 1024 * 1024
-#: The most bytes of a file that is uploaded.
+#: Maximum size of an uploaded file.
 MAX_BYTES = 100 * MIB
 
 
@@ -17,7 +17,7 @@ class Purpose(StrEnum):
 
 
 class File(SQLModel, table=True):
-    """One file. The row is there before the file and goes after it, so that none is forgotten.
+    """One file. Its row exists before the file and after it, so that no file is ever orphaned.
 
     Times are Unix seconds.
     """
@@ -27,15 +27,15 @@ class File(SQLModel, table=True):
     id: str = Field(primary_key=True, max_length=40)
     account_id: int = Field(foreign_key="accounts.id", index=True)
     purpose: str = Field(max_length=20)
-    #: As its caller named it.
+    #: As the caller named it.
     filename: str = Field(max_length=255)
     bytes: int = Field(sa_column=Column(BigInteger, nullable=False))
-    #: Whether the whole file is in storage, and not deleted.
+    #: Whether the whole file is in storage, and was not deleted.
     is_stored: bool = False
     created: float
     expires: float = Field(index=True)
 
 
 def make_id() -> str:
-    """Return a new file id; nobody can guess another's."""
+    """Return a new file id, which cannot be guessed."""
     return f"file-{uuid.uuid4().hex}"

@@ -1,4 +1,4 @@
-"""One piece of work: who asked, what it may cost, how it stands, and its answer."""
+"""A job: its request, what it may cost, its state and its answer."""
 
 import uuid
 from enum import StrEnum
@@ -17,22 +17,22 @@ class Status(StrEnum):
     EXPIRED = "expired"
 
 
-#: Statuses a job never leaves again.
+#: Statuses that a job never leaves.
 FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.EXPIRED})
 
 
 class BodyAt(StrEnum):
-    """Where a job's request body waits for the worker."""
+    """Where a job's request body is stored for its worker."""
 
     REDIS = "redis"
     STORAGE = "storage"
     SQL = "sql"
-    #: Of a batch's line: within the file that holds the batch.
+    #: For a batch line: within the input file of its batch.
     FILE = "file"
 
 
 class Job(SQLModel, table=True):
-    """A job's record, kept for good. The row is the hold: nothing else remembers it.
+    """A job's record, kept for good. The row is the hold: no other record of it exists.
 
     Times are Unix seconds. `usage`, `error` and `trail` are JSON texts.
     """
@@ -71,10 +71,10 @@ class Job(SQLModel, table=True):
     kind: str = Field(max_length=10)
     status: str = Field(default=Status.QUEUED, max_length=12)
     model: str = Field(max_length=256)
-    #: Who answered, and as which of its models.
+    #: The provider that answered, or was called last, and its name for the model.
     provider: str | None = Field(default=None, max_length=20)
     upstream_model: str | None = Field(default=None, max_length=256)
-    #: SHA-256 of path and raw body, in hex, by which a retry finds its job.
+    #: SHA-256 of path and raw body, in hex; a retry finds its job by it.
     fingerprint: str = Field(max_length=64)
     body_bytes: int
     body_at: str = Field(max_length=10)
@@ -82,31 +82,31 @@ class Job(SQLModel, table=True):
     #: The lease of the worker that runs it.
     worker: str | None = Field(default=None, max_length=64)
     cancel_requested: bool = False
-    #: Whether its answer is streamed, and then with the usage in a chunk of its own.
+    #: Whether its answer is streamed, and whether the stream ends with a chunk of the usage.
     stream: bool = False
     include_usage: bool = False
     #: Whether it ends when the client that waits for it goes away.
     cancel_on_disconnect: bool = False
-    #: Of a stream that was completed: the number of the last event before those that end it.
+    #: Of a stream: number of the last event before its tail; while it runs, 0 once it has begun.
     events: int | None = None
-    #: Whether its caller was told to come back for it.
+    #: Whether its caller got 202 and fetches the answer later.
     asynchronous: bool = False
-    #: The batch that it is a line of, and which.
+    #: The batch that it belongs to, and the number of its line.
     batch_id: str | None = Field(default=None, max_length=40)
     line: int | None = None
-    #: Where its end is told of.
+    #: Receives a webhook when the job ends.
     webhook_url: str | None = Field(default=None, sa_column=Column(Text))
-    #: The highest number of a retry that joined it.
+    #: The highest retry count among the SDK retries that joined it.
     joined: int = 0
-    #: Whether a retry may come for its answer as long as it is kept.
+    #: Whether it has an idempotency key, so that its answer is kept for retries.
     is_idempotent: bool = False
-    #: When the client that waited for it went away.
+    #: When the client that waited for it went away; None again once one waits again.
     left_at: float | None = None
     #: When its answer reached a client.
     handed_over_at: float | None = None
 
     created: float
-    #: None while it waits for a place among the jobs of its account that may run.
+    #: None while it waits for a concurrency slot; 0 once its worker is dead, to be recovered.
     enqueued_at: float | None = None
     started_at: float | None = None
     finished_at: float | None = None
@@ -114,19 +114,19 @@ class Job(SQLModel, table=True):
     #: Credits.
     held: int = Field(sa_column=Column(BigInteger, nullable=False))
     charged: int | None = Field(default=None, sa_column=Column(BigInteger))
-    #: Output tokens of one choice that the upstream call is capped to.
+    #: Maximum of output tokens of one choice, to which the upstream call is capped.
     max_tokens: int
-    #: How many answers or images it is to give.
+    #: How many answers or images it is to produce.
     total: int = 1
     price: str = Field(sa_column=Column(Text, nullable=False))
     usage: str | None = Field(default=None, sa_column=Column(Text))
     error: str | None = Field(default=None, sa_column=Column(Text))
-    #: Each time a provider was asked, as JSON: who, when, for how long, and how it failed.
+    #: Each call to a provider, as JSON: which provider, when, how long, and the error if it failed.
     trail: str | None = Field(default=None, sa_column=Column(Text))
 
 
-# With bound values, a database does not see that the rows are those of a partial index, and reads
-# all that the account ever asked for.
+# Literals, since with bound values a database does not recognize the condition of a partial index
+# and reads all jobs that the account ever had.
 _LITERAL: dict[Status, Any] = {status: literal_column(f"'{status.value}'") for status in Status}
 IS_QUEUED = col(Job.status) == _LITERAL[Status.QUEUED]
 IS_IN_PROGRESS = col(Job.status) == _LITERAL[Status.IN_PROGRESS]
@@ -134,7 +134,7 @@ IS_UNFINISHED = col(Job.status).in_([_LITERAL[Status.QUEUED], _LITERAL[Status.IN
 
 
 class Body(SQLModel, table=True):
-    """The body of a job's request that outlives Redis, until the job has ended."""
+    """A job's request body that has to outlive Redis, until the job has ended."""
 
     __tablename__ = "bodies"
 
@@ -143,19 +143,19 @@ class Body(SQLModel, table=True):
 
 
 class Idempotency(SQLModel, table=True):
-    """The job that a key of the caller's own names, for retries to find it by."""
+    """The job that a caller's own idempotency key identifies, for retries to find it."""
 
     __tablename__ = "idempotency"
 
     key_id: int = Field(primary_key=True, foreign_key="keys.id")
-    #: SHA-256 of what the caller sent, in hex.
+    #: SHA-256 of the key that the caller sent, in hex.
     name: str = Field(primary_key=True, max_length=64)
     job_id: str = Field(foreign_key="jobs.id", max_length=40)
     created: float = Field(index=True)
 
 
 class Result(SQLModel, table=True):
-    """A finished job's answer, as the JSON bytes that callers get."""
+    """A finished job's answer as JSON bytes."""
 
     __tablename__ = "results"
 
@@ -165,5 +165,5 @@ class Result(SQLModel, table=True):
 
 
 def make_id() -> str:
-    """Return a new job id; nobody can guess another's."""
+    """Return a new job id, which cannot be guessed."""
     return f"job_{uuid.uuid4().hex}"

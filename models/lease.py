@@ -1,10 +1,10 @@
-"""A worker's lease: the promise that the jobs under its name are being worked on."""
+"""A worker's lease: while it is renewed, the jobs under its name are being run."""
 
 from sqlmodel import Field, SQLModel
 
-#: A worker renews its lease this often.
+#: How often a worker renews its lease.
 RENEWAL_SECONDS = 3
-#: A lease not renewed for this long is over, and its jobs are taken from the worker.
+#: A lease not renewed for this long has expired, and its jobs are taken from the worker.
 LEASE_SECONDS = 15
 
 

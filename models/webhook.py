@@ -1,4 +1,4 @@
-"""What a receiver is told of a job's end: a row of the outbox, also after it was heard."""
+"""A webhook about a job's end: a row of the outbox, kept after its delivery."""
 
 import re
 import uuid
@@ -8,7 +8,7 @@ from sqlmodel import Field, SQLModel
 
 
 class Webhook(SQLModel, table=True):
-    """One message to one receiver, written in the transaction that ends its job.
+    """One message to one receiver, inserted in the transaction that ends its job.
 
     Times are Unix seconds; `next_at` is by the database's clock.
     """
@@ -31,16 +31,16 @@ class Webhook(SQLModel, table=True):
     #: Such as `job.completed`.
     type: str = Field(max_length=20)
     url: str = Field(sa_column=Column(Text, nullable=False))
-    #: The URL's host and port, by which receivers are told apart.
+    #: The URL's host and port, which identify the receiver.
     host: str = Field(sa_column=Column(Text, nullable=False))
-    #: What is sent, as JSON; made at the first try and kept, so that every try says the same.
+    #: The JSON payload; made at the first try and kept, so that every try sends the same.
     body: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
     #: When the job ended.
     created: float
-    #: When the next try is due; of one that is being sent, when that is taken for lost. None where
-    #: none will follow.
+    #: When the next try is due; while one is under way, when that counts as lost. None if no try
+    #: will follow.
     next_at: float | None = None
-    #: How many tries were begun since it was put in the outbox, or was to be delivered again.
+    #: How many tries were begun since it was created or last scheduled for redelivery.
     tries: int = 0
     delivered_at: float | None = None
     gave_up_at: float | None = None
@@ -49,10 +49,10 @@ class Webhook(SQLModel, table=True):
 
 
 def make_id() -> str:
-    """Return a new id of a message."""
+    """Return a new message id."""
     return f"msg_{uuid.uuid4().hex}"
 
 
 def host_of(url: str) -> str:
-    """Return the host and port in an http or https URL. Never raises: a job's end waits for it."""
+    """Return host and port of an http or https URL. Never raises: a job's end depends on it."""
     return re.sub(r"^[^/]*//|[/?#\\].*", "", url, flags=re.DOTALL).lower()

@@ -25,7 +25,7 @@ from sqlmodel import col
 
 import database
 import storage
-from models.batch import OVER, Batch
+from models.batch import FINAL, Batch
 from models.errors import InvalidRequest, LikeDoError, Unavailable
 from models.file import File, Purpose, make_id
 from storage.backend import Pieces
@@ -143,7 +143,7 @@ def lock(connection: Connection, file_id: str, account_id: int) -> Row[Any] | No
 
 #: Of a file: it is the input of a batch that is not over.
 _IN_USE = exists().where(
-    col(Batch.input_file_id) == col(File.id), col(Batch.status).not_in([*map(str, OVER)])
+    col(Batch.input_file_id) == col(File.id), col(Batch.status).not_in([*map(str, FINAL)])
 )
 
 

@@ -12,7 +12,7 @@ from api.response.delivered import mark
 from api.response.listening import Wait, listening
 from api.server.client import Client, ClientDisconnected
 from config.settings import settings
-from jobs.following.wait import WaitInterrupted, look_around, wait_for_end
+from jobs.following.wait import WaitInterrupted, poll_end, wait_for_end
 from jobs.lifecycle import cancel, store
 from jobs.streaming.messages import Ended
 from models import errors
@@ -41,8 +41,8 @@ def unchanged(body: bytes) -> tuple[int, Iterator[bytes]]:
 def join(row: Job) -> Response:
     """Wait for a job that an earlier request made, and return its answer."""
     with listening(row.id) as wait:
-        wait.ready()
-        if (ended := look_around(row.id)) is not None:
+        wait.wait_until_confirmed()
+        if (ended := poll_end(row.id)) is not None:
             wait.put(ended)
         # A caller that joined a job does not cancel it for others.
         return answer_when_done(wait, cancels=False, render=images.renderer(row.kind))

@@ -34,7 +34,7 @@ def follow(row: Job, after: int) -> Response:
     """
     with listening(row.id) as wait:
         reader = Reader(wait.subscription, after, row.stream)
-        wait.ready()
+        wait.wait_until_confirmed()
         stream.catch_up(reader, row)
         first = reader.read(0)
         wait.watch_client()

@@ -27,13 +27,13 @@ class Wait:
     def job_id(self) -> str:
         return self.subscription.job_id
 
-    def ready(self) -> None:
+    def wait_until_confirmed(self) -> None:
         """Block until messages published from now on are received; raise `Unavailable` if not."""
-        self.subscription.ready()
+        self.subscription.wait_until_confirmed()
 
     def put(self, message: Ended | WaitInterrupted) -> None:
         """Put a message into the inbox, as if it had been published."""
-        self.subscription.heard.put(message)
+        self.subscription.inbox.put(message)
 
     def watch_client(self) -> None:
         """Interrupt the wait when the client disconnects."""

@@ -12,7 +12,7 @@ from api.response.listening import Wait, listening
 from api.server.client import ClientDisconnected
 from config.settings import settings
 from jobs.following.reader import Reader, failure
-from jobs.following.wait import WaitInterrupted, look_around
+from jobs.following.wait import WaitInterrupted
 from jobs.lifecycle import cancel, store, throughput
 from jobs.streaming import log as stream_log
 from jobs.streaming import sse
@@ -55,7 +55,7 @@ def join(row: Job) -> Response:
     with listening(row.id) as wait:
         wait.watch_client()
         reader = Reader(wait.subscription)
-        wait.ready()
+        wait.wait_until_confirmed()
         catch_up(reader, row)
         # A caller that joined a job does not cancel it for others; its worker ends it once it has
         # no listeners.
@@ -177,10 +177,10 @@ def catch_up(reader: Reader, row: Job) -> None:
 
     Raises `StreamLogGone` if the stream is not kept any more.
     """
-    ended = look_around(row.id)
+    ended = poll_end(row.id)
     if ended is None:
         reader.catch_up()
         return
-    if row.stream and (row.finished_at or time.time()) < time.time() - stream_log.KEPT_SECONDS:
+    if row.stream and (row.finished_at or time.time()) < time.time() - stream_log.ENDED_TTL_SECONDS:
         raise StreamLogGone(f"The stream of job {row.id} is not kept any more.")
     reader.end(ended)

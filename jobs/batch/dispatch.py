@@ -119,7 +119,7 @@ def dispatch(held: OwnedBatch, row: Row[Any], count: int) -> None:
 
 
 def _dispatch(held: OwnedBatch, row: Row[Any], line: Row[Any]) -> Dispatched:
-    body = bodies.body_at(row.input_file_id, line.start, line.length)
+    body = bodies.load_line(row.input_file_id, line.start, line.length)
     if body is None:
         ownership.stop_dispatching(held.in_status(BatchStatus.IN_PROGRESS), FILE_GONE)
         return Dispatched.NEVER

@@ -16,7 +16,7 @@ import database
 from jobs.batch import ownership
 from jobs.batch.ownership import BATCH_EXPIRED, OwnedBatch, OwnershipLost
 from jobs.batch.store import BATCH_CANCELLED
-from jobs.kinds.image_answer import rendered
+from jobs.kinds.image_answer import render
 from jobs.worker import scratch
 from models import errors
 from models.batch import Batch, BatchLine, BatchStatus
@@ -154,7 +154,7 @@ def _error(line: Row[Any]) -> LikeDoError:
 
 
 def _shown(row: Row[Any], line: Row[Any], body: bytes) -> Iterator[bytes]:
-    return rendered(body, row.address)[1] if line.kind == "image" else iter([body])
+    return render(body, row.address)[1] if line.kind == "image" else iter([body])
 
 
 def _with_response(

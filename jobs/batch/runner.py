@@ -17,7 +17,7 @@ from jobs.batch import store as batch_store
 from jobs.batch.ownership import BATCH_EXPIRED, OwnedBatch, OwnershipLost
 from jobs.worker.in_flight import this_worker
 from jobs.worker.services import Service
-from models.batch import OVER, BatchStatus
+from models.batch import FINAL, BatchStatus
 from models.errors import Unavailable
 
 log = structlog.get_logger()
@@ -140,7 +140,7 @@ def _end_early(held: OwnedBatch) -> float:
 
 def _tidy_up(held: OwnedBatch) -> float | None:
     """Forget the lines of a batch that is over, some at a time."""
-    ours = held.in_status(*OVER)
+    ours = held.in_status(*FINAL)
     if ownership.forget_some_lines(ours):
         return 0
     ownership.advance(ours, is_done=True)

@@ -11,7 +11,7 @@ from jobs.streaming.pubsub import Listener
 
 @cache
 def listener() -> Listener:
-    """Return this process's ear for its jobs."""
+    """Return the listener of this process, and start it with maintenance on the first call."""
     listener = Listener({keys.CHANGED_CHANNEL: keys.forget})
     gevent.spawn(passes.run_while_awaited, listener)
     return listener

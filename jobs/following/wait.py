@@ -1,4 +1,4 @@
-"""Waiting for a job: the bell, and the row for when the bell was missed."""
+"""Waiting for a job's end: by its message, or by its row in case the message was missed."""
 
 import math
 import time
@@ -17,8 +17,8 @@ from models.job import FINAL, Status
 
 log = structlog.get_logger()
 
-#: A waiter that hears nothing looks at its job's row this often: a bell can be missed.
-LOOK_SECONDS = 5
+#: A caller that receives nothing checks the job's row this often: a message can be missed.
+POLL_SECONDS = 5
 
 
 class WaitInterrupted(Enum):
@@ -28,46 +28,52 @@ class WaitInterrupted(Enum):
     STOPPING = "this process is stopping"
 
 
-def wait_for_end(waiter: Subscription, seconds: float | None) -> Ended | WaitInterrupted | None:
-    """Wait for a job's end; None after `seconds`, or the interruption put into `waiter.heard`."""
+def wait_for_end(
+    subscription: Subscription, seconds: float | None
+) -> Ended | WaitInterrupted | None:
+    """Wait for a job's end; return it, or what interrupted the wait, or None after `seconds`."""
     deadline = time.monotonic() + seconds if seconds is not None else math.inf
     while (left := deadline - time.monotonic()) > 0:
-        heard = waiter.get(min(LOOK_SECONDS, left))
-        if isinstance(heard, WaitInterrupted):
-            return heard
-        if isinstance(heard, Ended):
-            return _whole(waiter.job_id, heard)
-        if heard is RECONNECTED or left > LOOK_SECONDS:
-            ended = look_around(waiter.job_id)
+        message = subscription.get(min(POLL_SECONDS, left))
+        if isinstance(message, WaitInterrupted):
+            return message
+        if isinstance(message, Ended):
+            return _with_body(subscription.job_id, message)
+        if message is RECONNECTED or left > POLL_SECONDS:
+            ended = poll_end(subscription.job_id)
             if ended is not None:
                 return ended
     return None
 
 
-def _whole(job_id: str, ended: Ended) -> Ended:
-    """Fetch the answer that was too large to ride along with the bell."""
+def _with_body(job_id: str, ended: Ended) -> Ended:
+    """Fetch the answer if it was too large for the message."""
     if ended.status == Status.COMPLETED and ended.body is None:
         return replace(ended, body=store.result(job_id))
     return ended
 
 
-def look_around(job_id: str) -> Ended | None:
-    """Look at the row; None where the job has not ended, or that cannot be seen just now."""
+def poll_end(job_id: str) -> Ended | None:
+    """Return how a job ended; None if it has not, or if the database does not answer."""
     try:
-        return look(job_id)
+        return _read_end(job_id)
     except Unavailable as error:
-        log.warning("waiting.blind", job=job_id, reason=str(error))
+        log.warning("wait.database_unavailable", job=job_id, reason=str(error))
         return None
 
 
-def look(job_id: str) -> Ended | None:
-    """Read from SQL how a job ended; None where it has not."""
+def _read_end(job_id: str) -> Ended | None:
     row = store.find(job_id)
     if row is None:
         raise InternalError("The job's record is gone.")
     if row.status not in FINAL:
         return None
-    body = store.result(job_id) if row.status == Status.COMPLETED else None
-    record = orjson.loads(row.error) if row.error else None
-    available = ledger.standing(row.account_id).available
-    return Ended(row.status, store.source(row), row.charged, available, record, row.events, body)
+    return Ended(
+        row.status,
+        store.source(row),
+        row.charged,
+        body=store.result(job_id) if row.status == Status.COMPLETED else None,
+        error=orjson.loads(row.error) if row.error else None,
+        available=ledger.standing(row.account_id).available,
+        events=row.events,
+    )

@@ -43,7 +43,7 @@ def run(job_id: str) -> Ended | Retry | None:
     if claim is None:
         return None
     with (
-        this_worker.calling(job_id, KINDS[claim.kind].seconds) as call,
+        this_worker.calling(job_id, KINDS[claim.kind].timeout_seconds) as call,
         tempfile.TemporaryDirectory(dir=scratch.own()) as folder,
     ):
         running = RunningImages(claim, call, trail=claim.trail, folder=Path(folder))

@@ -240,7 +240,7 @@ def _asked(running: RunningImages, way: ImageCandidate) -> UpstreamAttribution:
 def _tell(running: RunningImages) -> None:
     """Let those who follow the job see what failed, before it has ended."""
     try:
-        store.note_trail(running.claim.job, running.trail)
+        store.save_trail(running.claim.job, running.trail)
     except Unavailable as error:
         log.warning("job.trail_waits", job=running.id, reason=error.message)
 

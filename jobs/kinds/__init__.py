@@ -1,4 +1,4 @@
-"""The kinds of jobs: one entry here, and the files of its name. Used by both processes."""
+"""The kinds of jobs and the names of their queues. Used by both processes."""
 
 from typing import Any
 
@@ -12,19 +12,19 @@ KINDS: dict[str, Kind[Any]] = {kind.name: kind for kind in (CHAT, IMAGE, BULK_IM
 #: The names of the kinds whose answers are images.
 IMAGE_KINDS = tuple(name for name, kind in KINDS.items() if kind.makes_images)
 
-#: What the name of a queue of batch lines ends with.
-LINES = "-lines"
+#: The names of the queues of batch lines end with this.
+LINE_SUFFIX = "-lines"
 
 
-def queue_of(kind: str, batch_id: str | None) -> str:
-    """Return the name of the queue of jobs of a `kind`, or of those of them that are lines."""
-    return kind if batch_id is None else line_queue_of(kind)
+def queue_name(kind: str, batch_id: str | None) -> str:
+    """Return the name of the queue for jobs of `kind`; batch lines have queues of their own."""
+    return kind if batch_id is None else line_queue_name(kind)
 
 
-def line_queue_of(kind: str) -> str:
-    return f"{kind}{LINES}"
+def line_queue_name(kind: str) -> str:
+    return f"{kind}{LINE_SUFFIX}"
 
 
-def of_queue(name: str) -> Kind[Any]:
-    """Return the kind of the jobs in the queue of that name."""
-    return KINDS[name.removesuffix(LINES)]
+def by_queue(name: str) -> Kind[Any]:
+    """Return the kind of the jobs in the queue called `name`."""
+    return KINDS[name.removesuffix(LINE_SUFFIX)]

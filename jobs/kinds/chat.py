@@ -1,4 +1,4 @@
-"""Chats: what one may cost, and what its job is."""
+"""Chats: what one may cost, and what its job's row says of it."""
 
 from typing import Any
 
@@ -15,29 +15,28 @@ from tokens import ceiling
 
 
 def quote(chat: ChatRequest) -> ChatQuote:
-    """Return what the call may cost. The first price is that of the model that was asked for."""
-    found = candidates.find(chat)
-    asked = chat.max_tokens
-    max_output = max(_max_output(candidate, asked) for candidate in found)
-    prices = [_model(chat).price, *(candidate.model.price for candidate in found)]
+    """Return what the call may cost; the first price is that of the requested model."""
+    routes = candidates.find(chat)
+    max_output = max(_max_output(candidate, chat.max_tokens) for candidate in routes)
+    prices = [_model(chat).price, *(candidate.model.price for candidate in routes)]
     return ChatQuote(
         prices=tuple(dict.fromkeys(prices)),
         prompt_tokens=ceiling.prompt_ceiling(chat.body),
         choices=chat.choices,
         max_output=max_output,
-        min_output=max_output if asked else min(max_output, pricing.MIN_OUTPUT_TOKENS),
+        min_output=max_output if chat.max_tokens else min(max_output, pricing.MIN_OUTPUT_TOKENS),
     )
 
 
-def _max_output(candidate: Candidate, asked: int | None) -> int:
-    """Return the most output tokens of one choice by this route."""
-    wanted = asked or candidate.model.default_output_tokens
-    return min(wanted, candidate.route.upstream.max_output_tokens or wanted)
+def _max_output(candidate: Candidate, requested: int | None) -> int:
+    """Return the maximum of output tokens of one choice on this route."""
+    tokens = requested or candidate.model.default_output_tokens
+    return min(tokens, candidate.route.upstream.max_output_tokens or tokens)
 
 
 def _model(chat: ChatRequest) -> Model:
     model = catalog.find(chat.model)
-    assert model is not None  # The routes were found by it.
+    assert model is not None  # Its candidates were found by this name.
     return model
 
 
@@ -50,7 +49,7 @@ def _columns(chat: ChatRequest) -> dict[str, Any]:
     }
 
 
-def _applied(chat: ChatRequest, held: Hold) -> dict[str, str]:
+def _applied_headers(chat: ChatRequest, held: Hold) -> dict[str, str]:
     if held.max_tokens == chat.max_tokens:
         return {}
     return {"x-max-tokens-applied": str(held.max_tokens)}
@@ -62,5 +61,5 @@ CHAT = Kind(
     quote=quote,
     columns=_columns,
     module="chat",
-    applied=_applied,
+    applied_headers=_applied_headers,
 )

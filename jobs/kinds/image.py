@@ -1,24 +1,24 @@
-"""Images, and hundreds of images at a time: what they may cost, and what their jobs are."""
+"""Images, a few or hundreds at a time: what they may cost, and what their rows say of them."""
 
 from typing import Any
 
 from billing.pricing import ImageQuote
-from jobs.kinds.image_answer import rendered
+from jobs.kinds.image_answer import render
 from jobs.kinds.kind import Kind
 from models.image import ImageRequest
 from routing import image_candidates
 
-#: Nobody waits for bulk images: together they may take a day.
-BULK_SECONDS = 24 * 3600.0
-#: They go on where a worker that died left off, and may see many workers in a day.
+#: No connection waits for bulk images: together they may take a day.
+BULK_TIMEOUT_SECONDS = 24 * 3600.0
+#: Their next worker resumes where a dead one stopped, and in a day many workers may die.
 MAX_BULK_ATTEMPTS = 100
 
 
 def quote(image: ImageRequest) -> ImageQuote:
-    """Return what the images may cost. The first price is that of the model that was asked for."""
-    found = image_candidates.find(image)
+    """Return what the images may cost; the first price is that of the requested model."""
+    routes = image_candidates.find(image)
     price = image_candidates.get_one(image.model).price.each(image.quality)
-    prices = tuple(dict.fromkeys([price, *(candidate.credits for candidate in found)]))
+    prices = tuple(dict.fromkeys([price, *(candidate.credits for candidate in routes)]))
     return ImageQuote(prices, image.total)
 
 
@@ -36,7 +36,7 @@ IMAGE = Kind(
     quote=quote,
     columns=_columns,
     module="image",
-    render=rendered,
+    render=render,
     makes_images=True,
 )
 
@@ -47,8 +47,8 @@ BULK_IMAGE = Kind(
     quote=quote,
     columns=_columns,
     module="image",
-    render=rendered,
+    render=render,
     makes_images=True,
-    seconds=BULK_SECONDS,
+    timeout_seconds=BULK_TIMEOUT_SECONDS,
     max_attempts=MAX_BULK_ATTEMPTS,
 )

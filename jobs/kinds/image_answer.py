@@ -1,7 +1,8 @@
-"""An image job's answer as callers get it: each image as a link, or as base64 read from storage.
+"""Render an image job's answer for its caller: each image as a link, or as base64 from storage.
 
-What a job keeps names its images. Links are made when they are handed over, so that those with a
-lifetime are fresh, and base64 is read and encoded in pieces, so that no image is ever in memory.
+The stored answer only names its images. Links are made when the answer is delivered, so that those
+with a lifetime are fresh. Base64 is read and encoded in pieces, so that memory never holds a whole
+image.
 """
 
 import base64
@@ -14,38 +15,42 @@ import orjson
 
 import storage
 from config.settings import settings
+from jobs.kinds.kind import Rendered
 from storage import media
 from storage.backend import Pieces
 
-#: Links that are made without a pause for others.
-TURN_LINKS = 100
+#: Links that are made before other greenlets have their turn.
+LINKS_PER_TURN = 100
 
 
-def rendered(body: bytes, address: str) -> tuple[int, Iterator[bytes]]:
-    """Return the answer that a job keeps as `body`: its bytes' count, and the bytes, in pieces.
+def render(body: bytes, base_url: str) -> Rendered:
+    """Render the stored answer `body`.
 
-    `address`: where links begin, unless `PUBLIC_URL` or the storage say where.
+    Links to images begin with `base_url`, unless `PUBLIC_URL` or the storage decides that.
     """
-    kept = orjson.loads(body)
-    forms = kept.pop("forms")
-    # Stands where base64 is to come, and nowhere else.
-    mark = secrets.token_hex(16)
-    files = [_file(datum["media"]) if "b64_json" in forms else None for datum in kept["data"]]
-    kept["data"] = [
-        _datum(datum, forms, address, mark if file else None)
-        for datum, file in zip(_by_turns(kept["data"]), files, strict=True)
+    answer = orjson.loads(body)
+    response_formats = answer.pop("forms")
+    # A placeholder for base64 that occurs nowhere else.
+    placeholder = secrets.token_hex(16)
+    files = [
+        _open_file(datum["media"]) if "b64_json" in response_formats else None
+        for datum in answer["data"]
     ]
-    texts = orjson.dumps(kept).split(mark.encode())
-    there = [file for file in files if file is not None]
-    length = sum(map(len, texts)) + sum(_encoded_size(size) for size, _ in there)
-    return length, _pieces(texts, [pieces for _, pieces in there])
+    answer["data"] = [
+        _datum(datum, response_formats, base_url, placeholder if file else None)
+        for datum, file in zip(_by_turns(answer["data"]), files, strict=True)
+    ]
+    texts = orjson.dumps(answer).split(placeholder.encode())
+    stored = [file for file in files if file is not None]
+    length = sum(map(len, texts)) + sum(_encoded_size(size) for size, _ in stored)
+    return length, _pieces(texts, [pieces for _, pieces in stored])
 
 
 def _by_turns(data: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield all `data` and let others run at times: a link of S3's is signed, which takes long."""
+    """Yield all `data`, letting other greenlets run: signing an S3 link takes long."""
     for number, datum in enumerate(data, 1):
         yield datum
-        if number % TURN_LINKS == 0:
+        if number % LINKS_PER_TURN == 0:
             gevent.sleep(0)
 
 
@@ -62,27 +67,26 @@ def _pieces(texts: list[bytes], files: list[Pieces]) -> Iterator[bytes]:
 
 
 def _datum(
-    datum: dict[str, Any], forms: list[str], address: str, mark: str | None
+    datum: dict[str, Any], response_formats: list[str], base_url: str, placeholder: str | None
 ) -> dict[str, Any]:
-    """Return what is shown of an image, with a mark for its base64; null where it is gone."""
+    """Return the entry of one image; its `b64_json` is the placeholder, or null if it is gone."""
     shown: dict[str, Any] = {}
-    if "url" in forms:
-        shown["url"] = url_of(datum["media"], address)
-    if "b64_json" in forms:
-        shown["b64_json"] = mark
+    if "url" in response_formats:
+        shown["url"] = _url(datum["media"], base_url)
+    if "b64_json" in response_formats:
+        shown["b64_json"] = placeholder
     return shown | {name: value for name, value in datum.items() if name != "media"}
 
 
-def _file(name: str) -> tuple[int, Pieces] | None:
+def _open_file(name: str) -> tuple[int, Pieces] | None:
     return storage.backend().pieces(media.file_of(name))
 
 
 def _encoded_size(size: int) -> int:
-    """Return the bytes of base64 for `size` bytes."""
+    """Return how many bytes of base64 `size` bytes make."""
     return 4 * -(-size // 3)
 
 
-def url_of(name: str, address: str) -> str:
-    """Return the address of an image."""
+def _url(name: str, base_url: str) -> str:
     path = media.file_of(name)
-    return storage.backend().url(path) or f"{settings.public_url or address}/{path}"
+    return storage.backend().url(path) or f"{settings.public_url or base_url}/{path}"

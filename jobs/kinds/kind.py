@@ -1,4 +1,4 @@
-"""What a kind of job is: the one place that says how its requests are read, priced and run."""
+"""What defines a kind of job: how its requests are parsed, priced and run."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ from billing.pricing import Quote
 
 R = TypeVar("R")
 
-#: An answer as callers get it: how many bytes, and the bytes, in pieces.
+#: An answer as callers get it: its length in bytes, and the bytes in pieces.
 Rendered = tuple[int, Iterator[bytes]]
 
 
-def _unchanged(body: bytes, address: str) -> Rendered:
+def _unchanged(body: bytes, base_url: str) -> Rendered:
     return len(body), iter([body])
 
 
-def _nothing(request: Any, held: Hold) -> dict[str, str]:
+def _no_headers(request: Any, held: Hold) -> dict[str, str]:
     return {}
 
 
@@ -27,21 +27,21 @@ class Kind(Generic[R]):
 
     #: As in the API, in the database and in the names of queues.
     name: str
-    #: Makes a request of a body that was read before; `R.read` checks one that was not.
+    #: Makes a request of a body that was validated before; `R.read` validates one that was not.
     checked: Callable[[dict[str, Any]], R]
     #: Returns what a request may cost, over every route and fallback it may take.
     quote: Callable[[R], Quote]
-    #: Returns the columns of the job's row that say what was asked for.
+    #: Returns the columns of the job's row that describe the request.
     columns: Callable[[R], dict[str, Any]]
-    #: The module of `jobs` whose `run` RQ calls with the job's id. Jobs of several kinds that one
-    #: module runs share the slots of the kind with its name.
+    #: The module of `jobs` whose `run` RQ calls with the job's id. If one module runs jobs of
+    #: several kinds, they share the slots of the kind with its name.
     module: str
-    #: Returns headers that say what was applied in place of what was asked for.
-    applied: Callable[[R, Hold], dict[str, str]] = _nothing
-    #: Renders the answer that a job keeps; links in it begin with the address.
+    #: Returns response headers that name limits applied instead of the requested ones.
+    applied_headers: Callable[[R, Hold], dict[str, str]] = _no_headers
+    #: Renders a job's stored answer; links in it begin with the base URL.
     render: Callable[[bytes, str], Rendered] = _unchanged
     makes_images: bool = False
-    #: Seconds that one attempt may take; None: `JOB_TIMEOUT_SECONDS`.
-    seconds: float | None = None
-    #: A dead worker's job is tried again until it was begun this often.
+    #: How long one attempt may take; None: `JOB_TIMEOUT_SECONDS`.
+    timeout_seconds: float | None = None
+    #: A job whose worker died is run again until it was claimed this often.
     max_attempts: int = 3

@@ -1,4 +1,4 @@
-"""Ending a job before its time: one that waits at once, one that runs by telling its worker."""
+"""Cancelling a job: a queued one is ended at once, a running one by telling its worker."""
 
 import orjson
 import redis
@@ -14,55 +14,54 @@ from models.job import FINAL, Job, Status
 log = structlog.get_logger()
 
 
-def cancel(job_id: str, why: LikeDoError) -> str:
-    """End a job with `why`, and return its status: `in_progress` where its worker was told to.
+def cancel(job_id: str, reason: LikeDoError) -> str:
+    """End a job with `reason` and return its status; `in_progress` if its worker is to end it.
 
-    A job that waits is ended free of charge, and so is one that `why` ends for a reason of ours; a
-    `JobCancelled` charges for what a provider was asked. So the next worker ends a job of which
-    images are begun, though it waits. A job that has ended stays as it is.
-    Raises `NotFound`.
+    A queued job is ended free of charge, and so is any job if the `reason` is a failure of ours. A
+    `JobCancelled` charges for what a provider was asked for; so a queued job some of whose images
+    were begun is left to the next worker to end. A job that has ended stays as it is. Raises
+    `NotFound`.
     """
     while True:
-        row = store.find(job_id)
-        if row is None:
+        job = store.find(job_id)
+        if job is None:
             raise NotFound(f"There is no job '{job_id}'.")
-        if row.status in FINAL:
-            return str(row.status)
-        if row.status == Status.QUEUED and _has_begun_images(row):
+        if job.status in FINAL:
+            return job.status
+        if job.status == Status.QUEUED and _has_begun_images(job):
             if store.request_cancel(job_id, Status.QUEUED):
                 return Status.IN_PROGRESS.value
             continue
-        if _end_waiting(job_id, row.body_at, why):
-            return _status_of(why)
-        if row.worker:
-            # First the reason, then the flag, which says nothing of one.
-            _tell(row.worker, job_id, why)
+        if _end_unclaimed(job, reason):
+            return _status_for(reason)
+        if job.worker:
+            # Before the flag, which carries no reason.
+            _tell_worker(job.worker, job_id, reason)
         if store.request_cancel(job_id):
             return Status.IN_PROGRESS.value
 
 
-def _has_begun_images(row: Job) -> bool:
-    """Tell whether an earlier worker has asked for images of the job."""
-    makes_images = KINDS[row.kind].makes_images
-    return makes_images and row.attempts > 0 and store.has_provider_calls(row.id)
+def _has_begun_images(job: Job) -> bool:
+    """Tell whether an earlier worker has called a provider for images of the job."""
+    return KINDS[job.kind].makes_images and job.attempts > 0 and store.has_provider_calls(job.id)
 
 
-def _status_of(why: LikeDoError) -> Status:
-    return Status.CANCELLED if isinstance(why, JobCancelled) else Status.FAILED
+def _status_for(reason: LikeDoError) -> Status:
+    return Status.CANCELLED if isinstance(reason, JobCancelled) else Status.FAILED
 
 
-def _end_waiting(job_id: str, body_at: str, why: LikeDoError) -> bool:
+def _end_unclaimed(job: Job, reason: LikeDoError) -> bool:
     try:
-        return finish.end_waiting(job_id, body_at, _status_of(why), why)
+        return finish.end_unclaimed(job.id, job.body_at, _status_for(reason), reason)
     except redis.RedisError:
-        # It has ended all the same; whoever waits looks at the row within seconds.
+        # It has ended all the same; callers that wait for it check its row within seconds.
         return True
 
 
-def _tell(worker: str, job_id: str, why: LikeDoError) -> None:
-    told = orjson.dumps({"job": job_id, "why": why.as_record()})
+def _tell_worker(worker: str, job_id: str, reason: LikeDoError) -> None:
+    message = orjson.dumps({"job": job_id, "why": reason.as_record()})
     try:
-        connection().publish(messages.worker_channel(worker), told)
+        connection().publish(messages.worker_channel(worker), message)
     except redis.RedisError as error:
-        # The worker reads its row's flag with the next renewal of its lease.
-        log.warning("cancel.not_told", job=job_id, reason=str(error))
+        # The worker reads the flag when it next renews its lease.
+        log.warning("cancel.worker_not_told", job=job_id, reason=str(error))

@@ -1,4 +1,4 @@
-"""A new job: its row, the hold for it, its place in the queue, and undoing that if it fails."""
+"""A new job: its row, its hold, its enqueuing, and its end if one of these fails."""
 
 import time
 from collections.abc import Iterator
@@ -29,9 +29,9 @@ def row(
     asynchronous: bool,
     **columns: Any,
 ) -> dict[str, Any]:
-    """Return the columns of a new job for `request`; `columns` are added, or replace some.
+    """Return the columns of a new job for `request`; `columns` adds to them or replaces some.
 
-    What the hold says is not among them: the status, the credits held, the output tokens.
+    Holding credits sets the others: the status, the credits held, the maximum of output tokens.
     """
     now = time.time()
     return {
@@ -39,7 +39,7 @@ def row(
         "account_id": account_id,
         "key_id": key_id,
         "kind": kind.name,
-        # By this no retry finds it.
+        # Matches no retry.
         "fingerprint": "",
         "body_bytes": body_bytes,
         "body_at": body_at,
@@ -67,39 +67,39 @@ def hold(
     max_running: int = UNLIMITED,
     key_digest: str | None = None,
 ) -> Hold | ExistingJob:
-    """Hold for a job whose body is then where it waits, unless that is Redis.
+    """Hold credits for a job, and store its body unless that belongs in Redis.
 
-    From the moment of the hold on others may put it in the queue. Raises what `holds.hold` does.
+    Once credits are held, any process may enqueue the job. Raises what `holds.hold` does.
     """
     held: Hold | ExistingJob | None = None
     try:
         if row["body_at"] is BodyAt.STORAGE:
-            bodies.save_file(row["id"], body)
-        kept = body if row["body_at"] is BodyAt.SQL else None
-        held = holds.hold(row, quote, max_running, key_digest, kept)
+            bodies.save_to_storage(row["id"], body)
+        sql_body = body if row["body_at"] is BodyAt.SQL else None
+        held = holds.hold(row, quote, max_running, key_digest, sql_body)
     finally:
         if not isinstance(held, Hold):
-            bodies.forget_file(row["id"], row["body_at"])
+            bodies.forget_unheld(row["id"], row["body_at"])
     return held
 
 
 def enqueue(row: dict[str, Any], body: bytes, held: Hold) -> None:
-    """Put a held job in the queue, or let it wait for a concurrency slot; raise `Unavailable`."""
-    in_redis = body if row["body_at"] is BodyAt.REDIS else None
-    queue.enqueue(row["id"], row["kind"], in_redis, held.has_slot)
+    """Enqueue a held job, or leave it waiting for a concurrency slot. Raises `Unavailable`."""
+    redis_body = body if row["body_at"] is BodyAt.REDIS else None
+    queue.enqueue(row["id"], row["kind"], redis_body, held.has_slot)
     if not held.has_slot:
         concurrency.promote_waiting(row["account_id"])
 
 
 @contextmanager
 def released_on_failure(row: dict[str, Any]) -> Iterator[None]:
-    """End a held job free of charge where the block raises, unless a worker has it by then."""
+    """End a held job free of charge if the block raises, unless a worker has claimed it."""
     try:
         yield
     except Exception as error:
-        known = error if isinstance(error, LikeDoError) else InternalError(OUR_SIDE)
-        if settlement.end_unclaimed(row["id"], Status.FAILED, known):
-            bodies.forget_body(row["id"], row["body_at"], Status.FAILED)
-            # Its caller is told: a retry is to be a new try.
+        reason = error if isinstance(error, LikeDoError) else InternalError(OUR_SIDE)
+        if settlement.end_unclaimed(row["id"], Status.FAILED, reason):
+            bodies.forget(row["id"], row["body_at"], Status.FAILED)
+            # Its caller gets the error now: a retry is to be a new job.
             store.mark_delivered([row["id"]])
         raise

@@ -1,39 +1,37 @@
-"""RQ's queues, which carry ids alone: enqueue a job, a batch line, or a lost job again."""
+"""RQ's queues, which carry ids alone: enqueue a job, a batch line, or a job once more."""
 
 from functools import cache
 
 import redis
-import structlog
 from rq import Queue
 from rq.serializers import JSONSerializer
 
 from config.redis import connection
 from config.settings import settings
-from jobs.kinds import KINDS, queue_of
+from jobs.kinds import KINDS, queue_name
 from jobs.lifecycle import bodies
 from models.errors import Unavailable
 
-log = structlog.get_logger()
-#: RQ's own idea of when a job is overdue is only a net below ours.
+#: RQ's timeout exceeds our deadline by this: it is only a safety net.
 RQ_GRACE_SECONDS = 60
 
 
 @cache
 def queue(name: str) -> Queue:
-    """Return the RQ queue of that name. A seam: tests put another in its place."""
+    """Return the RQ queue called `name`. A seam: tests put another in its place."""
     return Queue(name, connection=connection(), serializer=JSONSerializer)
 
 
 def enqueue(job_id: str, kind: str, body: bytes | None, has_slot: bool = True) -> None:
-    """Put a held job in the queue, with its `body` beside it unless that waits elsewhere.
+    """Enqueue a held job, with its `body` beside it unless that is stored elsewhere.
 
-    Without a place to run, only the body is put there. Raises `Unavailable`, and then the job may
-    be in the queue all the same. That does no harm: it runs only while its row says `queued`.
+    Without a concurrency slot only the body is stored. On `Unavailable` the job may be in the queue
+    all the same, which does no harm: it runs only while its row is `queued`.
     """
     try:
         with connection().pipeline(transaction=False) as pipeline:
             if body is not None:
-                pipeline.set(bodies.body_key(job_id), body, ex=bodies.BODY_SECONDS)
+                pipeline.set(bodies.redis_key(job_id), body, ex=bodies.TTL_SECONDS)
             if has_slot:
                 _push(pipeline, job_id, kind)
             pipeline.execute()
@@ -42,14 +40,14 @@ def enqueue(job_id: str, kind: str, body: bytes | None, has_slot: bool = True) -
 
 
 def enqueue_line(job_id: str, kind: str, batch_id: str, body: bytes) -> None:
-    """Put a held line of a batch in its queue; raise `Unavailable` as `enqueue` does.
+    """Enqueue a held line of a batch; raise `Unavailable` as `enqueue` does.
 
-    Its body is in the batch's file: a copy in Redis only spares the worker the way there.
+    Its body is in the batch's file; the copy in Redis only saves the worker from reading it there.
     """
     try:
         with connection().pipeline(transaction=False) as pipeline:
-            if len(body) <= bodies.REDIS_BODY_BYTES:
-                pipeline.set(bodies.body_key(job_id), body, ex=bodies.BODY_SECONDS)
+            if len(body) <= bodies.MAX_REDIS_BYTES:
+                pipeline.set(bodies.redis_key(job_id), body, ex=bodies.TTL_SECONDS)
             _push(pipeline, job_id, kind, batch_id)
             pipeline.execute()
     except redis.RedisError as error:
@@ -59,7 +57,7 @@ def enqueue_line(job_id: str, kind: str, batch_id: str, body: bytes) -> None:
 def enqueue_again(
     job_id: str, kind: str, at_front: bool = True, batch_id: str | None = None
 ) -> None:
-    """Put a job that waits for a worker in the queue once more; its body is still there."""
+    """Enqueue a job whose body is stored already; raise `redis.RedisError` on failure."""
     with connection().pipeline(transaction=False) as pipeline:
         _push(pipeline, job_id, kind, batch_id, at_front)
         pipeline.execute()
@@ -81,5 +79,5 @@ def _push(
         description=job_id,
         at_front=at_front,
     )
-    # Of RQ's ways to enqueue, the one that adds to a pipeline that others have begun.
-    queue(queue_of(kind, batch_id)).enqueue_many([data], pipeline=pipeline)
+    # RQ's only method of enqueuing that adds to a pipeline of its caller's.
+    queue(queue_name(kind, batch_id)).enqueue_many([data], pipeline=pipeline)

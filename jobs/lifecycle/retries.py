@@ -1,14 +1,13 @@
-"""Which job a request is a retry of: it joins that one, and is not charged again.
+"""Which job a request is a retry of: it joins that job, and is not charged again.
 
-A caller's own key names a job for 24 hours. An SDK that sends none counts its retries; then the
-same bytes to the same path from the same API key tell the job, the oldest that no retry of this
-number has joined.
+A caller's own idempotency key identifies a job for 24 hours. SDKs send no key but count their
+retries: then the same bytes to the same path with the same API key identify the job, the oldest
+that no retry with this count has joined.
 """
 
 import time
-from typing import Any
 
-from sqlalchemy import Connection, and_, or_, select, update
+from sqlalchemy import Connection, Select, and_, or_, select, update
 from sqlmodel import col
 
 import database
@@ -16,20 +15,20 @@ from billing.holds import IDEMPOTENCY_SECONDS
 from config.settings import settings
 from models.job import IS_UNFINISHED, Idempotency, Job, Status
 
-#: An SDK gives up and tries again a while after the job's own time is over.
+#: An SDK may give up and retry this long after the job's own deadline.
 GRACE_SECONDS = 120
-#: An answer that went to a connection may have been lost on its last way for so long.
+#: For this long after its delivery, an answer may have been lost on the way to the client.
 DELIVERED_SECONDS = 10
 
 
-def by_key_digest(key_id: int, name: str) -> Job | None:
-    """Return the job that the digest `name` of a caller's own key names; None where none is."""
+def by_key_digest(key_id: int, digest: str) -> Job | None:
+    """Return the job that the `digest` of a caller's own key identifies; None if there is none."""
     query = (
         select(database.table(Job))
         .join(Idempotency, col(Idempotency.job_id) == col(Job.id))
         .where(
             col(Idempotency.key_id) == key_id,
-            col(Idempotency.name) == name,
+            col(Idempotency.name) == digest,
             col(Idempotency.created) > time.time() - IDEMPOTENCY_SECONDS,
         )
     )
@@ -37,28 +36,28 @@ def by_key_digest(key_id: int, name: str) -> Job | None:
 
 
 def by_sdk_retry(key_id: int, fingerprint: str, count: int) -> str | None:
-    """Return the job that retry number `count` of the same bytes joins; None where it is new."""
+    """Let retry number `count` join its job; return that job's id, None if there is none."""
     return database.run(lambda connection: _join(connection, key_id, fingerprint, count))
 
 
 def _join(connection: Connection, key_id: int, fingerprint: str, count: int) -> str | None:
     while True:
-        found = connection.execute(_fitting(key_id, fingerprint, count)).scalar_one_or_none()
-        if found is None:
+        job_id: str | None = database.scalar(_joinable(key_id, fingerprint, count), connection)
+        if job_id is None:
             return None
-        joined = connection.execute(
+        join = (
             update(Job)
-            .where(col(Job.id) == found, col(Job.joined) < count)
+            .where(col(Job.id) == job_id, col(Job.joined) < count)
             .values(joined=count, left_at=None)
         )
-        if joined.rowcount:
-            return str(found)
+        if database.execute(join, connection):
+            return job_id
 
 
-def _fitting(key_id: int, fingerprint: str, count: int) -> Any:
+def _joinable(key_id: int, fingerprint: str, count: int) -> Select[str]:
     now = time.time()
-    not_handed_over = col(Job.handed_over_at).is_(None)
-    just_handed_over = col(Job.handed_over_at) > now - DELIVERED_SECONDS
+    not_delivered = col(Job.handed_over_at).is_(None)
+    just_delivered = col(Job.handed_over_at) > now - DELIVERED_SECONDS
     return (
         select(col(Job.id))
         .where(
@@ -66,16 +65,16 @@ def _fitting(key_id: int, fingerprint: str, count: int) -> Any:
             col(Job.fingerprint) == fingerprint,
             col(Job.created) > now - settings.job_timeout_seconds - GRACE_SECONDS,
             col(Job.joined) < count,
-            # Nobody gets an answer from what is about to be cancelled.
+            # A job about to be cancelled has no answer to offer.
             col(Job.cancel_requested).is_(False),
             or_(
                 IS_UNFINISHED,
                 and_(
                     col(Job.status) == Status.COMPLETED.value,
-                    or_(not_handed_over, just_handed_over),
+                    or_(not_delivered, just_delivered),
                 ),
-                # Who was told of a failure and tries again wants another try.
-                and_(col(Job.status) == Status.FAILED.value, not_handed_over),
+                # A client that was told of the failure and retries wants a new job.
+                and_(col(Job.status) == Status.FAILED.value, not_delivered),
             ),
         )
         .order_by(col(Job.created), col(Job.id))
@@ -84,6 +83,5 @@ def _fitting(key_id: int, fingerprint: str, count: int) -> Any:
 
 
 def mark_rejoined(job_id: str) -> None:
-    """Note that somebody waits for a job again."""
-    query = update(Job).where(col(Job.id) == job_id).values(left_at=None)
-    database.run(lambda connection: connection.execute(query) and None)
+    """Record that a client waits for a job again."""
+    database.execute(update(Job).where(col(Job.id) == job_id).values(left_at=None))

@@ -1,12 +1,12 @@
-"""How a job's row changes hands: claimed by a worker, handed back, left, handed over.
+"""The job store: a job's row as it is claimed, handed back, marked, found and listed.
 
-What a change of state costs is the ledger's part; these cost nothing.
+Changes of state that cost credits belong to `billing`; none of these does.
 """
 
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from sqlalchemy import Connection, Update, and_, bindparam, exists, func, or_, select, update
@@ -19,29 +19,29 @@ from jobs.streaming.messages import Source
 from models.job import IS_QUEUED, Job, Result, Status
 from models.provider_call import CallStatus, ProviderCall
 
-#: An answer that was handed over is kept this long, for a retry that missed its last bytes.
+#: How long a delivered answer is kept, for a retry that missed its last bytes.
 DELIVERED_SECONDS = 600
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A job that is this worker's to run, as far as running it needs to know."""
+    """A job that this worker is to run, with all that running it requires."""
 
     job: ClaimedJob
     model: str
     kind: str
     body_at: str
     max_tokens: int
-    #: Whether it ends when nobody listens to it.
+    #: Whether it ends when no client listens to it any more.
     cancel_on_disconnect: bool
     #: The attempts of earlier workers.
     trail: list[dict[str, Any]]
-    #: It is only to be ended.
+    #: Whether it was cancelled, so that it only has to be ended.
     is_cancelled: bool = False
 
 
 def claim(job_id: str, worker: str) -> Claim | None:
-    """Take a queued job for `worker`; None where it is not there to be taken."""
+    """Claim a queued job for `worker`; return None if it is not queued or is to be cancelled."""
     return database.run(lambda connection: _claim(connection, job_id, worker))
 
 
@@ -50,8 +50,8 @@ _CLAIM = (
     .where(
         col(Job.id) == bindparam("job"),
         col(Job.status) == Status.QUEUED.value,
-        # What was cancelled while its worker was dying is upkeep's to end; but for images, of
-        # which some may be stored and others be in the making.
+        # Maintenance ends what was cancelled while its worker was dying. Only image jobs need a
+        # worker for that: some of their images may be stored, and others in the making.
         or_(col(Job.cancel_requested).is_(False), col(Job.kind).in_(IMAGE_KINDS)),
     )
     .values(
@@ -77,12 +77,27 @@ _CLAIM = (
 )
 
 
+class _ClaimedRow:
+    account_id: int
+    attempts: int
+    held: int
+    price: str
+    model: str
+    kind: str
+    body_at: str
+    max_tokens: int
+    cancel_on_disconnect: bool
+    trail: str | None
+    batch_id: str | None
+    cancel_requested: bool
+
+
 def _claim(connection: Connection, job_id: str, worker: str) -> Claim | None:
-    row = connection.execute(_CLAIM, {"job": job_id, "by": worker, "at": time.time()}).one_or_none()
+    values = {"job": job_id, "by": worker, "at": time.time()}
+    row = cast("_ClaimedRow | None", connection.execute(_CLAIM, values).one_or_none())
     if row is None:
         return None
     job = ClaimedJob(job_id, row.account_id, row.attempts, row.held, row.price, row.batch_id)
-    trail = _of_earlier_claims(row.attempts - 1, orjson.loads(row.trail or "[]"))
     return Claim(
         job,
         row.model,
@@ -90,44 +105,75 @@ def _claim(connection: Connection, job_id: str, worker: str) -> Claim | None:
         row.body_at,
         row.max_tokens,
         row.cancel_on_disconnect,
-        trail,
+        _with_unrecorded(row.attempts - 1, orjson.loads(row.trail or "[]")),
         row.cancel_requested,
     )
 
 
-def _of_earlier_claims(claims: int, trail: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return `trail` with an attempt for each claim by a worker that died and told nothing."""
+def _with_unrecorded(claims: int, trail: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return `trail` with an entry for each claim whose worker died before it recorded any."""
     unknown = dict.fromkeys(("provider", "upstream_model", "at", "seconds"))
     return trail + [unknown | {"error": "unavailable"}] * max(0, claims - len(trail))
 
 
-def trail_of(row: Job) -> list[dict[str, Any]] | None:
-    """Return each time a provider was asked for a job; None where that is not known yet."""
-    return None if row.trail is None else list(orjson.loads(row.trail))
+# ---- What a row says -----------------------------------------------------------------------------
 
 
-def source(row: Job) -> Source:
-    """Return who answered a job, or was asked last."""
-    return Source(row.provider, row.upstream_model, attempts(row))
+def trail_of(job: Job) -> list[dict[str, Any]] | None:
+    """Return the job's calls to providers; None while they are not recorded."""
+    return None if job.trail is None else list(orjson.loads(job.trail))
 
 
-def attempts(row: Job) -> int:
-    """Return how often a provider was asked for a job; while it runs, at least that."""
-    trail = trail_of(row)
-    return int(row.attempts) if trail is None else len(trail)
+def source(job: Job) -> Source:
+    """Return the provider that answered a job, or was called last."""
+    return Source(job.provider, job.upstream_model, attempts(job))
 
 
-def note_trail(job: ClaimedJob, trail: list[dict[str, Any]]) -> None:
-    """Remember what became of a running job so far; where it is no longer ours, nothing."""
-
-    def work(connection: Connection) -> None:
-        connection.execute(_ours(job).values(trail=orjson.dumps(trail).decode()))
-
-    database.run(work)
+def attempts(job: Job) -> int:
+    """Return how often a provider was called for a job; while it runs, a lower bound."""
+    trail = trail_of(job)
+    return job.attempts if trail is None else len(trail)
 
 
-def _ours(job: ClaimedJob) -> Update:
-    """Return an update of the job's row for as long as this attempt runs it."""
+def position(job: Job) -> int | None:
+    """Return the position of a queued job among those of its kind, from 1; None if it is not."""
+    if job.status != Status.QUEUED:
+        return None
+    ahead = select(func.count()).where(
+        IS_QUEUED,
+        col(Job.kind) == job.kind,
+        # Batch lines have queues of their own.
+        col(Job.batch_id).is_(None) if job.batch_id is None else col(Job.batch_id).is_not(None),
+        col(Job.created) <= job.created,
+    )
+    # A job that was claimed since its row was read was the first.
+    return max(1, int(database.scalar(ahead)))
+
+
+# ---- Changes -------------------------------------------------------------------------------------
+
+
+def save_trail(job: ClaimedJob, trail: list[dict[str, Any]]) -> None:
+    """Record the calls to providers of a running job, unless it is no longer this worker's."""
+    database.execute(_guarded_update(job).values(trail=orjson.dumps(trail).decode()))
+
+
+def hand_back(job: ClaimedJob, trail: list[dict[str, Any]]) -> bool:
+    """Queue a claimed job again, for another worker; return False if it is no longer ours."""
+    return bool(
+        database.execute(
+            _guarded_update(job).values(
+                status=Status.QUEUED,
+                worker=None,
+                enqueued_at=time.time(),
+                trail=orjson.dumps(trail).decode(),
+            )
+        )
+    )
+
+
+def _guarded_update(job: ClaimedJob) -> Update:
+    """Return an update of the job's row that applies only while this attempt runs it."""
     return update(Job).where(
         col(Job.id) == job.id,
         col(Job.status) == Status.IN_PROGRESS,
@@ -135,47 +181,29 @@ def _ours(job: ClaimedJob) -> Update:
     )
 
 
-def hand_back(job: ClaimedJob, trail: list[dict[str, Any]]) -> bool:
-    """Put a claimed job back in the queue, for another worker. False where it is not ours."""
-    told = orjson.dumps(trail).decode()
-
-    def work(connection: Connection) -> bool:
-        changed = connection.execute(
-            _ours(job).values(
-                status=Status.QUEUED, worker=None, enqueued_at=time.time(), trail=told
-            )
-        )
-        return bool(changed.rowcount)
-
-    return database.run(work)
-
-
 def mark_left(job_id: str) -> None:
-    """Remember that the client that waited for the job is gone."""
-
-    def work(connection: Connection) -> None:
-        connection.execute(
-            update(Job)
-            .where(col(Job.id) == job_id, col(Job.left_at).is_(None))
-            .values(left_at=time.time())
-        )
-
-    database.run(work)
+    """Record that the client that waited for the job has gone away."""
+    database.execute(
+        update(Job)
+        .where(col(Job.id) == job_id, col(Job.left_at).is_(None))
+        .values(left_at=time.time())
+    )
 
 
 def mark_delivered(job_ids: list[str]) -> None:
-    """Remember that the answers of these jobs reached their callers."""
+    """Record that the answers of these jobs reached their callers."""
     at = time.time()
-
-    these = col(Job.id).in_(job_ids)
-    # What may be fetched again later is kept as long as what nobody took.
+    delivered = col(Job.id).in_(job_ids)
+    # An answer that may be fetched again is kept as long as one that was never delivered.
     short_lived = select(col(Job.id)).where(
-        these, col(Job.asynchronous).is_(False), col(Job.is_idempotent).is_(False)
+        delivered, col(Job.asynchronous).is_(False), col(Job.is_idempotent).is_(False)
     )
 
-    def work(connection: Connection) -> None:
+    def mark_and_shorten_retention(connection: Connection) -> None:
         connection.execute(
-            update(Job).where(these, col(Job.handed_over_at).is_(None)).values(handed_over_at=at)
+            update(Job)
+            .where(delivered, col(Job.handed_over_at).is_(None))
+            .values(handed_over_at=at)
         )
         connection.execute(
             update(Result)
@@ -183,24 +211,34 @@ def mark_delivered(job_ids: list[str]) -> None:
             .values(expires_at=at + DELIVERED_SECONDS)
         )
 
-    database.run(work)
+    database.run(mark_and_shorten_retention)
 
 
 def mark_begun(job_ids: Collection[str]) -> None:
-    """Remember that these streams have said something, whatever becomes of their logs."""
+    """Record that these streams have published events, in case their logs are lost."""
+    database.execute(
+        update(Job).where(col(Job.id).in_(job_ids), col(Job.events).is_(None)).values(events=0)
+    )
 
-    def work(connection: Connection) -> None:
-        connection.execute(
-            update(Job).where(col(Job.id).in_(job_ids), col(Job.events).is_(None)).values(events=0)
+
+def request_cancel(job_id: str, status: Status = Status.IN_PROGRESS) -> bool:
+    """Ask a job's worker, present or next, to end it; False if its `status` is another."""
+    return bool(
+        database.execute(
+            update(Job)
+            .where(col(Job.id) == job_id, col(Job.status) == status.value)
+            .values(cancel_requested=True)
         )
+    )
 
-    database.run(work)
+
+# ---- Found ---------------------------------------------------------------------------------------
 
 
 def find(job_id: str, account_id: int | None = None) -> Job | None:
-    """Return the job's row; None where there is none, or it is another account's."""
+    """Return the job's row; None if there is none, or if it is another account's."""
     if not job_id.isprintable():
-        return None  # Nor could the database be asked for a NUL.
+        return None  # PostgreSQL rejects NUL; such an id cannot exist.
     query = select(database.table(Job)).where(col(Job.id) == job_id)
     if account_id is not None:
         query = query.where(col(Job.account_id) == account_id)
@@ -208,33 +246,9 @@ def find(job_id: str, account_id: int | None = None) -> Job | None:
 
 
 def result(job_id: str) -> bytes | None:
-    """Return the job's answer as JSON bytes; None where there is none, or no longer."""
-
-    def work(connection: Connection) -> bytes | None:
-        return connection.execute(
-            select(col(Result.body)).where(col(Result.job_id) == job_id)
-        ).scalar_one_or_none()
-
-    return database.run(work)
-
-
-def position(row: Job) -> int | None:
-    """Return how many jobs of its kind, itself included, are queued up to this one."""
-    if row.status != Status.QUEUED:
-        return None
-
-    def work(connection: Connection) -> int:
-        ahead = select(func.count()).where(
-            IS_QUEUED,
-            col(Job.kind) == row.kind,
-            # Lines of batches have queues of their own.
-            col(Job.batch_id).is_(None) if row.batch_id is None else col(Job.batch_id).is_not(None),
-            col(Job.created) <= row.created,
-        )
-        # It may have been taken on since its row was read; then it was the first.
-        return max(1, int(connection.execute(ahead).scalar_one()))
-
-    return database.run(work)
+    """Return the job's answer as JSON bytes; None if there is none, or no longer."""
+    query = select(col(Result.body)).where(col(Result.job_id) == job_id)
+    return cast("bytes | None", database.scalar(query))
 
 
 def listing(
@@ -244,39 +258,25 @@ def listing(
     kind: str | None = None,
     after: Job | None = None,
 ) -> list[Job]:
-    """Return the newest `limit` jobs that fit, the newest first; those older than `after`.
+    """Return the newest `limit` matching jobs, newest first; with `after`, only older ones.
 
-    Lines of batches are not among them: there may be thousands, and their batch tells of them.
+    Batch lines are left out: there may be thousands, and their batch reports them.
     """
-    wanted = {Job.account_id: account_id, Job.status: status, Job.kind: kind}
+    filters = {Job.account_id: account_id, Job.status: status, Job.kind: kind}
     query = select(database.table(Job)).where(
         col(Job.batch_id).is_(None),
-        *(col(column) == value for column, value in wanted.items() if value is not None),
+        *(col(column) == value for column, value in filters.items() if value is not None),
     )
     if after is not None:
-        older = and_(col(Job.created) == after.created, col(Job.id) < after.id)
-        query = query.where(or_(col(Job.created) < after.created, older))
+        same_time = and_(col(Job.created) == after.created, col(Job.id) < after.id)
+        query = query.where(or_(col(Job.created) < after.created, same_time))
     query = query.order_by(col(Job.created).desc(), col(Job.id).desc()).limit(limit)
     return database.all(query, Job)
 
 
-def request_cancel(job_id: str, status: Status = Status.IN_PROGRESS) -> bool:
-    """Ask the worker that runs a job, or will, to end it. False where its `status` is another."""
-
-    def work(connection: Connection) -> bool:
-        asked = connection.execute(
-            update(Job)
-            .where(col(Job.id) == job_id, col(Job.status) == status.value)
-            .values(cancel_requested=True)
-        )
-        return bool(asked.rowcount)
-
-    return database.run(work)
-
-
 def has_provider_calls(job_id: str) -> bool:
-    """Tell whether a provider was asked for images of the job, by whichever worker."""
-    asked = exists().where(
+    """Tell whether any worker has called a provider for images of the job."""
+    calls = exists().where(
         col(ProviderCall.job_id) == job_id, col(ProviderCall.status) != CallStatus.UNASKED.value
     )
-    return database.run(lambda connection: bool(connection.execute(select(asked)).scalar_one()))
+    return bool(database.scalar(select(calls)))

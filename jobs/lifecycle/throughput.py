@@ -1,4 +1,4 @@
-"""How fast jobs of each kind are done just now, by all workers together, and what a wait is."""
+"""Throughput per job kind, and the queue wait estimated from it."""
 
 import time
 from collections import Counter
@@ -8,37 +8,37 @@ import redis
 
 from config.redis import connection
 
-#: Jobs are counted in slices of time; the pace is that of the last ones.
-SLICE_SECONDS = 10
-SLICES = 6
+#: Finished jobs are counted per time bucket; throughput is that of the last buckets.
+BUCKET_SECONDS = 10
+BUCKETS = 6
 
-_done: Counter[str] = Counter()
+_unreported: Counter[str] = Counter()
 
 
 def record_done(kind: str) -> None:
-    """Note that a job was done here."""
-    _done[kind] += 1
+    """Count a job that was finished in this process."""
+    _unreported[kind] += 1
 
 
 def report() -> None:
-    """Tell the others what was done here since this was last called."""
-    if not _done:
+    """Add the jobs finished here since the last call to the counts that all processes share."""
+    if not _unreported:
         return
-    told = dict(_done)
+    reported = dict(_unreported)
     with connection().pipeline(transaction=False) as pipeline:
-        for kind, count in told.items():
-            pipeline.incrby(_key(kind, _slice()), count)
-            pipeline.expire(_key(kind, _slice()), SLICE_SECONDS * (SLICES + 2))
+        for kind, count in reported.items():
+            pipeline.incrby(_key(kind, _bucket()), count)
+            pipeline.expire(_key(kind, _bucket()), BUCKET_SECONDS * (BUCKETS + 2))
         pipeline.execute()
-    _done.subtract(told)
-    for kind in [kind for kind, count in _done.items() if not count]:
-        del _done[kind]
+    _unreported.subtract(reported)
+    for kind in [kind for kind, count in _unreported.items() if not count]:
+        del _unreported[kind]
 
 
 def wait_seconds(kind: str, position: int | None) -> int | None:
-    """Return how long a job at `position` of its queue will wait at the present pace.
+    """Return how long a job at `position` of its queue will wait at the present throughput.
 
-    None where it does not wait, or none was done lately, so that nobody can tell.
+    None if it does not wait, or if nothing was finished lately, so that no estimate is possible.
     """
     if position is None:
         return None
@@ -50,20 +50,20 @@ def wait_seconds(kind: str, position: int | None) -> int | None:
 
 
 def _per_second(kind: str) -> float:
-    now = _slice()
-    keys = [_key(kind, now - back) for back in range(SLICES)]
-    counts = [int(found or 0) for found in cast("list[bytes | None]", connection().mget(keys))]
-    # Slices before the first job tell nothing; nor is the present one over.
-    first = max((back for back, count in enumerate(counts) if count), default=None)
-    if first is None:
+    now = _bucket()
+    keys = [_key(kind, now - age) for age in range(BUCKETS)]
+    counts = [int(count or 0) for count in cast("list[bytes | None]", connection().mget(keys))]
+    # The buckets before the first job count for nothing, and the present one is not over.
+    oldest = max((age for age, count in enumerate(counts) if count), default=None)
+    if oldest is None:
         return 0.0
-    seconds = first * SLICE_SECONDS + time.time() % SLICE_SECONDS
+    seconds = oldest * BUCKET_SECONDS + time.time() % BUCKET_SECONDS
     return sum(counts) / max(1.0, seconds)
 
 
-def _slice() -> int:
-    return int(time.time() // SLICE_SECONDS)
+def _bucket() -> int:
+    return int(time.time() // BUCKET_SECONDS)
 
 
-def _key(kind: str, number: int) -> str:
-    return f"likedo:pace:{kind}:{number}"
+def _key(kind: str, bucket: int) -> str:
+    return f"likedo:pace:{kind}:{bucket}"

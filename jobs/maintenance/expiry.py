@@ -1,11 +1,10 @@
-"""What has expired: abandoned and overdue jobs, old results, old images."""
+"""Expiry: abandoned and overdue jobs, old results, files and images past their time."""
 
 import time
-from typing import Any
 
 import gevent
 import structlog
-from sqlalchemy import Connection, Row, delete, or_, select
+from sqlalchemy import Connection, delete, or_, select
 from sqlmodel import col
 
 import database
@@ -21,107 +20,103 @@ from storage import files, media
 
 log = structlog.get_logger()
 
+#: A queued job without a client is cancelled after this.
+ABANDONED_SECONDS = 60
+#: How long the request of a failed job is kept, for an operator to retry it.
+FAILED_BODY_SECONDS = 24 * 3600
+#: Expired files and images are deleted this often; a storage may be slow at it.
+STORAGE_CLEANUP_SECONDS = 60
 
-#: A queued job that nobody waits for any more is cancelled after this.
-LEFT_SECONDS = 60
-#: The request of a job that failed is kept for so long, for it to be tried again.
-KEPT_BODY_SECONDS = 24 * 3600
+NO_WORKER = "No worker was free for this call in all the time that it may take. Try again."
 
-#: Images whose time is up are looked for this often; a storage may take its time for them.
-MEDIA_SECONDS = 60
-_media_begun_at = 0.0
-_forgetting_media: gevent.Greenlet | None = None
-NOBODY_CAME = "No worker was free for this call in all the time that it may take. Try again."
+_cleanup_started_at = 0.0
+_storage_cleanup: gevent.Greenlet | None = None
 
 
-def cancel_left_jobs() -> None:
-    """Cancel, free of charge, what still waits for a worker when its client is long gone."""
+class _QueuedJob:
+    id: str
+    body_at: str
 
-    def find(connection: Connection) -> list[Row[Any]]:
-        query = select(col(Job.id), col(Job.body_at)).where(
-            IS_QUEUED,
-            col(Job.left_at) < time.time() - LEFT_SECONDS,
-            # One that was begun goes on without its client, and so does a stream that is to finish.
-            col(Job.attempts) == 0,
-            col(Job.asynchronous).is_(False),
-            or_(col(Job.stream).is_(False), col(Job.cancel_on_disconnect).is_(True)),
-        )
-        return list(connection.execute(query.limit(recovery.PAGE_SIZE)))
 
-    for row in _without_listeners(database.run(find)):
+_QUEUED_JOBS = select(col(Job.id), col(Job.body_at)).where(IS_QUEUED)
+
+
+def cancel_abandoned_jobs() -> None:
+    """Cancel, free of charge, jobs still queued long after their clients went away."""
+    left = _QUEUED_JOBS.where(
+        col(Job.left_at) < time.time() - ABANDONED_SECONDS,
+        # One that was begun goes on without its client, and so does a stream that is to finish.
+        col(Job.attempts) == 0,
+        col(Job.asynchronous).is_(False),
+        or_(col(Job.stream).is_(False), col(Job.cancel_on_disconnect).is_(True)),
+    )
+    for job in _without_listeners(database.all(left.limit(recovery.PAGE_SIZE), _QueuedJob)):
         gone = JobCancelled("The client left while the call was still queued.")
-        finish.end_waiting(row.id, row.body_at, Status.CANCELLED, gone)
+        finish.end_unclaimed(job.id, job.body_at, Status.CANCELLED, gone)
 
 
 def end_overdue_waits() -> None:
-    """End, free of charge, calls that no worker took on in the time that they may take in all.
+    """End, free of charge, calls that no worker took within the time allowed for the whole call.
 
-    No retry of theirs could join them any more.
+    No retry could join them any more.
     """
-
-    def find(connection: Connection) -> list[Row[Any]]:
-        query = select(col(Job.id), col(Job.body_at)).where(
-            IS_QUEUED,
-            col(Job.created) < time.time() - settings.job_timeout_seconds,
-            col(Job.attempts) == 0,
-            # Nobody waits at a connection for the others.
-            col(Job.asynchronous).is_(False),
-            col(Job.batch_id).is_(None),
-        )
-        return list(connection.execute(query.limit(recovery.PAGE_SIZE)))
-
-    for row in database.run(find):
-        finish.end_waiting(row.id, row.body_at, Status.FAILED, Unavailable(NOBODY_CAME))
+    overdue = _QUEUED_JOBS.where(
+        col(Job.created) < time.time() - settings.job_timeout_seconds,
+        col(Job.attempts) == 0,
+        # No connection waits for the others.
+        col(Job.asynchronous).is_(False),
+        col(Job.batch_id).is_(None),
+    )
+    for job in database.all(overdue.limit(recovery.PAGE_SIZE), _QueuedJob):
+        finish.end_unclaimed(job.id, job.body_at, Status.FAILED, Unavailable(NO_WORKER))
 
 
-def _without_listeners(rows: list[Row[Any]]) -> list[Row[Any]]:
-    """Return the jobs that nobody listens to: who left may have been one of several."""
-    if not rows:
+def _without_listeners(jobs: list[_QueuedJob]) -> list[_QueuedJob]:
+    """Return the jobs without any listener: the client that left may have been one of several."""
+    if not jobs:
         return []
-    counts = connection().pubsub_numsub(*[messages.channel(row.id) for row in rows])
-    return [row for row, (_, count) in zip(rows, counts, strict=True) if not count]
+    counts = connection().pubsub_numsub(*[messages.channel(job.id) for job in jobs])
+    return [job for job, (_, count) in zip(jobs, counts, strict=True) if not count]
 
 
-def forget_old_results() -> None:
-    """Drop the answers whose time is up. The records of their jobs stay."""
-
-    def drop(connection: Connection) -> None:
-        old = (
-            select(col(Result.job_id))
-            .where(col(Result.expires_at) < time.time())
-            .limit(recovery.PAGE_SIZE)
-        )
-        connection.execute(delete(Result).where(col(Result.job_id).in_(old)))
-        ended = select(col(Job.id)).where(
-            col(Job.id).in_(select(col(Body.job_id))),
-            col(Job.finished_at) < time.time() - KEPT_BODY_SECONDS,
-        )
-        connection.execute(
-            delete(Body).where(col(Body.job_id).in_(ended.limit(recovery.PAGE_SIZE)))
-        )
-        before = time.time() - holds.IDEMPOTENCY_SECONDS
-        connection.execute(delete(Idempotency).where(col(Idempotency.created) < before))
-
-    database.run(drop)
+def delete_expired_rows() -> None:
+    """Delete expired answers, requests and idempotency keys. The records of their jobs stay."""
+    database.run(_delete_expired_rows)
 
 
-def forget_media_now_and_then() -> None:
-    """Begin to delete what is kept and whose time is up, beside this pass: others wait for that."""
-    global _media_begun_at, _forgetting_media
-    if time.monotonic() - _media_begun_at < MEDIA_SECONDS:
+def _delete_expired_rows(connection: Connection) -> None:
+    expired = (
+        select(col(Result.job_id))
+        .where(col(Result.expires_at) < time.time())
+        .limit(recovery.PAGE_SIZE)
+    )
+    connection.execute(delete(Result).where(col(Result.job_id).in_(expired)))
+    ended = select(col(Job.id)).where(
+        col(Job.id).in_(select(col(Body.job_id))),
+        col(Job.finished_at) < time.time() - FAILED_BODY_SECONDS,
+    )
+    connection.execute(delete(Body).where(col(Body.job_id).in_(ended.limit(recovery.PAGE_SIZE))))
+    before = time.time() - holds.IDEMPOTENCY_SECONDS
+    connection.execute(delete(Idempotency).where(col(Idempotency.created) < before))
+
+
+def start_storage_cleanup() -> None:
+    """Start deleting expired files and images now and then, in a greenlet: a pass must not wait."""
+    global _cleanup_started_at, _storage_cleanup
+    if time.monotonic() - _cleanup_started_at < STORAGE_CLEANUP_SECONDS:
         return
-    if _forgetting_media is None or _forgetting_media.ready():
-        _media_begun_at = time.monotonic()
-        _forgetting_media = gevent.spawn(_forget_media)
+    if _storage_cleanup is None or _storage_cleanup.ready():
+        _cleanup_started_at = time.monotonic()
+        _storage_cleanup = gevent.spawn(_clean_up_storage)
 
 
-def _forget_media() -> None:
+def _clean_up_storage() -> None:
     try:
         if count := media.forget_expired():
-            log.info("upkeep.media_forgotten", images=count)
+            log.info("maintenance.media_deleted", images=count)
         if count := files.forget_expired():
-            log.info("upkeep.files_forgotten", files=count)
+            log.info("maintenance.files_deleted", files=count)
     except Unavailable as error:
-        log.warning("upkeep.media_waits", reason=error.message)
-    except Exception:  # A greenlet's outermost door: the next one may do better.
-        log.exception("upkeep.media_broke")
+        log.warning("maintenance.storage_waits", reason=error.message)
+    except Exception:  # A greenlet's outermost handler: the next one may succeed.
+        log.exception("maintenance.storage_failed")

@@ -1,11 +1,10 @@
-"""A worker's lease in SQL: opened, renewed and closed by the worker, ended by upkeep."""
+"""A worker's lease in SQL: opened, renewed and closed by the worker, ended by maintenance."""
 
 import os
 import socket
 from collections.abc import Collection
-from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlmodel import col
 
 import database
@@ -14,8 +13,8 @@ from models.job import IS_IN_PROGRESS, Job, Status
 from models.lease import LEASE_SECONDS, Lease
 
 
-def open_lease(name: str, capacity: int) -> None:
-    """Write a new lease, from now."""
+def open(name: str, capacity: int) -> None:
+    """Insert a new lease, renewed just now."""
     lease = {
         "name": name,
         "host": socket.gethostname(),
@@ -25,67 +24,52 @@ def open_lease(name: str, capacity: int) -> None:
         "started_at": now(),
         "last_seen": now(),
     }
-    database.run(lambda connection: connection.execute(insert(Lease).values(**lease)) and None)
+    database.execute(insert(Lease).values(**lease))
 
 
 def renew(name: str, capacity: int, running: int) -> bool:
-    """Renew a lease by the database's clock; False where it is not there (any more)."""
-
-    def work(connection: Connection) -> bool:
-        renewed = connection.execute(
+    """Renew a lease by the database's clock; return False if there is none (any more)."""
+    return bool(
+        database.execute(
             update(Lease)
             .where(col(Lease.name) == name)
             .values(last_seen=now(), running=running, capacity=capacity)
         )
-        return bool(renewed.rowcount)
-
-    return database.run(work)
-
-
-def close_lease(name: str) -> None:
-    """End a lease whose jobs have all ended or gone back to the queue."""
-    database.run(
-        lambda connection: connection.execute(delete(Lease).where(col(Lease.name) == name)) and None
     )
 
 
+def close(name: str) -> None:
+    """Delete a lease whose jobs have all ended or gone back to the queue."""
+    database.execute(delete(Lease).where(col(Lease.name) == name))
+
+
+class _HeldJob:
+    id: str
+    cancel_requested: bool
+
+
 def jobs_under(name: str) -> dict[str, bool]:
-    """Return the unfinished jobs under a lease, and of each whether it was asked to cancel."""
-
-    def work(connection: Connection) -> dict[str, bool]:
-        query = select(col(Job.id), col(Job.cancel_requested)).where(
-            col(Job.worker) == name, IS_IN_PROGRESS
-        )
-        return {row.id: row.cancel_requested for row in connection.execute(query)}
-
-    return database.run(work)
+    """Return the unfinished jobs under a lease: by id, whether cancelling was requested."""
+    query = select(col(Job.id), col(Job.cancel_requested)).where(
+        col(Job.worker) == name, IS_IN_PROGRESS
+    )
+    return {job.id: job.cancel_requested for job in database.all(query, _HeldJob)}
 
 
-def give_up(name: str, job_ids: Collection[str]) -> None:
-    """Put jobs under a lease, that its worker does not work on, where lost rows are found."""
-
-    def work(connection: Connection) -> None:
-        connection.execute(
-            update(Job)
-            .where(
-                col(Job.id).in_(job_ids),
-                col(Job.worker) == name,
-                IS_IN_PROGRESS,
-            )
-            .values(status=Status.QUEUED.value, worker=None, enqueued_at=0)
-        )
-
-    database.run(work)
+def requeue_orphans(name: str, job_ids: Collection[str]) -> None:
+    """Queue jobs under a lease that its worker does not run, for maintenance to recover them."""
+    database.execute(
+        update(Job)
+        .where(col(Job.id).in_(job_ids), col(Job.worker) == name, IS_IN_PROGRESS)
+        .values(status=Status.QUEUED.value, worker=None, enqueued_at=0)
+    )
 
 
-def live() -> list[Row[Any]]:
-    """Return the leases that are not over, as rows, with `seconds` since each was renewed."""
-
-    def work(connection: Connection) -> list[Row[Any]]:
-        age = (now() - col(Lease.last_seen)).label("age")
-        query = select(database.table(Lease), age).where(
-            now() - col(Lease.last_seen) < LEASE_SECONDS
-        )
-        return list(connection.execute(query.order_by(col(Lease.started_at))))
-
-    return database.run(work)
+def live() -> list[Lease]:
+    """Return the leases that have not expired, the oldest first."""
+    return database.all(
+        select(database.table(Lease))
+        .where(now() - col(Lease.last_seen) < LEASE_SECONDS)
+        .order_by(col(Lease.started_at)),
+        Lease,
+    )

@@ -1,4 +1,4 @@
-"""Maintenance passes. Each is safe to run twice or concurrently; a lock in Redis saves the work."""
+"""Maintenance passes. Each is safe to repeat or run concurrently; the lock only saves work."""
 
 import time
 from collections.abc import Callable
@@ -18,49 +18,49 @@ log = structlog.get_logger()
 
 PASS_SECONDS = 2
 
-_passed_at = 0.0
+_last_pass_at = 0.0
 _LOCK = "likedo:upkeep"
 
 
 def run_in_worker(worker: BaseWorker) -> None:
-    """Pass after pass, for as long as the worker lives."""
+    """Run passes, and RQ's own maintenance, for as long as the worker lives."""
 
-    def work() -> None:
+    def run_both() -> None:
         run_pass()
         if worker.should_run_maintenance_tasks:
             worker.run_maintenance_tasks()
 
-    _for_ever(work)
+    _run_forever(run_both)
 
 
 def run_while_awaited(listener: Listener) -> None:
-    """See to it that dead workers are noticed while anybody waits in this process."""
-    _for_ever(lambda: run_pass() if listener.waiters else None)
+    """Run passes while callers wait in this process, so that they learn of dead workers."""
+    _run_forever(lambda: run_pass() if listener.subscriptions else None)
 
 
-def _for_ever(work: Callable[[], None]) -> None:
+def _run_forever(task: Callable[[], None]) -> None:
     while True:
         gevent.sleep(PASS_SECONDS)
         try:
-            work()
+            task()
         except (Unavailable, redis.RedisError) as error:
-            log.warning("upkeep.waits", reason=str(error))
-        except Exception:  # A greenlet's outermost door: the next pass may do better.
-            log.exception("upkeep.broke")
+            log.warning("maintenance.waits", reason=str(error))
+        except Exception:  # A greenlet's outermost handler: the next pass may succeed.
+            log.exception("maintenance.failed")
 
 
 def run_pass() -> None:
     """Make one pass, unless this process or another has just made one."""
-    global _passed_at
-    if time.monotonic() - _passed_at < PASS_SECONDS - 0.1:
+    global _last_pass_at
+    if time.monotonic() - _last_pass_at < PASS_SECONDS - 0.1:
         return
-    _passed_at = time.monotonic()
+    _last_pass_at = time.monotonic()
     if not connection().set(_LOCK, "1", nx=True, px=int(PASS_SECONDS * 1000) - 100):
         return
     recovery.end_dead_leases()
-    recovery.find_lost_rows()
-    expiry.cancel_left_jobs()
+    recovery.recover_lost_jobs()
+    expiry.cancel_abandoned_jobs()
     expiry.end_overdue_waits()
     concurrency.promote_all_waiting()
-    expiry.forget_old_results()
-    expiry.forget_media_now_and_then()
+    expiry.delete_expired_rows()
+    expiry.start_storage_cleanup()

@@ -1,8 +1,8 @@
-"""The log of a job's stream in Redis: all that was published, for whoever missed some of it.
+"""The log of a job's stream in Redis, for readers that missed some of its messages.
 
-While the job runs it is a Redis Stream of its messages; an entry's id is `attempt-last`, so Redis
-itself refuses what an attempt says once a later one has begun. When the job has ended it is one
-compressed value, kept for five minutes.
+While the job runs, the log is a Redis Stream of the published messages. An entry's id is
+`attempt-last`, so Redis itself refuses the entries of an attempt once a later one has begun. When
+the job has ended, the log is one compressed value, kept for five minutes.
 """
 
 import time
@@ -17,16 +17,16 @@ from config.settings import settings
 from jobs.streaming.messages import EVENT_END, Events, Source, channel
 from models.errors import StreamLogGone, Unavailable
 
-#: A log is kept this long after its job's end.
-KEPT_SECONDS = 300
-#: The log of a job that runs outlives it by this, whatever happens to its worker.
-SPARE_SECONDS = 600
-#: Of a long log, so much is in memory at a time.
+#: How long the log is kept after its job has ended.
+ENDED_TTL_SECONDS = 300
+#: How long the log of a running job outlives the job's deadline, whatever happens to its worker.
+MARGIN_SECONDS = 600
+#: A long log is read in pieces: this many bytes of a compressed one, this many entries of a stream.
 PIECE_BYTES = 64 * 1024
-BATCH_ENTRIES = 32
+PAGE_ENTRIES = 32
 
-#: KEYS: the log, the job's channel. ARGV: the entry's id, the message, seconds the log is kept.
-#: Appends and publishes, both or neither. Returns 0 where a later entry is there.
+#: KEYS: the log, the job's channel. ARGV: the entry's id, the message, the log's TTL in seconds.
+#: Appends and publishes, both or neither. Returns 0 if the log has a later entry.
 APPEND = """
 local added = redis.pcall('XADD', KEYS[1], ARGV[1], 'm', ARGV[2])
 if type(added) == 'table' and added.err then
@@ -38,8 +38,8 @@ redis.call('PUBLISH', KEYS[2], ARGV[2])
 return 1
 """
 
-#: KEYS: the log. ARGV: the id before an attempt's first entry, seconds the log is kept. Returns
-#: how much earlier attempts have said; where that is nothing, they cannot say anything any more.
+#: KEYS: the log. ARGV: the id before an attempt's first entry, the log's TTL in seconds. Returns 1
+#: if an earlier attempt has published events; otherwise 0, and then none of them can any more.
 _BEGIN = """
 local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 if newest and newest[2][2] ~= '' then return 1 end
@@ -48,8 +48,8 @@ redis.call('EXPIRE', KEYS[1], ARGV[2])
 return 0
 """
 
-#: KEYS: the compressed log, the log, all compressed logs by time, their bytes. ARGV: the log's
-#: name and size in that list, the value, now, seconds it is kept, the most bytes of all together.
+#: KEYS: the compressed log, the log, all compressed logs by time, their total of bytes. ARGV: the
+#: log's name and size in that list, the value, now, its TTL in seconds, the maximum total of bytes.
 _FINISH = """
 redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[4])
 redis.call('DEL', KEYS[2])
@@ -75,15 +75,15 @@ def _ended_key(job_id: str) -> str:
     return f"likedo:log:{job_id}"
 
 
-def kept_seconds() -> int:
-    """Return how long the log of a job that runs is kept."""
-    return int(settings.job_timeout_seconds) + SPARE_SECONDS
+def _ttl_seconds() -> int:
+    """Return how long the log of a running job is kept."""
+    return int(settings.job_timeout_seconds) + MARGIN_SECONDS
 
 
 def append_arguments(job_id: str, events: Events) -> list[Any]:
     """Return the keys and arguments with which `APPEND` appends and publishes `events`."""
-    entry = f"{events.attempt}-{events.last}"
-    return [2, _key(job_id), channel(job_id), entry, events.encode(), kept_seconds()]
+    entry_id = f"{events.attempt}-{events.last}"
+    return [2, _key(job_id), channel(job_id), entry_id, events.encode(), _ttl_seconds()]
 
 
 def trim_command(job_id: str, attempt: int, first: int) -> list[Any]:
@@ -92,15 +92,17 @@ def trim_command(job_id: str, attempt: int, first: int) -> list[Any]:
 
 
 def begin(job_id: str, attempt: int) -> bool:
-    """Let no attempt before `attempt` say anything from now on. False where one has already."""
-    said = connection().eval(_BEGIN, 1, _key(job_id), f"{attempt}-0", str(kept_seconds()))
-    return not said
+    """Fence off the attempts before `attempt`; return False if one of them has published events."""
+    published = connection().eval(_BEGIN, 1, _key(job_id), f"{attempt}-0", str(_ttl_seconds()))
+    return not published
 
 
 def last_number(job_id: str) -> int | None:
-    """Return the number of the last event of a job that has not ended; None where it said none."""
-    said = [entry.decode() for entry, fields in _newest(job_id) if fields[b"m"]]
-    return int(said[0].partition("-")[2]) if said else None
+    """Return the number of the last event of a running job; None if it has published none."""
+    for entry_id, fields in _newest(job_id):
+        if fields[b"m"]:
+            return int(entry_id.decode().partition("-")[2])
+    return None
 
 
 def _newest(job_id: str) -> list[Any]:
@@ -108,22 +110,22 @@ def _newest(job_id: str) -> list[Any]:
 
 
 def finish(pipeline: "redis.client.Pipeline", job_id: str, whole: Events) -> None:
-    """Replace the log of a job that has ended by one value, with `pipeline`."""
+    """Replace the log of a job that has ended by one compressed value, with `pipeline`."""
     value = zlib.compress(whole.encode(), 1)
     pipeline.eval(
         _FINISH,
         4,
         *(_ended_key(job_id), _key(job_id), "likedo:logs", "likedo:logs:bytes"),
         *(f"{_ended_key(job_id)} {len(value)}", value, str(time.time())),
-        *(str(KEPT_SECONDS), str(settings.stream_log_bytes)),
+        *(str(ENDED_TTL_SECONDS), str(settings.stream_log_bytes)),
     )
 
 
 def read(job_id: str, number: int) -> Iterator[Events]:
-    """Yield what follows the event `number`, up to what there is now, in pieces.
+    """Yield the events after event `number` that the log has now, in pieces.
 
-    Raises `StreamLogGone` where the next event is not kept any more, and `Unavailable` where Redis
-    does not answer.
+    Raises `StreamLogGone` if the next event is no longer kept, and `Unavailable` if Redis does not
+    answer.
     """
     for events in _pieces(job_id, number):
         following = events.after(number)
@@ -139,53 +141,53 @@ def read(job_id: str, number: int) -> Iterator[Events]:
 
 def _pieces(job_id: str, number: int) -> Iterator[Events]:
     try:
-        whole = _whole(job_id)
-        if whole is None:
+        compressed = _compressed(job_id)
+        if compressed is None:
             yield from _entries(job_id, number)
-            # Of a job that ended meanwhile, the entries are gone, perhaps before they were read.
-            whole = _whole(job_id)
-        if whole is not None:
-            yield from _unpack(whole)
+            # If the job ended meanwhile, its entries are gone, perhaps before they were read.
+            compressed = _compressed(job_id)
+        if compressed is not None:
+            yield from _unpack(compressed)
     except redis.RedisError as error:
         raise Unavailable("The stream cannot be read just now. Try again.") from error
 
 
-def _whole(job_id: str) -> bytes | None:
-    """Return the compressed log of a job that has ended; None where it is not kept, or not yet."""
+def _compressed(job_id: str) -> bytes | None:
+    """Return the compressed log of a job that has ended; None if there is none."""
     return cast("bytes | None", connection().get(_ended_key(job_id)))
 
 
 def _entries(job_id: str, number: int) -> Iterator[Events]:
-    """Yield the entries of a job that runs, from the one that has what follows `number`."""
+    """Yield the entries of a running job's log, beginning with the one that follows `number`."""
     newest = _newest(job_id)
     if not newest:
         return
     attempt = newest[0][0].decode().partition("-")[0]
     start = f"({attempt}-{number}"
-    while entries := cast(
-        "list[Any]", connection().xrange(_key(job_id), min=start, count=BATCH_ENTRIES)
+    while page := cast(
+        "list[Any]", connection().xrange(_key(job_id), min=start, count=PAGE_ENTRIES)
     ):
-        for _, fields in entries:
+        for _, fields in page:
             if fields[b"m"]:
                 yield Events.decode(fields[b"m"])
-        start = f"({entries[-1][0].decode()}"
+        start = f"({page[-1][0].decode()}"
 
 
 def _unpack(value: bytes) -> Iterator[Events]:
-    """Yield a compressed log piece by piece, so that a slow reader keeps it compressed."""
+    """Yield a compressed log piece by piece, so that it stays compressed for a slow reader."""
     unpacker = zlib.decompressobj()
-    said = unpacker.decompress(value, PIECE_BYTES)
-    head, _, said = said.partition(b"\n")
-    attempt, first, _, source = head.split(b" ", 3)
+    data = unpacker.decompress(value, PIECE_BYTES)
+    header, _, data = data.partition(b"\n")
+    attempt, first, _, source = header.split(b" ", 3)
     number = int(first)
     while True:
-        cut = said.rfind(EVENT_END) + len(EVENT_END)
-        whole = said[:cut] if cut > 1 else b""
-        if whole:
-            last = number + whole.count(EVENT_END) - 1
-            yield Events(int(attempt), number, last, Source.decode(source), whole)
-            number, said = last + 1, said[cut:]
+        end = data.rfind(EVENT_END) + len(EVENT_END)
+        whole_events = data[:end] if end > 1 else b""
+        if whole_events:
+            last = number + whole_events.count(EVENT_END) - 1
+            yield Events(int(attempt), number, last, Source.decode(source), whole_events)
+            number, data = last + 1, data[end:]
         more = unpacker.decompress(unpacker.unconsumed_tail, PIECE_BYTES)
         if not more:
             return
-        said += more
+        data += more

@@ -1,7 +1,7 @@
-"""What a worker says of one job: events of its stream, and how it ended.
+"""The messages a worker publishes about one job: events of its stream, and how it ended.
 
-A stream's events are numbered 1, 2, 3 … and travel as finished server-sent events, so that whoever
-relays them need not read them.
+A stream's events are numbered 1, 2, 3 … and travel as finished server-sent events, so that a relay
+need not parse them.
 """
 
 from dataclasses import dataclass
@@ -9,34 +9,33 @@ from typing import Any
 
 import orjson
 
-#: An answer above this does not ride along with the bell; it is read from SQL.
-INLINE_BYTES = 64 * 1024
-#: What ends one event, and stands in none: JSON has no line ends of its own.
+#: A larger answer does not travel with the notification; it is read from SQL.
+MAX_INLINE_BYTES = 64 * 1024
+#: Ends every event and occurs within none: JSON text has no raw line ends.
 EVENT_END = b"\n\n"
 
 
 def channel(job_id: str) -> str:
-    """Return the channel on which a job is spoken of."""
+    """Return the pub/sub channel of a job's messages."""
     return f"likedo:job:{job_id}"
 
 
 def worker_channel(worker: str) -> str:
-    """Return the channel on which a worker is told to end a job."""
+    """Return the pub/sub channel on which a worker is told to end a job."""
     return f"likedo:worker:{worker}"
 
 
 @dataclass(frozen=True)
 class Source:
-    """Who an answer comes from: a provider, its model, and after how many attempts."""
+    """Where an answer comes from: a provider, its model, and the number of attempts so far."""
 
     provider: str | None = None
     upstream_model: str | None = None
     attempts: int = 0
 
     def encode(self) -> bytes:
-        """Return it as it travels, in one line; a model's name may have spaces, so it is last."""
-        named = f"{self.provider or ''} {self.upstream_model or ''}"
-        return f"{self.attempts} {named}".encode()
+        """Return the source as one line; a model's name may contain spaces, so it comes last."""
+        return f"{self.attempts} {self.provider or ''} {self.upstream_model or ''}".encode()
 
     @classmethod
     def decode(cls, line: bytes) -> "Source":
@@ -49,7 +48,7 @@ UNKNOWN_SOURCE = Source()
 
 @dataclass(frozen=True)
 class Events:
-    """Some events of a job's stream: those numbered `first` to `last`, as they go to clients."""
+    """Consecutive events of a job's stream, numbered `first` to `last`, as clients get them."""
 
     attempt: int
     first: int
@@ -58,67 +57,70 @@ class Events:
     data: bytes
 
     def encode(self) -> bytes:
-        """Return them as they travel: a line of facts, then the events' own bytes."""
-        facts = (self.attempt, self.first, self.last, self.source.encode())
-        return b"%d %d %d %s\n" % facts + self.data
+        """Return the message: one line of metadata, then the bytes of the events."""
+        header = (self.attempt, self.first, self.last, self.source.encode())
+        return b"%d %d %d %s\n" % header + self.data
 
     @classmethod
     def decode(cls, message: bytes) -> "Events":
-        facts, _, data = message.partition(b"\n")
-        attempt, first, last, source = facts.split(b" ", 3)
+        header, _, data = message.partition(b"\n")
+        attempt, first, last, source = header.split(b" ", 3)
         return cls(int(attempt), int(first), int(last), Source.decode(source), data)
 
     def after(self, number: int) -> "Events | None":
-        """Return those of them that follow the event `number`; None where none does."""
+        """Return the events that follow event `number`; None if there are none."""
         if number >= self.last:
             return None
         if number < self.first:
             return self
-        rest = self.data.split(EVENT_END, number - self.first + 1)[-1]
-        return Events(self.attempt, number + 1, self.last, self.source, rest)
+        remaining = self.data.split(EVENT_END, number - self.first + 1)[-1]
+        return Events(self.attempt, number + 1, self.last, self.source, remaining)
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a job ended, as its waiter needs to know it."""
+    """How a job ended, for the callers that wait for it."""
 
     status: str
     source: Source = UNKNOWN_SOURCE
     charged: int | None = None
     available: int | None = None
     error: dict[str, Any] | None = None
-    #: Of a stream: the number of the last event before those that end it; None where it said none.
+    #: Number of the stream's last event before its tail; None if it published none.
     events: int | None = None
-    #: A plain job's answer, or None where it has to be read from SQL.
+    #: The answer of a job that does not stream; None if it has to be read from SQL.
     body: bytes | None = None
-    #: A stream's last events, where its worker said them.
+    #: The events that end the stream, if the worker made them.
     tail: Events | None = None
-    #: All of a stream that its worker has, for its log. It does not travel.
+    #: All events of the stream that the worker has, for the log. Not part of the message.
     whole: Events | None = None
 
     def encode(self) -> bytes:
-        """Return it as it travels: one line of JSON, then the answer's or the events' bytes."""
-        facts = {name: getattr(self, name) for name in _FACTS} | {"streamed": bool(self.tail)}
-        facts["source"] = self.source.encode().decode()
-        rest = self.tail.encode() if self.tail else self.body or b""
-        return orjson.dumps(facts) + b"\n" + (rest if len(rest) <= INLINE_BYTES else b"")
+        """Return the message: one line of JSON, then the answer or the tail."""
+        header = {name: getattr(self, name) for name in _HEADER} | {"streamed": bool(self.tail)}
+        header["source"] = self.source.encode().decode()
+        content = self.tail.encode() if self.tail else self.body or b""
+        return orjson.dumps(header) + b"\n" + (content if len(content) <= MAX_INLINE_BYTES else b"")
 
     @classmethod
     def decode(cls, message: bytes) -> "Ended":
-        line, _, rest = message.partition(b"\n")
-        facts = orjson.loads(line)
-        facts["source"] = Source.decode(facts["source"].encode())
-        if facts.pop("streamed"):
-            return cls(tail=Events.decode(rest) if rest else None, **facts)
-        return cls(body=rest or None, **facts)
+        line, _, content = message.partition(b"\n")
+        header = orjson.loads(line)
+        header["source"] = Source.decode(header["source"].encode())
+        if header.pop("streamed"):
+            return cls(tail=Events.decode(content) if content else None, **header)
+        return cls(body=content or None, **header)
 
 
-_FACTS = ("status", "charged", "available", "error", "events")
+#: The fields of `Ended` that travel under their own names.
+_HEADER = ("status", "charged", "available", "error", "events")
 
 
 def decode(message: bytes) -> Ended | Events:
-    """Return what was published."""
+    """Return the published message, decoded."""
     return Ended.decode(message) if message.startswith(b"{") else Events.decode(message)
 
 
-BROKEN_OFF = "The worker that streamed this answer is gone, and the rest of it with it. Try again."
+STREAM_BROKEN = (
+    "The worker that streamed this answer is gone, and the rest of it with it. Try again."
+)

@@ -1,11 +1,13 @@
-"""How a process hears what is said of its jobs, and whoever in it waits for that.
+"""Pub/sub: the messages of a process's jobs, delivered to the requests that wait for them.
 
-Pub/sub is only a bell: what rings while nobody listens is gone, and the truth is in SQL. One
-greenlet owns the one pub/sub connection of a process and hands what comes to whoever waits.
+Pub/sub is only a notification: what is published while the connection is down is lost, and SQL
+holds the truth. One greenlet owns the one pub/sub connection of a process and puts each message
+into the inbox of every subscription to its job.
 """
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import gevent
@@ -23,16 +25,18 @@ from models.errors import Unavailable
 log = structlog.get_logger()
 
 RECONNECT_SECONDS = 0.5
-#: Seconds a new call waits for a connection that is being renewed.
-UP_SECONDS = 2
-#: A channel that nobody listens to any more is left within this time.
-LEAVE_SECONDS = 0.1
-#: More of a stream does not wait here for one slow reader: the rest of its backlog is the log.
+#: How long a new call waits for a connection that is being reopened.
+CONNECT_SECONDS = 2
+#: How long a new call waits for Redis to confirm its subscription.
+CONFIRM_SECONDS = 5
+#: A channel without subscriptions is unsubscribed from within this time.
+UNSUBSCRIBE_SECONDS = 0.1
+#: Further events of a stream are dropped for a slow reader, who then reads the log.
 MAX_INBOX_BYTES = 256 * 1024
 
 
 class Reconnected:
-    """The connection was renewed: whoever waits may have missed something, and looks."""
+    """The connection was reopened: messages may have been missed, so subscribers must check."""
 
 
 RECONNECTED = Reconnected()
@@ -40,185 +44,196 @@ RECONNECTED = Reconnected()
 
 @dataclass
 class Subscription:
-    """One request's ear for one job."""
+    """One request's subscription to the messages of one job."""
 
     job_id: str
     listener: "Listener"
     confirmed: Event = field(default_factory=Event)
-    heard: SimpleQueue = field(default_factory=SimpleQueue)
-    #: Bytes of a stream that were heard and not taken, and whether some were dropped since.
-    waiting_bytes: int = 0
-    missed: bool = False
+    #: Messages, `RECONNECTED`, and what interrupts the wait, in the order they came.
+    inbox: SimpleQueue = field(default_factory=SimpleQueue)
+    #: Bytes of the stream's events in the inbox.
+    inbox_bytes: int = 0
+    #: Whether events were dropped because the inbox was full; its reader resets it.
+    has_dropped: bool = False
 
-    def hear(self, said: Any) -> None:
-        """Keep what was said until it is taken, if there is room."""
-        if isinstance(said, Events):
-            if self.waiting_bytes > MAX_INBOX_BYTES:
-                self.missed = True
+    def deliver(self, message: Any) -> None:
+        """Put a message into the inbox; drop events of a stream if it is full."""
+        if isinstance(message, Events):
+            if self.inbox_bytes > MAX_INBOX_BYTES:
+                self.has_dropped = True
                 return
-            self.waiting_bytes += len(said.data)
-        self.heard.put(said)
+            self.inbox_bytes += len(message.data)
+        self.inbox.put(message)
 
     def get(self, timeout: float) -> Any:
-        """Return what was heard next, or None where nothing was in `timeout` seconds."""
+        """Return the next message of the inbox; None if none came within `timeout` seconds."""
         try:
-            said = self.heard.get(block=timeout > 0, timeout=timeout)
+            message = self.inbox.get(block=timeout > 0, timeout=timeout)
         except Empty:
             return None
-        if isinstance(said, Events):
-            self.waiting_bytes -= len(said.data)
-        return said
+        if isinstance(message, Events):
+            self.inbox_bytes -= len(message.data)
+        return message
 
-    def ready(self) -> None:
-        """Wait until what is published now is heard; raise `Unavailable` where that fails."""
-        if not self.confirmed.wait(timeout=5):
+    def wait_until_confirmed(self) -> None:
+        """Wait until messages published from now on are received, or raise `Unavailable`."""
+        if not self.confirmed.wait(timeout=CONFIRM_SECONDS):
             raise Unavailable("The queue does not answer just now. Try again.")
 
     def close(self) -> None:
-        self.listener.forget(self)
+        self.listener.remove(self)
 
 
 class Listener:
-    """The one pub/sub connection of a web process.
+    """The one pub/sub connection of a process.
 
-    Only its own greenlet opens it and reads from it; others send on it while it is up. When it
-    breaks, it is opened anew, subscribed to all that is waited for, and whoever waits is told.
+    Only its own greenlet opens the connection and reads from it; others send on it while it is up.
+    When it breaks, it is reopened and resubscribed to all channels, and every subscription gets
+    `RECONNECTED`.
     """
 
-    def __init__(self, notices: dict[str, Callable[[bytes], None]]) -> None:
-        """Listen to the channels of `notices` from the start; each handler gets the messages."""
-        self.notices = notices
-        self.waiters: dict[str, list[Subscription]] = {}
-        #: Channels to subscribe to, and to unsubscribe from, with the next command.
-        self.wanted: list[str] = []
-        self.left: set[str] = set()
+    def __init__(self, handlers: dict[str, Callable[[bytes], None]]) -> None:
+        """Listen to the channels of `handlers` from the start; each handler gets the messages."""
+        self.handlers = handlers
+        #: By channel.
+        self.subscriptions: dict[str, list[Subscription]] = {}
+        #: Channels that the next command subscribes to, or unsubscribes from.
+        self.to_subscribe: list[str] = []
+        self.to_unsubscribe: set[str] = set()
         self.connection: redis.Connection | None = None
-        self.up = Event()
-        #: Nothing was heard for so long that the other side was asked whether it still lives.
-        self.silent = False
-        self.sending = BoundedSemaphore(1)
+        self.connected = Event()
+        #: Whether a ping was sent after a silence, and nothing has been received since.
+        self.awaits_pong = False
+        self.send_lock = BoundedSemaphore(1)
         self.greenlet = gevent.spawn(self._run)
 
     def listen(self, job_id: str) -> Subscription:
-        """Return a waiter for a job. Its subscription is under way: see `Waiter.ready`."""
-        if not self.up.wait(timeout=UP_SECONDS):
+        """Return a subscription to a job, which `Subscription.wait_until_confirmed` waits for.
+
+        Raises `Unavailable` if there is no connection.
+        """
+        if not self.connected.wait(timeout=CONNECT_SECONDS):
             raise Unavailable("The queue does not answer just now. Try again.")
-        waiter = Subscription(job_id, self)
+        subscription = Subscription(job_id, self)
         channel = messages.channel(job_id)
-        others = self.waiters.setdefault(channel, [])
-        others.append(waiter)
-        if channel in self.left or (len(others) > 1 and others[0].confirmed.is_set()):
-            waiter.confirmed.set()
-        elif len(others) == 1:
+        of_channel = self.subscriptions.setdefault(channel, [])
+        of_channel.append(subscription)
+        if channel in self.to_unsubscribe or (
+            len(of_channel) > 1 and of_channel[0].confirmed.is_set()
+        ):
+            subscription.confirmed.set()
+        elif len(of_channel) == 1:
             self._subscribe_soon(channel)
-        self.left.discard(channel)
-        return waiter
+        self.to_unsubscribe.discard(channel)
+        return subscription
 
-    def forget(self, waiter: Subscription) -> None:
-        """Stop listening for a waiter."""
-        channel = messages.channel(waiter.job_id)
-        others = self.waiters.get(channel, [])
-        if waiter in others:
-            others.remove(waiter)
-        if not others and self.waiters.pop(channel, None) is not None:
-            self._leave_soon(channel)
+    def remove(self, subscription: Subscription) -> None:
+        """Stop delivering to a subscription."""
+        channel = messages.channel(subscription.job_id)
+        of_channel = self.subscriptions.get(channel, [])
+        if subscription in of_channel:
+            of_channel.remove(subscription)
+        if not of_channel and self.subscriptions.pop(channel, None) is not None:
+            self._unsubscribe_soon(channel)
 
-    def interrupt(self, why: Any) -> None:
-        """Put `why` into the ear of everybody who waits."""
-        for waiter in [waiter for waiters in self.waiters.values() for waiter in waiters]:
-            waiter.heard.put(why)
+    def interrupt(self, reason: Any) -> None:
+        """Put `reason` into every inbox."""
+        for subscription in [*chain.from_iterable(self.subscriptions.values())]:
+            subscription.inbox.put(reason)
 
     def _subscribe_soon(self, channel: str) -> None:
-        """Subscribe with all who begin to listen in this turn of the loop: one command for all."""
-        self.wanted.append(channel)
-        if len(self.wanted) == 1:
+        """Subscribe with one command to all channels wanted in this turn of the event loop."""
+        self.to_subscribe.append(channel)
+        if len(self.to_subscribe) == 1:
             gevent.spawn(self._subscribe)
 
     def _subscribe(self) -> None:
-        channels, self.wanted = self.wanted, []
+        channels, self.to_subscribe = self.to_subscribe, []
         self._send("SUBSCRIBE", channels)
 
-    def _leave_soon(self, channel: str) -> None:
-        """Unsubscribe with others: what is published meanwhile finds nobody waiting."""
-        self.left.add(channel)
-        if len(self.left) == 1:
-            gevent.spawn_later(LEAVE_SECONDS, self._unsubscribe)
+    def _unsubscribe_soon(self, channel: str) -> None:
+        """Unsubscribe from several channels with one command; late messages find no inbox."""
+        self.to_unsubscribe.add(channel)
+        if len(self.to_unsubscribe) == 1:
+            gevent.spawn_later(UNSUBSCRIBE_SECONDS, self._unsubscribe)
 
     def _unsubscribe(self) -> None:
-        channels, self.left = self.left, set()
+        channels, self.to_unsubscribe = self.to_unsubscribe, set()
         self._send("UNSUBSCRIBE", channels)
 
     def _send(self, command: str, channels: Collection[str]) -> None:
-        """Send a command, if the connection is up; where it is not, its renewal says it all."""
-        if not self.up.is_set() or self.connection is None or not channels:
+        """Send a command if the connection is up; if it is not, reconnecting does the same."""
+        if not self.connected.is_set() or self.connection is None or not channels:
             return
         try:
-            with self.sending:
+            with self.send_lock:
                 self.connection.send_command(command, *channels, check_health=False)
         except (redis.RedisError, OSError) as error:
-            log.warning("channel.send_failed", command=command, reason=str(error))
+            log.warning("pubsub.send_failed", command=command, reason=str(error))
 
     def _run(self) -> None:
         while True:
             try:
                 self._connect()
                 while True:
-                    self._hear(self._read())
+                    self._dispatch(self._read())
             except (redis.RedisError, OSError) as error:
-                log.warning("channel.lost", reason=str(error))
-            except Exception:  # A greenlet's outermost door: nobody else would open it again.
-                log.exception("channel.broke")
+                log.warning("pubsub.connection_lost", reason=str(error))
+            except Exception:  # The greenlet's outermost handler: nothing else would reconnect.
+                log.exception("pubsub.failed")
             self._disconnect()
             gevent.sleep(RECONNECT_SECONDS)
 
     def _connect(self) -> None:
-        """Open the connection and subscribe to all that is waited for, with one command."""
+        """Open the connection and subscribe to all channels with one command."""
         self.connection = redis_config.dedicated()
         self.connection.connect()
-        self.wanted, self.left = [], set()
-        self.connection.send_command("SUBSCRIBE", *self.notices, *self.waiters, check_health=False)
-        self.up.set()
+        self.to_subscribe, self.to_unsubscribe = [], set()
+        self.connection.send_command(
+            "SUBSCRIBE", *self.handlers, *self.subscriptions, check_health=False
+        )
+        self.connected.set()
 
     def _disconnect(self) -> None:
-        self.up.clear()
+        self.connected.clear()
         if self.connection is not None:
             self.connection.disconnect()
             self.connection = None
 
     def _read(self) -> list[Any]:
-        """Wait for the next message; ask now and then whether the other side still lives."""
+        """Wait for the next reply; ping Redis after a silence, and raise after a second one."""
         assert self.connection is not None
         while True:
             try:
-                heard: list[Any] = self.connection.read_response(disconnect_on_error=False)
-                return heard
+                reply: list[Any] = self.connection.read_response(disconnect_on_error=False)
+                return reply
             except redis.TimeoutError:
-                if self.silent:
+                if self.awaits_pong:
                     raise
-                self.silent = True
+                self.awaits_pong = True
                 self._send("PING", ["?"])
 
-    def _hear(self, message: list[Any]) -> None:
-        self.silent = False
-        kind, channel = bytes(message[0]), _text(message[1])
+    def _dispatch(self, reply: list[Any]) -> None:
+        self.awaits_pong = False
+        kind, channel = bytes(reply[0]), _text(reply[1])
         if kind == b"subscribe":
             self._confirm(channel)
-        elif kind == b"message" and channel in self.notices:
-            self.notices[channel](message[2])
+        elif kind == b"message" and channel in self.handlers:
+            self.handlers[channel](reply[2])
         elif kind == b"message":
-            said = messages.decode(message[2])
-            for waiter in self.waiters.get(channel, ()):
-                waiter.hear(said)
+            message = messages.decode(reply[2])
+            for subscription in self.subscriptions.get(channel, ()):
+                subscription.deliver(message)
 
     def _confirm(self, channel: str) -> None:
-        waiters = self.waiters.get(channel, [])
-        for waiter in waiters:
-            if waiter.confirmed.is_set():
-                # Not its first: the connection was renewed, and something may have been missed.
-                waiter.heard.put(RECONNECTED)
-            waiter.confirmed.set()
-        if not waiters and channel not in self.notices:
-            self._leave_soon(channel)
+        of_channel = self.subscriptions.get(channel, [])
+        for subscription in of_channel:
+            if subscription.confirmed.is_set():
+                # Confirmed before, so this is a new connection, and messages may have been missed.
+                subscription.inbox.put(RECONNECTED)
+            subscription.confirmed.set()
+        if not of_channel and channel not in self.handlers:
+            self._unsubscribe_soon(channel)
 
 
 def _text(channel: bytes | str | None) -> str:

@@ -123,7 +123,7 @@ def _made(message: Row[Any]) -> bytes:
     return orjson.dumps(
         {
             "type": message.type,
-            "timestamp": view.moment(message.created),
+            "timestamp": view.rfc3339(message.created),
             "data": view.as_json(job),
         }
     )

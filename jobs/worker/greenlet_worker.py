@@ -216,7 +216,7 @@ class GreenletWorker(BaseWorker):
         job.origin = queue.name
         with self.connection.pipeline(transaction=False) as pipeline:
             pipeline.hgetall(job.key)
-            bodies.fetch_body(pipeline, job_id)
+            bodies.fetch(pipeline, job_id)
             execution = Execution.create(
                 job, self.get_heartbeat_ttl(job), pipeline=pipeline, worker_name=self.name
             )

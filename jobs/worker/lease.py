@@ -41,7 +41,7 @@ class LeaseKeeper:
 
     def close(self) -> None:
         """End the lease: what it had is free for others. Raises `Unavailable`."""
-        leases.close_lease(self.name)
+        leases.close(self.name)
 
     def _renew(self, running: int, since: float) -> bool:
         """Renew the lease, `since` seconds after the last time; tell whether it still holds."""
@@ -55,7 +55,7 @@ class LeaseKeeper:
         if not kept:
             # Others took us for dead and took our jobs. What we take from now on is ours.
             _lose_jobs()
-            leases.open_lease(self.name, self.capacity)
+            leases.open(self.name, self.capacity)
         return True
 
     def _compare_with_rows(self) -> None:
@@ -68,7 +68,7 @@ class LeaseKeeper:
             # A job is claimed a moment before it is known here: only one missing twice is lost.
             if lost := orphans & self._orphans:
                 log.error("worker.jobs_orphaned", jobs=sorted(lost))
-                leases.give_up(self.name, lost)
+                leases.requeue_orphans(self.name, lost)
             self._orphans = orphans
         except Unavailable as error:
             log.warning("worker.rows_wait", reason=error.message)

@@ -144,7 +144,7 @@ class Publisher:
         except redis.RedisError as error:
             raise Unavailable("The queue does not answer just now. Try again.") from error
         if not begun:
-            raise Unavailable(messages.BROKEN_OFF)
+            raise Unavailable(messages.STREAM_BROKEN)
         stream = Stream(job_id, attempt, call)
         self.running.add(stream)
         return stream

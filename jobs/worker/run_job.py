@@ -59,7 +59,7 @@ class RunningJob:
 
     def body(self) -> bytes:
         """Return the request's body; raise `Unavailable` where it is lost."""
-        found = this_worker.bodies.get(self.id) or bodies.body(self.id, self.claim.body_at)
+        found = this_worker.bodies.get(self.id) or bodies.load(self.id, self.claim.body_at)
         if found is None:
             raise Unavailable("The request was lost before it could be answered. Try again.")
         return found
@@ -102,7 +102,7 @@ def _end(running: RunningJob, answer: Callable[[], JobOutcome]) -> Ended | Retry
 def _hand_back(running: RunningJob, why: HandedBack | LeaseLost) -> Ended | Retry | None:
     log.warning("job.handed_back", job=running.id, reason=why.message)
     if running.events:
-        return _fail(running, Unavailable(messages.BROKEN_OFF))
+        return _fail(running, Unavailable(messages.STREAM_BROKEN))
     handed_back = retry_until_stored(lambda: store.hand_back(running.claim.job, running.trail))
     return Retry(max=1) if handed_back else None
 
@@ -152,7 +152,7 @@ def _ended(
     tail: list[bytes] | None = None,
 ) -> Ended:
     """Return how a job ended, with the last events of its stream where that had begun."""
-    bodies.forget_body(running.id, running.claim.body_at, status)
+    bodies.forget(running.id, running.claim.body_at, status)
     if settled.has_webhook:
         in_flight.webhook_due.set()
     if settled.others_wait:
@@ -181,7 +181,7 @@ def _promote_waiting(account_id: int) -> None:
         concurrency.promote_waiting(account_id)
     except Unavailable as error:
         # Upkeep does it within seconds.
-        log.warning("places.wait", account=account_id, reason=error.message)
+        log.warning("concurrency.promotion_waits", account=account_id, reason=error.message)
 
 
 def retry_until_stored(write: Callable[[], T]) -> T:

@@ -49,12 +49,12 @@ class Slots:
 
 def has_lines(queue: Queue) -> bool:
     """Tell whether a queue is one of batch lines."""
-    return str(queue.name).endswith(kinds.LINES)
+    return str(queue.name).endswith(kinds.LINE_SUFFIX)
 
 
 def kind_among(queue: Queue) -> str:
     """Return the kind of jobs among which those of a queue run."""
-    return kinds.of_queue(queue.name).module
+    return kinds.by_queue(queue.name).module
 
 
 def can_wait(queue: Queue) -> bool:

@@ -138,8 +138,8 @@ def test_a_finished_job_cannot_be_cancelled(likedo: Likedo) -> None:
 
 
 def test_the_workers_that_are_alive_are_listed(likedo: Likedo) -> None:
-    leases.open_lease("worker-1", 1000)
-    leases.open_lease("worker-2", 1000)
+    leases.open("worker-1", 1000)
+    leases.open("worker-2", 1000)
     database.run(
         lambda connection: (
             connection.execute(
@@ -221,7 +221,7 @@ def test_a_failed_request_that_is_kept_is_tried_again_as_a_new_job(
     new = likedo("jobs", "show", told["id"], "--json")
     assert (new["status"], new["model"]) == ("queued", "gpt-4")
     assert new["credits_held"] > 0
-    assert bodies.body(told["id"], BodyAt.SQL) == body
+    assert bodies.load(told["id"], BodyAt.SQL) == body
 
 
 BODY = {"model": "gpt-4", "messages": [{"role": "user", "content": "Hello"}]}
@@ -281,7 +281,7 @@ def test_a_failed_line_of_a_batch_is_tried_again_as_a_job_of_its_own(
     new = store.find(told["id"])
     assert new is not None
     assert (new.batch_id, new.line, new.asynchronous) == (None, None, True)
-    kept = bodies.body(new.id, new.body_at)
+    kept = bodies.load(new.id, new.body_at)
     assert (new.body_at, kept, new.body_bytes) == (kept_in, orjson.dumps(body), len(kept or b""))
     assert lifecycle_queue.queue("chat").get_job_ids() == [new.id]
     # What was the batch's is still its own.
@@ -317,11 +317,11 @@ def test_a_request_that_failed_while_it_waited_is_tried_again(
 ) -> None:
     monkeypatch.setattr(settings, "openai_api_key", "sk-openai")
     job_id = queue(body_at=BodyAt.SQL, body=orjson.dumps(BODY))
-    finish.end_waiting(job_id, BodyAt.SQL, Status.FAILED, Unavailable("It is lost."))
+    finish.end_unclaimed(job_id, BodyAt.SQL, Status.FAILED, Unavailable("It is lost."))
 
     told = likedo("jobs", "retry", job_id, "--json")
 
-    assert bodies.body(told["id"], BodyAt.SQL) == orjson.dumps(BODY)
+    assert bodies.load(told["id"], BodyAt.SQL) == orjson.dumps(BODY)
 
 
 @pytest.mark.parametrize("state", ["queued", "failed", "completed"])

@@ -18,7 +18,7 @@ from jobs.batch.store import MAX_AT_ONCE
 from jobs.maintenance import leases
 from jobs.worker.in_flight import this_worker
 from models import batch
-from models.batch import WINDOW_SECONDS, Batch, BatchStatus
+from models.batch import COMPLETION_WINDOW_SECONDS, Batch, BatchStatus
 from models.errors import Unavailable
 from models.file import File, Purpose
 from models.lease import Lease
@@ -65,7 +65,7 @@ def make_batch(account_id: int, input_file_id: str = "file-1", worker: str | Non
         address="http://here",
         fingerprint="",
         created=time.time(),
-        expires_at=time.time() + WINDOW_SECONDS,
+        expires_at=time.time() + COMPLETION_WINDOW_SECONDS,
         worker=worker,
     )
     values = row.model_dump()
@@ -79,8 +79,8 @@ def let_lease_end(name: str) -> None:
 
 
 def test_a_batch_is_advanced_by_one_worker_until_its_lease_is_over(account_id: int) -> None:
-    leases.open_lease("theirs", 10)
-    leases.open_lease("ours", 10)
+    leases.open("theirs", 10)
+    leases.open("ours", 10)
     batch_id = make_batch(account_id)
 
     theirs = ownership.take_on("theirs", [], 10)
@@ -94,14 +94,14 @@ def test_a_batch_is_advanced_by_one_worker_until_its_lease_is_over(account_id: i
 
 
 def test_a_batch_that_its_worker_has_lost_sight_of_is_taken_on_again(account_id: int) -> None:
-    leases.open_lease("ours", 10)
+    leases.open("ours", 10)
     batch_id = make_batch(account_id, worker="ours")
 
     assert ownership.take_on("ours", [], 10) == [batch_id]
 
 
 def test_an_account_with_many_batches_leaves_room_for_others(account_id: int) -> None:
-    leases.open_lease("ours", 10)
+    leases.open("ours", 10)
     many = [make_batch(account_id) for _ in range(MAX_AT_ONCE + 5)]
     other = make_batch(accounts.create("another", "pro"))
 

@@ -1,4 +1,4 @@
-"""What is asked of the jobs' table with each call is not dearer with each job that ever was."""
+"""The queries of each call do not get slower with every job that ever was."""
 
 import re
 from collections.abc import Callable
@@ -59,30 +59,30 @@ def show_position(account_id: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "work",
+    "statements",
     [
         *(hold, settle, fail, cancel_waiting, show_position),
         *(concurrency.promote_waiting, lambda _: concurrency.promote_all_waiting()),
         lambda _: leases.jobs_under("a-worker"),
-        lambda _: leases.give_up("a-worker", ["a-job"]),
+        lambda _: leases.requeue_orphans("a-worker", ["a-job"]),
         lambda _: recovery.end_dead_leases(),
-        lambda _: expiry.cancel_left_jobs(),
+        lambda _: expiry.cancel_abandoned_jobs(),
         lambda _: expiry.end_overdue_waits(),
     ],
 )
-def test_only_what_has_not_ended_is_read(account: int, work: Callable[[int], object]) -> None:
-    asked: list[tuple[str, Any]] = []
+def test_only_what_has_not_ended_is_read(account: int, statements: Callable[[int], object]) -> None:
+    executed: list[tuple[str, Any]] = []
 
     def note(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
         if re.search(r"\b(FROM|UPDATE) jobs\b", statement):
-            asked.append((statement, parameters))
+            executed.append((statement, parameters))
 
     event.listen(engine.engine(), "before_cursor_execute", note)
-    work(account)
+    statements(account)
     event.remove(engine.engine(), "before_cursor_execute", note)
 
-    assert asked
-    for statement, parameters in asked:
+    assert executed
+    for statement, parameters in executed:
         for step in plan(statement, parameters):
             index = re.search(r"\bjobs USING (?:COVERING )?INDEX (\w+)", step)
             assert index is None or index[1] in SMALL, (statement, step)
@@ -97,7 +97,7 @@ def plan(statement: str, parameters: Any) -> list[str]:
 
 
 def test_a_retry_finds_its_job_among_those_of_the_same_body(account: int) -> None:
-    query = retries._fitting(1, "f" * 64, 1).compile(engine.engine())
+    query = retries._joinable(1, "f" * 64, 1).compile(engine.engine())
 
     (step, *_) = plan(str(query), tuple(query.params[name] for name in query.positiontup))
     assert "USING INDEX jobs_by_fingerprint" in step

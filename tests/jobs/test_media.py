@@ -305,21 +305,23 @@ def test_many_are_forgotten_in_batches_and_one_that_stays_keeps_no_other(
 
 
 @pytest.fixture
-def upkeep_is_due(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(expiry, "_media_begun_at", -1e9)
-    monkeypatch.setattr(expiry, "_forgetting_media", None)
+def cleanup_is_due(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(expiry, "_cleanup_started_at", -1e9)
+    monkeypatch.setattr(expiry, "_storage_cleanup", None)
     yield
 
 
 def forgets() -> None:
-    """Let upkeep begin, and wait until it has done what it began."""
-    expiry.forget_media_now_and_then()
-    if expiry._forgetting_media is not None:
-        gevent.joinall([expiry._forgetting_media], raise_error=True)
+    """Start the cleanup and wait until it is done."""
+    expiry.start_storage_cleanup()
+    if expiry._storage_cleanup is not None:
+        gevent.joinall([expiry._storage_cleanup], raise_error=True)
 
 
-@pytest.mark.usefixtures("upkeep_is_due")
-def test_upkeep_forgets_once_a_minute(job_id: str, image: Path, monkeypatch: Any) -> None:
+@pytest.mark.usefixtures("cleanup_is_due")
+def test_maintenance_deletes_expired_media_once_a_minute(
+    job_id: str, image: Path, monkeypatch: Any
+) -> None:
     change(keep(job_id, image), expires=1.0)
     forgets()
     assert rows() == []
@@ -328,21 +330,21 @@ def test_upkeep_forgets_once_a_minute(job_id: str, image: Path, monkeypatch: Any
     forgets()
     assert len(rows()) == 1
 
-    monkeypatch.setattr(expiry, "_media_begun_at", time.monotonic() - 61)
+    monkeypatch.setattr(expiry, "_cleanup_started_at", time.monotonic() - 61)
     forgets()
     assert rows() == []
 
 
-@pytest.mark.usefixtures("upkeep_is_due")
-def test_upkeep_goes_on_where_the_database_lacks_the_table(job_id: str) -> None:
+@pytest.mark.usefixtures("cleanup_is_due")
+def test_maintenance_goes_on_where_the_database_lacks_the_table(job_id: str) -> None:
     with engine.engine().begin() as connection:
         connection.execute(text("DROP TABLE media"))
 
     forgets()
 
 
-@pytest.mark.usefixtures("upkeep_is_due")
-def test_a_pass_of_upkeep_does_not_wait_for_a_slow_storage(
+@pytest.mark.usefixtures("cleanup_is_due")
+def test_a_maintenance_pass_does_not_wait_for_a_slow_storage(
     files: Moody, job_id: str, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change(keep(job_id, image), expires=1.0)
@@ -355,16 +357,16 @@ def test_a_pass_of_upkeep_does_not_wait_for_a_slow_storage(
 
     monkeypatch.setattr(files, "delete", slow)
 
-    expiry.forget_media_now_and_then()
+    expiry.start_storage_cleanup()
     gevent.sleep(0)
-    monkeypatch.setattr(expiry, "_media_begun_at", time.monotonic() - 61)
-    expiry.forget_media_now_and_then()
+    monkeypatch.setattr(expiry, "_cleanup_started_at", time.monotonic() - 61)
+    expiry.start_storage_cleanup()
 
     assert len(begun) == 1
     assert len(rows()) == 1
     answer.set()
-    assert expiry._forgetting_media is not None
-    expiry._forgetting_media.join()
+    assert expiry._storage_cleanup is not None
+    expiry._storage_cleanup.join()
     assert rows() == []
 
 

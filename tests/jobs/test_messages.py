@@ -62,9 +62,9 @@ def test_an_end_carries_a_streams_last_events(events: list[bytes]) -> None:
         "completed", Source("openai", "gpt-4.1", 1), 1, 99, tail=some(events), whole=some(events)
     )
 
-    heard = messages.decode(ended.encode())
+    decoded = messages.decode(ended.encode())
 
-    assert heard == Ended("completed", Source("openai", "gpt-4.1", 1), 1, 99, tail=some(events))
+    assert decoded == Ended("completed", Source("openai", "gpt-4.1", 1), 1, 99, tail=some(events))
 
 
 def test_an_end_that_is_too_large_does_not_carry_them() -> None:
@@ -113,13 +113,13 @@ def test_every_last_event_is_a_chunk_to_the_sdk(include_usage: bool) -> None:
 
 @given(st.lists(TEXTS, min_size=1))
 def test_a_streams_end_is_known_by_its_last_event(events: list[bytes]) -> None:
-    said = b"".join(events)
+    data = b"".join(events)
     failed = sse.error(ProviderFailed("It broke."))
 
-    assert not sse.is_end(said)
-    assert not sse.is_end(sse.DONE + said)
-    assert sse.is_end(said + sse.DONE)
-    assert sse.is_end(said + failed)
+    assert not sse.is_end(data)
+    assert not sse.is_end(sse.DONE + data)
+    assert sse.is_end(data + sse.DONE)
+    assert sse.is_end(data + failed)
     assert sse.is_end(sse.DONE)
     assert sse.is_end(failed)
 

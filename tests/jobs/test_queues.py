@@ -21,6 +21,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[fakeredis.FakeRedis]:
     store = fakeredis.FakeRedis()
     queue = Queue("chat", connection=store, serializer=JSONSerializer)
     monkeypatch.setattr(lifecycle_queue, "connection", lambda: store)
+    monkeypatch.setattr(bodies, "connection", lambda: store)
     monkeypatch.setattr(lifecycle_queue, "queue", lambda kind: queue)
     yield store
     store.close()
@@ -33,7 +34,7 @@ def test_a_job_carries_its_id_and_the_body_waits_beside_it(store: fakeredis.Fake
     assert lifecycle_queue.queue("chat").get_job_ids() == ["job_1"]
     assert (job.func_name, job.args, job.kwargs) == ("jobs.chat.run", ["job_1"], {})
     assert orjson.loads(job.data) == ["jobs.chat.run", None, ["job_1"], {}]
-    assert bodies.body("job_1", BodyAt.REDIS) == b'{"model": "gpt-4"}'
+    assert bodies.load("job_1", BodyAt.REDIS) == b'{"model": "gpt-4"}'
 
 
 def test_a_job_that_is_tried_again_goes_to_the_front(store: fakeredis.FakeRedis) -> None:
@@ -45,27 +46,27 @@ def test_a_job_that_is_tried_again_goes_to_the_front(store: fakeredis.FakeRedis)
     assert lifecycle_queue.queue("chat").get_job_ids() == ["job_3", "job_1", "job_2"]
 
 
-def test_what_has_ended_is_announced_and_its_body_forgotten(store: fakeredis.FakeRedis) -> None:
+def test_the_end_of_a_job_is_announced_and_its_body_deleted(store: fakeredis.FakeRedis) -> None:
     lifecycle_queue.enqueue("job_1", "chat", b"{}")
-    ear = store.pubsub()
-    ear.subscribe("likedo:job:job_1")
-    ear.get_message()
+    subscription = store.pubsub()
+    subscription.subscribe("likedo:job:job_1")
+    subscription.get_message()
     ended = Ended("completed", Source("openai", "gpt-4.1", 1), 1, 99, body=b'{"id": "x"}')
 
     with store.pipeline(transaction=False) as pipeline:
         finish.announce(pipeline, "job_1", ended)
         pipeline.execute()
 
-    heard = ear.get_message()
-    ear.close()
-    assert heard is not None and Ended.decode(heard["data"]) == ended
-    assert bodies.body("job_1", BodyAt.REDIS) is None
+    message = subscription.get_message()
+    subscription.close()
+    assert message is not None and Ended.decode(message["data"]) == ended
+    assert bodies.load("job_1", BodyAt.REDIS) is None
 
 
-def test_a_large_answer_does_not_ride_along_with_the_bell() -> None:
+def test_a_large_answer_does_not_travel_with_the_notification() -> None:
     ended = Ended("completed", Source("openai", "gpt-4.1", 1), 1, 99, body=b"x" * 100_000)
 
-    heard = Ended.decode(ended.encode())
+    message = Ended.decode(ended.encode())
 
-    assert heard.body is None
-    assert (heard.status, heard.charged) == ("completed", 1)
+    assert message.body is None
+    assert (message.status, message.charged) == ("completed", 1)

@@ -10,29 +10,29 @@ from jobs.streaming.messages import UNKNOWN_SOURCE, Events
 
 JOB = "job_1"
 #: More than are read at a time.
-COUNT = stream_log.BATCH_ENTRIES + 10
+COUNT = stream_log.PAGE_ENTRIES + 10
 
 
-def said(first: int, last: int) -> Events:
+def events(first: int, last: int) -> Events:
     data = b"".join(b"data: %d\n\n" % number for number in range(first, last + 1))
     return Events(1, first, last, UNKNOWN_SOURCE, data)
 
 
 @pytest.fixture
 def running(store: redis.Redis) -> None:
-    """A job that has said so many events, one by one."""
+    """A job that has published so many events, one by one."""
     for number in range(1, COUNT + 1):
-        store.eval(stream_log.APPEND, *stream_log.append_arguments(JOB, said(number, number)))
+        store.eval(stream_log.APPEND, *stream_log.append_arguments(JOB, events(number, number)))
 
 
 def finish(store: redis.Redis) -> None:
     with store.pipeline(transaction=False) as pipeline:
-        stream_log.finish(pipeline, JOB, said(1, COUNT + 1))
+        stream_log.finish(pipeline, JOB, events(1, COUNT + 1))
         pipeline.execute()
 
 
 def numbers(pieces: list[Events]) -> list[int]:
-    assert b"".join(piece.data for piece in pieces) == said(pieces[0].first, pieces[-1].last).data
+    assert b"".join(piece.data for piece in pieces) == events(pieces[0].first, pieces[-1].last).data
     return [number for piece in pieces for number in range(piece.first, piece.last + 1)]
 
 

@@ -24,7 +24,7 @@ MOST = batch_store.MAX_AT_ONCE
 @pytest.fixture(autouse=True)
 def workers(stored: None) -> None:
     for name in ("one", "two"):
-        leases.open_lease(name, 10)
+        leases.open(name, 10)
 
 
 def make_account() -> int:

@@ -1,4 +1,4 @@
-"""What a wait amounts to: told by what was done lately, and not at all where nothing was."""
+"""The estimated wait follows from what was done lately; without that there is none."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ NOW = 1_000_000_000.0
 
 @pytest.fixture
 def clock(store: Any, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time as `pace` sees it, in its first item."""
+    """The time as `throughput` sees it, in the first item."""
     now = [NOW]
     monkeypatch.setattr(throughput.time, "time", lambda: now[0])
-    throughput._done.clear()
+    throughput._unreported.clear()
     return now
 
 
@@ -24,34 +24,34 @@ def finish(count: int, kind: str = "chat") -> None:
     throughput.report()
 
 
-def test_who_does_not_wait_has_no_wait(clock: list[float]) -> None:
+def test_a_job_that_does_not_wait_has_no_estimate(clock: list[float]) -> None:
     finish(10)
 
     assert throughput.wait_seconds("chat", None) is None
 
 
-def test_where_nothing_was_done_nobody_can_tell(clock: list[float]) -> None:
+def test_without_finished_jobs_there_is_no_estimate(clock: list[float]) -> None:
     assert throughput.wait_seconds("chat", 3) is None
 
 
-def test_a_wait_is_as_long_as_those_before_take(clock: list[float]) -> None:
+def test_the_estimate_is_the_time_for_the_jobs_ahead(clock: list[float]) -> None:
     for _ in range(3):
         finish(20)
-        clock[0] += throughput.SLICE_SECONDS
+        clock[0] += throughput.BUCKET_SECONDS
 
     # Two are done in a second.
     assert throughput.wait_seconds("chat", 100) == 50
     assert throughput.wait_seconds("image", 100) is None
 
 
-def test_what_was_done_long_ago_says_nothing(clock: list[float]) -> None:
+def test_what_was_done_long_ago_does_not_count(clock: list[float]) -> None:
     finish(20)
-    clock[0] += throughput.SLICE_SECONDS * throughput.SLICES
+    clock[0] += throughput.BUCKET_SECONDS * throughput.BUCKETS
 
     assert throughput.wait_seconds("chat", 100) is None
 
 
-def test_nothing_is_told_twice(clock: list[float]) -> None:
+def test_nothing_is_reported_twice(clock: list[float]) -> None:
     clock[0] += 5
     finish(5)
     throughput.report()

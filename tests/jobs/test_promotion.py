@@ -1,4 +1,4 @@
-"""Who waits for a place is let in at once when there is one, but never without its body."""
+"""A job that waits for a slot is promoted once there is one, but not before its body is stored."""
 
 import time
 
@@ -22,8 +22,8 @@ def account(store: redis.Redis) -> int:
     return account_id
 
 
-def wait_for_place(account_id: int, body_at: BodyAt, created: float) -> str:
-    """Hold for a job that finds no place, and return its id."""
+def hold_without_slot(account_id: int, body_at: BodyAt, created: float) -> str:
+    """Hold for a job that gets no slot, and return its id."""
     body = b"{}" if body_at is BodyAt.SQL else None
     return hold(account_id, max_running=0, body=body, body_at=body_at, created=created)
 
@@ -32,9 +32,9 @@ def queued() -> list[str]:
     return queue.queue("chat").get_job_ids()
 
 
-def test_a_young_job_is_let_in_when_its_body_has_come(account: int) -> None:
-    # However long this takes, it is young.
-    job_id = wait_for_place(account, BodyAt.REDIS, created=time.time() + 60)
+def test_a_young_job_is_promoted_once_its_body_is_in_redis(account: int) -> None:
+    # It stays young, however long this test takes.
+    job_id = hold_without_slot(account, BodyAt.REDIS, created=time.time() + 60)
 
     concurrency.promote_waiting(account)
     assert queued() == []
@@ -44,25 +44,26 @@ def test_a_young_job_is_let_in_when_its_body_has_come(account: int) -> None:
     assert queued() == [job_id]
 
 
-def test_elsewhere_than_in_redis_its_body_is_there_before_it(account: int) -> None:
-    job_id = wait_for_place(account, BodyAt.SQL, created=time.time() + 60)
+def test_a_job_with_a_body_in_sql_is_promoted_at_once(account: int) -> None:
+    job_id = hold_without_slot(account, BodyAt.SQL, created=time.time() + 60)
 
     concurrency.promote_waiting(account)
 
     assert queued() == [job_id]
 
 
-def test_what_waits_for_long_is_let_in_to_be_told_that_its_body_is_lost(account: int) -> None:
-    job_id = wait_for_place(account, BodyAt.REDIS, created=time.time() - 60)
+def test_an_old_job_is_promoted_so_that_its_worker_reports_the_lost_body(account: int) -> None:
+    job_id = hold_without_slot(account, BodyAt.REDIS, created=time.time() - 60)
 
     concurrency.promote_waiting(account)
 
     assert queued() == [job_id]
 
 
-def test_the_oldest_is_the_first(account: int) -> None:
+def test_the_oldest_job_is_promoted_first(account: int) -> None:
     ids = [
-        wait_for_place(account, BodyAt.SQL, created=time.time() - seconds) for seconds in (1, 3, 2)
+        hold_without_slot(account, BodyAt.SQL, created=time.time() - seconds)
+        for seconds in (1, 3, 2)
     ]
 
     concurrency.promote_waiting(account)

@@ -3,12 +3,12 @@
 import gevent
 import orjson
 
-from jobs.kinds.image_answer import TURN_LINKS, rendered
+from jobs.kinds.image_answer import LINKS_PER_TURN, render
 
 
 def test_others_run_while_thousands_of_links_are_made() -> None:
     turns: list[int] = []
-    data = [{"media": f"{number}.png"} for number in range(3 * TURN_LINKS)]
+    data = [{"media": f"{number}.png"} for number in range(3 * LINKS_PER_TURN)]
     body = orjson.dumps({"created": 1, "data": data, "forms": ["url"]})
 
     def take_turns() -> None:
@@ -17,7 +17,7 @@ def test_others_run_while_thousands_of_links_are_made() -> None:
             gevent.sleep(0)
 
     other = gevent.spawn(take_turns)
-    length, pieces = rendered(body, "http://here")
+    length, pieces = render(body, "http://here")
     other.kill()
 
     assert len(turns) >= 2

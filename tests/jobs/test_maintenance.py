@@ -1,4 +1,4 @@
-"""Upkeep, pass by pass: what is lost is found, whatever else waits."""
+"""Maintenance, pass by pass: lost jobs are recovered, whatever else waits."""
 
 import time
 from typing import Any
@@ -11,6 +11,7 @@ import database
 import storage
 from access import accounts, keys
 from billing import ledger
+from jobs.kinds import KINDS
 from jobs.lifecycle import bodies as lifecycle_bodies
 from jobs.lifecycle import finish, queue
 from jobs.lifecycle import store as lifecycle_store
@@ -59,11 +60,11 @@ def put(account: int, count: int = 1, age: float = 100, **columns: Any) -> list[
     made = [row | columns | {"id": make_id()} for _ in range(count)]
     bodies = [{"job_id": each["id"], "body": b"{}"} for each in made]
 
-    def work(connection: Any) -> None:
+    def insert_jobs(connection: Any) -> None:
         connection.execute(insert(Job), made)
         connection.execute(insert(Body), bodies)
 
-    database.run(work)
+    database.run(insert_jobs)
     return [str(each["id"]) for each in made]
 
 
@@ -83,17 +84,17 @@ def status(job_id: str) -> str:
     return str(row.status)
 
 
-# ---- Found ---------------------------------------------------------------------------------------
+# ---- Recovered -----------------------------------------------------------------------------------
 
 
 def test_what_waits_in_its_queue_does_not_hide_what_a_dead_worker_had(account: int) -> None:
-    leases.open_lease("alive", 10)
+    leases.open("alive", 10)
     waiting = put(account, recovery.PAGE_SIZE + 10, batch_id="batch_1")
     wait_in_the_queue(waiting, batch_id="batch_1")
     (dead,) = put(account, age=50, status=Status.IN_PROGRESS.value, worker="dead", attempts=1)
 
     recovery.end_dead_leases()
-    recovery.find_lost_rows()
+    recovery.recover_lost_jobs()
 
     assert queued() == [dead]
     assert len(queued("chat-lines")) == len(waiting)
@@ -104,12 +105,12 @@ def test_what_waits_in_its_queue_does_not_hide_what_redis_lost(
 ) -> None:
     """All that waits is looked at in pages, though as much has the same time."""
     monkeypatch.setattr(recovery, "PAGE_SIZE", 10)
-    leases.open_lease("alive", 10)
+    leases.open("alive", 10)
     waiting = put(account, 35)
     wait_in_the_queue(waiting)
     lost = put(account, 5, age=50)
 
-    recovery.find_lost_rows()
+    recovery.recover_lost_jobs()
 
     assert sorted(queued()) == sorted(waiting + lost)
 
@@ -118,24 +119,24 @@ def test_a_pass_takes_on_so_many_and_those_of_the_dead_first(
     account: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recovery, "PAGE_SIZE", 10)
-    leases.open_lease("alive", 10)
+    leases.open("alive", 10)
     lost = put(account, 10)
     dead = put(account, 3, age=50, enqueued_at=0)
 
-    recovery.find_lost_rows()
+    recovery.recover_lost_jobs()
     assert len(queued()) == 10
     assert set(dead) < set(queued())
 
-    recovery.find_lost_rows()
+    recovery.recover_lost_jobs()
     assert sorted(queued()) == sorted(lost + dead)
 
 
 def test_what_was_queued_a_moment_ago_is_not_looked_for(account: int) -> None:
-    leases.open_lease("alive", 10)
+    leases.open("alive", 10)
     put(account, age=1)
     put(account, enqueued_at=None)
 
-    recovery.find_lost_rows()
+    recovery.recover_lost_jobs()
 
     assert queued() == []
 
@@ -143,7 +144,7 @@ def test_what_was_queued_a_moment_ago_is_not_looked_for(account: int) -> None:
 def test_a_storage_that_does_not_answer_is_asked_for_a_few_and_keeps_no_others_waiting(
     account: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    leases.open_lease("alive", 10)
+    leases.open("alive", 10)
     put(account, 20, body_at=BodyAt.STORAGE.value)
     (other,) = put(account, age=50)
     asked: list[str] = []
@@ -155,10 +156,10 @@ def test_a_storage_that_does_not_answer_is_asked_for_a_few_and_keeps_no_others_w
 
     monkeypatch.setattr(storage, "backend", Silent)
 
-    recovery.find_lost_rows()
+    recovery.recover_lost_jobs()
 
     assert queued() == [other]
-    assert len(asked) == recovery.MAX_SILENCES
+    assert len(asked) == recovery.MAX_STORE_FAILURES
 
 
 # ---- Without a worker ----------------------------------------------------------------------------
@@ -171,11 +172,11 @@ def test_without_a_worker_an_asynchronous_job_waits_for_one(
 ) -> None:
     (lost,) = put(account, attempts=attempts, enqueued_at=0, stream=stream)
 
-    recovery.find_lost_rows()
+    recovery.recover_lost_jobs()
     assert (status(lost), queued()) == (Status.QUEUED, [])
 
-    leases.open_lease("alive", 10)
-    recovery.find_lost_rows()
+    leases.open("alive", 10)
+    recovery.recover_lost_jobs()
     assert (status(lost), queued()) == (Status.QUEUED, [lost])
 
 
@@ -187,7 +188,7 @@ def test_without_a_worker_what_somebody_waits_for_fails(
     waiting = put(account, 25, enqueued_at=0)
     (lost,) = put(account, age=50, asynchronous=False)
 
-    recovery.find_lost_rows()
+    recovery.recover_lost_jobs()
 
     assert status(lost) == Status.FAILED
     assert {status(each) for each in waiting} == {Status.QUEUED}
@@ -196,26 +197,26 @@ def test_without_a_worker_what_somebody_waits_for_fails(
 def test_without_a_worker_what_was_cancelled_ends(account: int) -> None:
     (lost,) = put(account, cancel_requested=True)
 
-    recovery.find_lost_rows()
+    recovery.recover_lost_jobs()
 
     assert status(lost) == Status.CANCELLED
 
 
 def test_an_asynchronous_job_whose_workers_all_died_fails(account: int) -> None:
-    leases.open_lease("alive", 10)
-    (lost,) = put(account, attempts=recovery.MAX_ATTEMPTS)
+    leases.open("alive", 10)
+    (lost,) = put(account, attempts=KINDS["chat"].max_attempts)
 
-    recovery.find_lost_rows()
+    recovery.recover_lost_jobs()
 
     assert status(lost) == Status.FAILED
     # An operator can have it tried again.
-    assert lifecycle_bodies.body(lost, BodyAt.SQL) == b"{}"
+    assert lifecycle_bodies.load(lost, BodyAt.SQL) == b"{}"
 
 
 def test_the_request_of_what_was_cancelled_is_forgotten(account: int) -> None:
     (waiting,) = put(account)
     gone = JobCancelled("The job was cancelled.")
 
-    assert finish.end_waiting(waiting, BodyAt.SQL, Status.CANCELLED, gone)
+    assert finish.end_unclaimed(waiting, BodyAt.SQL, Status.CANCELLED, gone)
 
-    assert lifecycle_bodies.body(waiting, BodyAt.SQL) is None
+    assert lifecycle_bodies.load(waiting, BodyAt.SQL) is None

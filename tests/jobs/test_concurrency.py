@@ -1,4 +1,4 @@
-"""One account's many jobs do not stand before another's few."""
+"""One account's many jobs do not delay another's few."""
 
 import json
 
@@ -12,7 +12,7 @@ MAX_RUNNING = 20
 
 
 def waiting(stack: Stack) -> int:
-    """Return how many jobs have no place to run yet."""
+    """Return how many jobs have no concurrency slot yet."""
     sql = "SELECT count(*) FROM jobs WHERE status = 'queued' AND enqueued_at IS NULL"
     return int(stack.query(sql)[0][0])
 
@@ -40,14 +40,14 @@ def test_an_account_runs_as_many_jobs_at_a_time_as_its_plan_lets_it(
     assert account.standing() == (1000 - 2 * MAX_RUNNING, 0)
 
 
-def test_a_place_that_nobody_gave_on_is_found(fresh_stack: Stack, upstream: Upstream) -> None:
+def test_maintenance_promotes_what_no_worker_did(fresh_stack: Stack, upstream: Upstream) -> None:
     web = fresh_stack.web()
     fresh_stack.worker()
     account = fresh_stack.account()
     body = HELLO | {"background": True}
     fresh_stack.workers[0].stop()
     _, _, content = fetch(f"{web}/v1/chat/completions", body, key=account.key)
-    # As if who was to let it in had died before.
+    # As if the process that was to promote it had died before.
     fresh_stack.change("UPDATE jobs SET enqueued_at = NULL")
     fresh_stack.valkey.process.kill()
     fresh_stack.valkey.start()
@@ -56,7 +56,7 @@ def test_a_place_that_nobody_gave_on_is_found(fresh_stack: Stack, upstream: Upst
 
     job_id = json.loads(content)["id"]
     wait_until(
-        lambda: account.jobs()[0]["status"] == "completed", f"{job_id} is let in and answered"
+        lambda: account.jobs()[0]["status"] == "completed", f"{job_id} is promoted and answered"
     )
     assert account.standing() == (999, 0)
 
@@ -82,9 +82,7 @@ def test_an_asynchronous_job_outlives_an_emptied_redis(
     wait_until(lambda: fresh_stack.query(sql)[0][0] == 0, "the bodies are forgotten")
 
 
-def test_jobs_of_hundreds_of_images_take_no_place_of_a_chat(
-    fresh_stack: Stack, upstream: Upstream
-) -> None:
+def test_bulk_images_take_no_slot_of_a_chat(fresh_stack: Stack, upstream: Upstream) -> None:
     upstream.script(*[{"match": "/predictions", "prediction": {"hold": True}}] * 100)
     web = fresh_stack.web()
     fresh_stack.worker()
@@ -100,7 +98,7 @@ def test_jobs_of_hundreds_of_images_take_no_place_of_a_chat(
 
 
 @EVERY_DATABASE
-def test_what_is_let_in_has_its_body_however_slow_the_storage_is(
+def test_a_promoted_job_has_its_body_however_slow_the_storage_is(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
     upstream.script(default={"delay": 0.05})
