@@ -5,7 +5,6 @@ from typing import Any
 
 import orjson
 from flask import Blueprint, Response, request
-from sqlalchemy import Row
 
 from api.request import admission, idempotency, pagination, sdk
 from api.response import images
@@ -32,7 +31,7 @@ def create_batch() -> Response:
     """Take on a batch: it is checked, run and answered by the workers."""
     body = admission.read_body()
     asked = _asked(body)
-    if (there := batch_store.earlier(asked)) is not None:
+    if (there := batch_store.find_retried(asked)) is not None:
         return _again(there, asked)
     admission.hit()
     wanted = _batch(asked, BatchRequest.read(admission.parse(body)))
@@ -52,7 +51,7 @@ def _asked(body: bytes) -> BatchSubmission:
     )
 
 
-def _again(row: Row[Any], asked: BatchSubmission) -> Response:
+def _again(row: Batch, asked: BatchSubmission) -> Response:
     """Return the batch that an earlier request made; raise where that was another request."""
     admission.peek()
     if row.fingerprint != asked.fingerprint:
@@ -75,7 +74,7 @@ def _batch(asked: BatchSubmission, wanted: BatchRequest) -> Batch:
         caller_metadata=None if wanted.metadata is None else _as_text(wanted.metadata),
         address=images.own_address(),
         fingerprint=asked.fingerprint,
-        name=asked.name,
+        name=asked.idempotency_digest,
         created=now,
         expires_at=now + WINDOW_SECONDS,
     )
@@ -94,7 +93,7 @@ def list_batches() -> Response:
     return pagination.page(batch_store.listing(limit + 1, account_id, after), limit, as_json)
 
 
-def _after(batch_id: str | None, account_id: int) -> Row[Any] | None:
+def _after(batch_id: str | None, account_id: int) -> Batch | None:
     if batch_id is None:
         return None
     row = batch_store.find(batch_id, account_id)
@@ -121,7 +120,7 @@ def cancel_batch(batch_id: str) -> Response:
     return _answer(row)
 
 
-def _own(batch_id: str) -> Row[Any]:
+def _own(batch_id: str) -> Batch:
     """Return a batch of the caller's account; raise `NotFound` for any other."""
     row = batch_store.find(batch_id, admission.caller().account_id)
     if row is None:
@@ -129,7 +128,7 @@ def _own(batch_id: str) -> Row[Any]:
     return row
 
 
-def as_json(row: Row[Any]) -> dict[str, Any]:
+def as_json(row: Batch) -> dict[str, Any]:
     """Return a batch as callers see it; times are Unix seconds."""
     problems = {"object": "list", "data": orjson.loads(row.errors)} if row.errors else None
     return {
@@ -152,5 +151,5 @@ def _seconds(at: float | None) -> int | None:
     return None if at is None else int(at)
 
 
-def _answer(row: Row[Any]) -> Response:
+def _answer(row: Batch) -> Response:
     return Response(orjson.dumps(as_json(row)), content_type="application/json")

@@ -1,13 +1,14 @@
 """Lists in pages, as OpenAI's clients turn them."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from flask import Response, request
-from sqlalchemy import Row
 
 from models.errors import InvalidRequest
+
+R = TypeVar("R")
 
 #: A number of more digits is no limit.
 MAX_DIGITS = 9
@@ -39,9 +40,7 @@ def one_of(name: str, allowed: Iterable[str]) -> str | None:
     return value
 
 
-def page(
-    found: list[Row[Any]], most: int, as_json: Callable[[Row[Any]], dict[str, Any]]
-) -> Response:
+def page(found: list[R], most: int, as_json: Callable[[R], dict[str, Any]]) -> Response:
     """Answer the first `most` of what was `found`; one more says that there are more."""
     data = [as_json(row) for row in found[:most]]
     content = {
