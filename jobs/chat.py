@@ -72,9 +72,9 @@ def _ask(job: ChatJob, cleanup: ExitStack) -> ChatOutcome:
     job.request = request = ChatRequest.checked(orjson.loads(job.body()))
     if request.stream:
         job.stream = _open_stream(job, cleanup)
-    found = candidates.find(request)
+    to_try = candidates.find(request)
     attempts = Attempts(
-        found,
+        to_try,
         job.call,
         job.trail,
         has_spoken=lambda: bool(job.last_event),
@@ -83,7 +83,7 @@ def _ask(job: ChatJob, cleanup: ExitStack) -> ChatOutcome:
     try:
         return attempts.answer(lambda attempt: _call_provider(job, attempt))
     except ModelGone:
-        model_id = found[0].model.id
+        model_id = to_try[0].model.id
         if model_id in catalog.models:
             raise
         # Not an id of the catalogue: the caller named a model that the vendor does not know.

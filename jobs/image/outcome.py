@@ -25,7 +25,7 @@ class ImageCall:
 
     first: int
     count: int
-    #: Who works on it, with which key and under which id, once that is known.
+    #: Once known: the provider that works on it, the key used, and the provider's id for it.
     provider: ImageProvider | None = None
     secret: str = ""
     started: str | None = None

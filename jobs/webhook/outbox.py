@@ -91,7 +91,7 @@ def claim(sending: Collection[Webhook]) -> list[Webhook]:
 
 
 def choose(due: Iterable[_Due], sending: Collection[Webhook]) -> list[str]:
-    """Return the ids of those of `due` that may be sent beside what is being sent."""
+    """Return the ids of those of `due` that may be sent beside those being sent."""
     receivers = Counter((sent.account_id, sent.host) for sent in sending)
     accounts = Counter(sent.account_id for sent in sending)
     chosen: list[str] = []

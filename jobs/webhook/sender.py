@@ -61,7 +61,7 @@ class DeliveryResult:
 
 
 def send(call: Call, message: Webhook) -> DeliveryResult:
-    """Try to deliver a message, once; raise what `call` was aborted with."""
+    """Try to deliver a message, once; raise the reason if `call` is aborted."""
     body, secret = outbox.body_of(message), outbox.secret_of(message)
     with child_call(call, SEND_SECONDS) as attempt:
         try:
@@ -135,7 +135,7 @@ class _Try:
 
 
 class Sender(Service):
-    """Sends what is due, each message in a greenlet, until it is told to stop."""
+    """Sends the due messages, each in a greenlet, until it is told to stop."""
 
     def __init__(self) -> None:
         self.tries: list[_Try] = []

@@ -64,7 +64,7 @@ class Stream:
         self.is_flushed.set()
 
     def publish(self, event: bytes) -> None:
-        """Publish one event soon; wait if too much is unsent. Raises what the call ends with."""
+        """Publish one event soon; wait if too much is unsent. Raises why the call ended."""
         self.last_number += 1
         self.unsent.append(event)
         self.unsent_bytes += len(event)
@@ -78,7 +78,7 @@ class Stream:
             gevent.sleep(0)
 
     def flush(self) -> None:
-        """Wait until everything is published; raise what the call ends with before."""
+        """Wait until everything is published. Raises why the call ended."""
         self._wait(self.is_flushed)
 
     def _wait(self, event: Event) -> None:
@@ -93,7 +93,7 @@ class Stream:
         return last_events, Events(self.attempt, self.published_from, last, self.source, data)
 
     def next_message(self) -> Events:
-        """Move what is unsent, or its beginning, to what is published; return it as one message."""
+        """Move unsent events, as many as fit, to the published ones; return them as a message."""
         count = _message_length(self.unsent)
         sending, self.unsent = self.unsent[:count], self.unsent[count:]
         first = self.published_from + len(self.published)
@@ -104,7 +104,7 @@ class Stream:
         return Events(self.attempt, first, first + count - 1, self.source, data)
 
     def drop_first_half(self) -> int:
-        """Forget the first half of what is published; return the number of the first one left."""
+        """Forget the first half of the published events; return the number of the first left."""
         half = (len(self.published) + 1) // 2
         dropped, self.published = self.published[:half], self.published[half:]
         self.published_bytes -= sum(map(len, dropped))
@@ -167,7 +167,7 @@ class Publisher:
         return [stream.job_id for stream in begun]
 
     def wake(self, stream: Stream) -> None:
-        """Publish what `stream` has not sent yet."""
+        """Publish the unsent events of `stream` soon."""
         self.pending[stream] = None
         self.has_pending.set()
 

@@ -74,7 +74,7 @@ class RunningJob:
         return content
 
     def partial_outcome(self) -> JobOutcome | None:
-        """Return what a cancelled job has to pay for; None if nothing."""
+        """Return the outcome that a cancelled job has to pay for; None if there is none."""
         return None
 
     def tail(self, settled: Settled) -> list[bytes] | None:
@@ -83,7 +83,7 @@ class RunningJob:
 
 
 def run_to_end(job: RunningJob, produce: Callable[[], JobOutcome]) -> Ended | Retry | None:
-    """Settle the outcome that `produce` returns, or end the job by what it raises.
+    """Settle the outcome that `produce` returns, or end the job with the error it raises.
 
     Returns how the job ended, for its subscribers; RQ's `Retry` if the job was handed back and
     belongs in the queue again; None if it is no longer ours.
