@@ -11,7 +11,7 @@ from config.settings import settings
 from jobs import chat, image, kinds  # noqa: F401  # RQ finds its functions by name; they are loaded up front
 from jobs.batch.runner import Runner
 from jobs.maintenance import passes
-from jobs.webhook.sender import Dispatcher
+from jobs.webhook.sender import Sender
 from jobs.worker.greenlet_worker import GreenletWorker
 from jobs.worker.services import Loop, Service
 from ops import logs
@@ -20,7 +20,7 @@ from routing import breakers
 
 
 def main() -> None:
-    """Work until told to stop."""
+    """Run jobs until told to stop."""
     startup.check()
     logs.configure()
     startup.raise_open_files()
@@ -30,9 +30,9 @@ def main() -> None:
 
 def _limits() -> dict[str, int]:
     """Return the queues, each with how many of its jobs may run at once."""
-    awaited = {"chat": settings.worker_concurrency, "image": settings.image_concurrency}
-    lines = {kinds.line_queue_name(kind): max(1, limit // 4) for kind, limit in awaited.items()}
-    return awaited | lines | {"batch": max(1, settings.image_concurrency // 2)}
+    interactive = {"chat": settings.worker_concurrency, "image": settings.image_concurrency}
+    lines = {kinds.line_queue_name(kind): max(1, limit // 4) for kind, limit in interactive.items()}
+    return interactive | lines | {"batch": max(1, settings.image_concurrency // 2)}
 
 
 def _services() -> list[Service]:
@@ -40,7 +40,7 @@ def _services() -> list[Service]:
     return [
         Loop(passes.run_in_worker),
         Loop(lambda _: breakers.keep_fresh(NAMES)),
-        Dispatcher(),
+        Sender(),
         Runner(),
     ]
 

@@ -39,7 +39,7 @@ def create_batch() -> Response:
     """Create a batch; workers validate it, run it and write its output."""
     body = admission.read_body()
     submission = _submission(body)
-    if (existing := batch_store.earlier(submission)) is not None:
+    if (existing := batch_store.find_retried(submission)) is not None:
         return _replayed(existing, submission)
     admission.hit()
     batch = _batch(submission, BatchRequest.read(admission.parse(body)))
@@ -82,7 +82,7 @@ def _batch(submission: BatchSubmission, batch: BatchRequest) -> Batch:
         caller_metadata=None if batch.metadata is None else orjson.dumps(batch.metadata).decode(),
         address=images.base_url(),
         fingerprint=submission.fingerprint,
-        name=submission.name,
+        name=submission.idempotency_digest,
         created=now,
         expires_at=now + COMPLETION_WINDOW_SECONDS,
     )

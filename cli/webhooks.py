@@ -3,7 +3,6 @@
 from typing import Any
 
 import click
-from sqlalchemy import Row
 
 from access import accounts
 from cli.terminal.arguments import WholeNumber
@@ -11,6 +10,7 @@ from cli.terminal.output import json_option, show_all
 from jobs.lifecycle import store
 from jobs.webhook import outbox
 from models.errors import NotFound
+from models.webhook import Webhook
 
 
 @click.group()
@@ -38,7 +38,7 @@ def list_(account: str | None, job: str | None, failed: bool, limit: int, as_jso
     show_all(found, (*columns, "last_error"), as_json)
 
 
-def _as_facts(row: Row[Any]) -> dict[str, Any]:
+def _as_facts(row: Webhook) -> dict[str, Any]:
     """Return a webhook as commands show it; times are Unix seconds."""
     return {
         "job": row.job_id,
@@ -54,7 +54,7 @@ def _as_facts(row: Row[Any]) -> dict[str, Any]:
     }
 
 
-def _status(row: Row[Any]) -> str:
+def _status(row: Webhook) -> str:
     if row.next_at is not None:
         return "waiting"
     return "delivered" if row.delivered_at is not None else "given_up"

@@ -1,5 +1,6 @@
-"""Run one chat: ask the providers of its routes, whole or chunk by chunk, and settle."""
+"""Run one chat: ask the providers of its candidates, whole or chunk by chunk, and settle."""
 
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,9 +14,10 @@ from jobs.lifecycle import store
 from jobs.streaming import sse
 from jobs.streaming.messages import Ended, Source
 from jobs.worker import publisher as worker_publisher
+from jobs.worker import run_job
 from jobs.worker.in_flight import this_worker
 from jobs.worker.publisher import Stream
-from jobs.worker.run_job import RunningJob, run_to_end
+from jobs.worker.run_job import RunningJob
 from models.chat import ChatRequest, Usage
 from models.errors import ModelGone, ModelNotFound, Unavailable
 from providers import get_one
@@ -27,22 +29,22 @@ from tokens import count
 
 
 @dataclass
-class RunningChat(RunningJob):
-    """A chat while it runs; of one that streams, what it has said so far."""
+class ChatJob(RunningJob):
+    """A chat while it runs, and, if it streams, what was streamed so far."""
 
     request: ChatRequest | None = None
     assembly: Assembly = field(default_factory=Assembly)
 
-    def used(self) -> ChatOutcome:
+    def partial_outcome(self) -> ChatOutcome:
         """Return what a cancelled job used: the prompt as counted, and what was produced."""
-        assert self.request is not None  # It was asked for.
+        assert self.request is not None  # A provider was asked.
         produced = self.assembly.completion()
         if produced.get("usage"):
             usage = _usage(self.request, produced)
         else:
             prompt = count.count_prompt(self.request.body)
             usage = Usage(prompt, count.count_answer(produced), estimated=True)
-        return ChatOutcome({}, usage, self.asked, events=self.events)
+        return ChatOutcome({}, usage, self.upstream, events=self.last_event)
 
     def tail(self, settled: Settled) -> list[bytes] | None:
         if self.stream is None:
@@ -52,159 +54,136 @@ class RunningChat(RunningJob):
 
 
 def run(job_id: str) -> Ended | Retry | None:
-    """Run a queued chat to its end, and return what its waiters are to hear.
+    """Run a queued chat to its end, and return how it ended, for its subscribers.
 
-    Returns RQ's `Retry` where the job was handed back and belongs in the queue again; None where
-    it was not there to be claimed, or is no longer ours.
+    Returns RQ's `Retry` if the job was handed back and belongs in the queue again; None if it
+    could not be claimed, or is no longer ours.
     """
-    claim = store.claim(job_id, this_worker.lease) if this_worker.may_claim else None
+    claim = run_job.claim(job_id)
     if claim is None:
         return None
-    with this_worker.calling(job_id) as call, ExitStack() as afterwards:
-        running = RunningChat(claim, call, trail=claim.trail)
-        return run_to_end(running, lambda: _ask(running, afterwards))
+    with this_worker.calling(job_id) as call, ExitStack() as cleanup:
+        job = ChatJob(claim, call, trail=claim.trail)
+        return run_job.run_to_end(job, lambda: _ask(job, cleanup))
 
 
-def _ask(running: RunningChat, afterwards: ExitStack) -> ChatOutcome:
-    running.request = request = ChatRequest.checked(orjson.loads(running.body()))
+def _ask(job: ChatJob, cleanup: ExitStack) -> ChatOutcome:
+    """Ask the candidates in turn until one answers."""
+    job.request = request = ChatRequest.checked(orjson.loads(job.body()))
     if request.stream:
-        running.stream = _open_stream(running, afterwards)
-    return _first_answer(running, candidates.find(request))
-
-
-def _open_stream(running: RunningChat, afterwards: ExitStack) -> Stream:
-    publisher = worker_publisher.publisher()
-    stream = publisher.open(running.id, running.claim.job.attempt, running.call)
-    afterwards.callback(publisher.close, stream)
-    # The row knows better than the body: nobody listens to an asynchronous one.
-    if running.claim.cancel_on_disconnect:
-        this_worker.expect_listeners(running.id)
-    return stream
-
-
-def _first_answer(running: RunningChat, ways: list[Candidate]) -> ChatOutcome:
-    """Ask along the ways until one gives an answer."""
+        job.stream = _open_stream(job, cleanup)
+    to_try = candidates.find(request)
     attempts = Attempts(
-        ways,
-        running.call,
-        running.trail,
-        has_spoken=lambda: bool(running.events),
-        told=lambda: _tell_trail(running),
+        to_try,
+        job.call,
+        job.trail,
+        has_spoken=lambda: bool(job.last_event),
+        told=lambda: _record_trail(job),
     )
     try:
-        return attempts.answer(lambda attempt: _ask_one(running, attempt))
+        return attempts.answer(lambda attempt: _call_provider(job, attempt))
     except ModelGone:
-        if ways[0].model.id in catalog.models:
+        model_id = to_try[0].model.id
+        if model_id in catalog.models:
             raise
-        # Not an id of ours: the caller named a model that the vendor does not know.
+        # Not an id of the catalogue: the caller named a model that the vendor does not know.
         raise ModelNotFound(
-            f"The model '{ways[0].model.id}' does not exist. GET /api/v1/ai/models lists the "
-            "models.",
+            f"The model '{model_id}' does not exist. GET /api/v1/ai/models lists the models.",
             param="model",
         ) from None
 
 
-def _tell_trail(running: RunningChat) -> None:
-    """Let those who follow the job see what failed, before it has ended."""
-    with suppress(Unavailable):  # It is told again when the job ends.
-        store.save_trail(running.claim.job, running.trail)
+def _open_stream(job: ChatJob, cleanup: ExitStack) -> Stream:
+    publisher = worker_publisher.publisher()
+    stream = publisher.open(job.id, job.claimed.attempt, job.call)
+    cleanup.callback(publisher.close, stream)
+    # The row decides, not the body: an asynchronous job has no listener.
+    if job.claim.cancel_on_disconnect:
+        this_worker.expect_listeners(job.id)
+    return stream
 
 
-def _ask_one(running: RunningChat, attempt: Attempt[Candidate]) -> ChatOutcome:
-    """Ask one provider, once."""
-    way = attempt.way
-    running.call.asked = True
-    running.assembly = Assembly()
-    running.asked = UpstreamAttribution(
-        way.provider, way.upstream_model, way.model.price, running.trail
+def _record_trail(job: ChatJob) -> None:
+    """Show the attempts that failed to those who follow the job, before it has ended."""
+    with suppress(Unavailable):  # The trail is stored again when the job ends.
+        store.save_trail(job.claimed, job.trail)
+
+
+def _call_provider(job: ChatJob, attempt: Attempt[Candidate]) -> ChatOutcome:
+    """Call one provider, once."""
+    candidate = attempt.way
+    provider, request, route = get_one(candidate.provider), candidate.request, candidate.route
+    job.call.asked = True
+    job.assembly = Assembly()
+    job.upstream = UpstreamAttribution(
+        candidate.provider, candidate.upstream_model, candidate.model.price, job.trail
     )
-    completion = _stream(running, attempt) if running.stream else _complete(running, attempt)
-    return _answer(running, way, completion)
-
-
-def _complete(running: RunningChat, attempt: Attempt[Candidate]) -> dict[str, Any]:
-    way = attempt.way
-    limit = _limit(running, way)
-    return get_one(way.provider).complete(
-        way.request, way.route, limit, attempt.key.secret, running.call
-    )
-
-
-def _limit(running: RunningChat, way: Candidate) -> int:
-    """Return the most tokens of one choice to ask for: of what was held for, what the model has."""
-    most = running.claim.max_tokens
-    return min(most, way.route.upstream.max_output_tokens or most)
-
-
-def _stream(running: RunningChat, attempt: Attempt[Candidate]) -> dict[str, Any]:
-    way, stream = attempt.way, running.stream
-    assert stream is not None
-    stream.source = Source(way.provider, way.upstream_model, len(running.trail))
-    running.call.allow(catalog.timeouts.first_token(way.route.upstream.reasoning))
-    with closing(
-        get_one(way.provider).stream(
-            way.request,
-            way.route,
-            _limit(running, way),
-            attempt.key.secret,
-            running.call,
-        )
-    ) as chunks:
-        return _relay(chunks, running, attempt, stream)
+    # The tokens of one choice: what was held for, within what the model can produce.
+    held_for = job.claim.max_tokens
+    max_tokens = min(held_for, route.upstream.max_output_tokens or held_for)
+    if job.stream is None:
+        completion = provider.complete(request, route, max_tokens, attempt.key.secret, job.call)
+        return _outcome(job, request, completion)
+    job.stream.source = Source(candidate.provider, candidate.upstream_model, len(job.trail))
+    job.call.allow(catalog.timeouts.first_token(route.upstream.reasoning))
+    chunks = provider.stream(request, route, max_tokens, attempt.key.secret, job.call)
+    with closing(chunks):
+        return _outcome(job, request, _relay(chunks, job, attempt, job.stream))
 
 
 def _relay(
-    chunks: Any, running: RunningChat, attempt: Attempt[Candidate], stream: Stream
+    chunks: Iterator[dict[str, Any]], job: ChatJob, attempt: Attempt[Candidate], stream: Stream
 ) -> dict[str, Any]:
     """Publish a provider's chunks as they come, and return the completion they make.
 
-    The finish reasons and the usage are not among what is published: they go out when the answer
-    has been paid for.
+    The finish reasons and the usage are not published here: they go out once the answer is paid
+    for.
     """
-    assert running.request is not None
-    model, include_usage = running.request.model, running.request.include_usage
+    assert job.request is not None
+    model, include_usage = job.request.model, job.request.include_usage
     patience = catalog.timeouts.first_token(attempt.way.route.upstream.reasoning)
     for chunk in chunks:
-        running.assembly.add(chunk)
-        # While readers are slow, it is not the provider that is waited for.
-        running.call.allow(None)
-        if _says_something(chunk):
+        job.assembly.add(chunk)
+        # Time spent waiting for slow readers does not count against the provider.
+        job.call.allow(None)
+        if _has_open_choice(chunk):
             attempt.goes_well()
-            stream.say(sse.chunk(chunk, model, include_usage))
+            stream.publish(sse.chunk(chunk, model, include_usage))
         if _has_token(chunk):
             patience = catalog.timeouts.between_tokens_seconds
-        running.call.allow(patience)
-    running.call.allow(None)
-    # Only what has surely been said is charged.
+        job.call.allow(patience)
+    job.call.allow(None)
+    # Only what was certainly published is charged.
     stream.flush()
-    return running.assembly.completion()
+    return job.assembly.completion()
 
 
 def _has_token(chunk: dict[str, Any]) -> bool:
-    """Tell a chunk with a piece of the answer from one that only opens it, and may come at once."""
+    """Tell whether a chunk has a piece of the answer; one that only opens it may come at once."""
     deltas = [choice["delta"] for choice in chunk["choices"]]
     return any(value for delta in deltas for name, value in delta.items() if name != "role")
 
 
-def _says_something(chunk: dict[str, Any]) -> bool:
+def _has_open_choice(chunk: dict[str, Any]) -> bool:
     return any(choice["finish_reason"] is None for choice in chunk["choices"])
 
 
-def _answer(running: RunningChat, way: Candidate, completion: dict[str, Any]) -> ChatOutcome:
-    assert running.request is not None
-    usage = _usage(way.request, completion)
-    shown = {"model": running.request.model, "usage": completion.get("usage") or usage.as_json()}
+def _outcome(job: ChatJob, asked: ChatRequest, completion: dict[str, Any]) -> ChatOutcome:
+    """Return the outcome of a `completion`; `asked` is the request as the provider got it."""
+    assert job.request is not None
+    usage = _usage(asked, completion)
+    replaced = {"model": job.request.model, "usage": completion.get("usage") or usage.as_json()}
     return ChatOutcome(
-        content=completion | shown,
+        content=completion | replaced,
         usage=usage,
-        asked=running.asked,
-        free=_says_nothing(completion),
-        events=running.stream.number if running.stream else None,
+        asked=job.upstream,
+        free=_is_empty(completion),
+        events=job.stream.last_number if job.stream else None,
     )
 
 
 def _usage(request: ChatRequest, completion: dict[str, Any]) -> Usage:
-    """Return the tokens as the provider reported them; where it did not, as we count them."""
+    """Return the tokens as the provider reported them, else as we count them."""
     reported = completion.get("usage")
     if reported:
         return Usage(
@@ -215,8 +194,8 @@ def _usage(request: ChatRequest, completion: dict[str, Any]) -> Usage:
     return Usage(prompt, count.count_answer(completion), estimated=True)
 
 
-def _says_nothing(completion: dict[str, Any]) -> bool:
-    """Tell an answer without completion tokens and without a finish reason: it is free."""
+def _is_empty(completion: dict[str, Any]) -> bool:
+    """Tell whether an answer has neither completion tokens nor a finish reason: it is free."""
     usage = completion.get("usage") or {}
-    finished = any(choice.get("finish_reason") for choice in completion.get("choices", ()))
-    return not finished and not usage.get("completion_tokens")
+    has_finished = any(choice.get("finish_reason") for choice in completion.get("choices", ()))
+    return not has_finished and not usage.get("completion_tokens")

@@ -12,7 +12,7 @@ from api.response.listening import Wait, listening
 from api.server.client import ClientDisconnected
 from config.settings import settings
 from jobs.following.reader import Reader, failure
-from jobs.following.wait import WaitInterrupted
+from jobs.following.wait import WaitInterrupted, poll_end
 from jobs.lifecycle import cancel, store, throughput
 from jobs.streaming import log as stream_log
 from jobs.streaming import sse

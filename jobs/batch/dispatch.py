@@ -1,7 +1,7 @@
-"""A batch's lines while they run: made jobs as there is room, noted when they end, cancelled.
+"""A batch's lines while they run: dispatched as jobs, recorded when they end, cancelled.
 
-A line becomes a job in the transaction that holds for it and moves the batch on, so that no crash
-makes it two.
+A line becomes a job in the transaction that holds credits for it and advances the batch, so that a
+crash cannot dispatch it twice.
 """
 
 from enum import Enum, auto
@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 import structlog
-from sqlalchemy import ColumnElement, Connection, Row, and_, not_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, not_, select, update
 from sqlmodel import col
 
 import database
@@ -28,130 +28,144 @@ from models.job import FINAL, BodyAt, Job, Status
 
 log = structlog.get_logger()
 
-#: Lines of one batch that are in the queue or run, at the most.
-MAX_AHEAD = 100
+#: Lines of one batch that are queued or running.
+MAX_RUNNING = 100
 
-#: Columns of a job for which no client waits.
+#: Columns of a job that no client waits for.
 NO_CLIENT = {"stream": False, "include_usage": False, "cancel_on_disconnect": False}
 FILE_GONE = {"code": "file_not_found", "message": "The input file is gone."}
 CANCELLED = JobCancelled("The batch was cancelled.")
-#: Of a line: it is a job that, as far as the batch knows, has not ended.
-_RUNS = and_(col(BatchLine.job_id).is_not(None), col(BatchLine.outcome).is_(None))
+#: The condition of a line that is a job which, as far as the batch knows, has not ended.
+_IS_RUNNING = and_(col(BatchLine.job_id).is_not(None), col(BatchLine.outcome).is_(None))
 
 
-# ---- Ending --------------------------------------------------------------------------------------
+# ---- Lines that end ------------------------------------------------------------------------------
 
 
-def note_ended(held: OwnedBatch) -> tuple[Row[Any], int]:
-    """Note which lines have ended; return how the batch stands then, and how many lines run."""
-    ours = held.in_status(BatchStatus.IN_PROGRESS, BatchStatus.CANCELLING)
-    noted = database.run(lambda connection: _note_ended(connection, ours))
-    if noted is None:
+class _RunningLine:
+    number: int
+    #: Of its job.
+    status: str
+
+
+def record_ended(owned: OwnedBatch) -> tuple[Batch, int]:
+    """Record which lines have ended; return the batch after that, and how many lines run."""
+    may_change = owned.in_status(BatchStatus.IN_PROGRESS, BatchStatus.CANCELLING)
+    recorded = database.run(lambda connection: _record_ended(connection, may_change))
+    if recorded is None:
         raise OwnershipLost
-    return noted
+    return recorded
 
 
-def _note_ended(connection: Connection, ours: ColumnElement[bool]) -> tuple[Row[Any], int] | None:
-    row = ownership.lock_if(connection, ours)
-    if row is None:
+def _record_ended(
+    connection: Connection, may_change: ColumnElement[bool]
+) -> tuple[Batch, int] | None:
+    batch = ownership.lock_if(connection, may_change)
+    if batch is None:
         return None
     query = select(col(BatchLine.number), col(Job.status)).join(
         Job, col(Job.id) == col(BatchLine.job_id)
     )
-    running = connection.execute(query.where(col(BatchLine.batch_id) == row.id, _RUNS)).all()
+    query = query.where(col(BatchLine.batch_id) == batch.id, _IS_RUNNING)
+    running = database.all(query, _RunningLine, connection)
     ended = [line for line in running if line.status in FINAL]
     if not ended:
-        return row, len(running)
-    done = [line.number for line in ended if line.status == Status.COMPLETED]
+        return batch, len(running)
+    completed = [line.number for line in ended if line.status == Status.COMPLETED]
     failed = [line.number for line in ended if line.status != Status.COMPLETED]
-    for outcome, numbers in (("completed", done), ("failed", failed)):
-        its = (col(BatchLine.batch_id) == row.id, col(BatchLine.number).in_(numbers))
-        connection.execute(update(BatchLine).where(*its).values(outcome=outcome))
-    counts = {"completed": row.completed + len(done), "failed": row.failed + len(failed)}
-    connection.execute(update(Batch).where(col(Batch.id) == row.id).values(**counts))
-    return ownership.lock_if(connection, ours) or row, len(running) - len(ended)
+    for outcome, numbers in (("completed", completed), ("failed", failed)):
+        lines = (col(BatchLine.batch_id) == batch.id, col(BatchLine.number).in_(numbers))
+        database.execute(update(BatchLine).where(*lines).values(outcome=outcome), connection)
+    counts = {
+        "completed": batch.completed + len(completed),
+        "failed": batch.failed + len(failed),
+    }
+    database.execute(update(Batch).where(col(Batch.id) == batch.id).values(**counts), connection)
+    return ownership.lock_if(connection, may_change) or batch, len(running) - len(ended)
 
 
 def cancel_running(batch_id: str) -> None:
-    """Have every line ended that runs or waits in the queue, unless its worker was told to."""
-    told = and_(col(Job.status) == Status.IN_PROGRESS.value, col(Job.cancel_requested).is_(True))
+    """Cancel every line that is queued or runs, unless its worker was asked to already."""
+    is_requested = and_(
+        col(Job.status) == Status.IN_PROGRESS.value, col(Job.cancel_requested).is_(True)
+    )
     query = (
         select(col(Job.id))
         .join(BatchLine, col(BatchLine.job_id) == col(Job.id))
-        .where(col(BatchLine.batch_id) == batch_id, _RUNS, not_(told))
-        # Those that wait first, or one of them would begin in the place of one that ends.
+        .where(col(BatchLine.batch_id) == batch_id, _IS_RUNNING, not_(is_requested))
+        # Queued ones first, so that none of them starts when a running one ends.
         .order_by(col(Job.status) == Status.IN_PROGRESS.value)
     )
-    for job_id in database.run(lambda connection: list(connection.execute(query).scalars())):
+    for job_id in database.run(lambda connection: list(connection.scalars(query))):
         cancel.cancel(job_id, CANCELLED)
 
 
-# ---- Beginning -----------------------------------------------------------------------------------
+# ---- Lines that begin ----------------------------------------------------------------------------
 
 
 class Dispatched(Enum):
-    """What became of a line that was to become a job."""
+    """Whether a line could become a job."""
 
     YES = auto()
-    #: Its account's credits are held by what runs, or it is suspended: later.
+    #: Its account's credits are held by what runs, or the account is suspended: try again later.
     LATER = auto()
-    #: It and the lines after it never will.
+    #: Neither this line nor those after it ever will.
     NEVER = auto()
 
 
 def room(running: int) -> int:
-    """Return how many lines of a batch may become jobs while so many run."""
-    # More may run than this worker would have begun: another fed them.
-    return max(0, min(MAX_AHEAD, settings.worker_concurrency) - running)
+    """Return how many more lines of a batch may become jobs while `running` lines run."""
+    # More may run than this worker would have dispatched: another one dispatched them.
+    return max(0, min(MAX_RUNNING, settings.worker_concurrency) - running)
 
 
-def dispatch(held: OwnedBatch, row: Row[Any], count: int) -> None:
-    """Make the next `count` lines jobs, as far as their account affords them."""
+def dispatch(owned: OwnedBatch, batch: Batch, count: int) -> None:
+    """Make the next `count` lines jobs, as far as their account can pay for them."""
     query = (
         select(database.table(BatchLine))
-        .where(col(BatchLine.batch_id) == row.id, col(BatchLine.number) > row.fed)
+        .where(col(BatchLine.batch_id) == batch.id, col(BatchLine.number) > batch.fed)
         .order_by(col(BatchLine.number))
         .limit(count)
     )
-    for line in database.run(lambda connection: list(connection.execute(query))):
-        if not held.may_begin_more or _dispatch(held, row, line) is not Dispatched.YES:
+    for line in database.all(query, BatchLine):
+        if not owned.may_dispatch or _dispatch(owned, batch, line) is not Dispatched.YES:
             return
 
 
-def _dispatch(held: OwnedBatch, row: Row[Any], line: Row[Any]) -> Dispatched:
-    body = bodies.load_line(row.input_file_id, line.start, line.length)
+def _dispatch(owned: OwnedBatch, batch: Batch, line: BatchLine) -> Dispatched:
+    body = bodies.load_line(batch.input_file_id, line.start, line.length)
     if body is None:
-        ownership.stop_dispatching(held.in_status(BatchStatus.IN_PROGRESS), FILE_GONE)
+        ownership.stop_dispatching(owned.in_status(BatchStatus.IN_PROGRESS), FILE_GONE)
         return Dispatched.NEVER
-    kind = KINDS[row.kind]
+    kind = KINDS[batch.kind]
     request = kind.checked(body)
     try:
         quote = kind.quote(request)
     except LikeDoError as error:
-        # What could be asked for when the file was checked is gone from the catalogue.
-        _fail(held, line, error)
+        # The catalogue has changed since the file was validated.
+        _fail(owned, line, error)
         return Dispatched.YES
     job = new.row(
         kind,
         request,
         quote,
-        account_id=row.account_id,
-        key_id=row.key_id,
+        account_id=batch.account_id,
+        key_id=batch.key_id,
         body_bytes=line.length,
         body_at=BodyAt.FILE,
         asynchronous=True,
-        batch_id=row.id,
+        batch_id=batch.id,
         line=line.number,
         **NO_CLIENT,
     )
-    return _begin(held, line, job, quote, orjson.dumps(body))
+    return _begin(owned, line, job, quote, orjson.dumps(body))
 
 
 def _begin(
-    held: OwnedBatch, line: Row[Any], job: dict[str, Any], quote: Quote, body: bytes
+    owned: OwnedBatch, line: BatchLine, job: dict[str, Any], quote: Quote, body: bytes
 ) -> Dispatched:
-    next_one = _is_next(held, line)
-    outcome = database.run(lambda connection: _hold(connection, next_one, job, quote))
+    is_next = _is_next(owned, line)
+    outcome = database.run(lambda connection: _hold(connection, is_next, job, quote))
     match outcome:
         case None:
             raise OwnershipLost
@@ -159,60 +173,60 @@ def _begin(
             _enqueue(job, body)
             return Dispatched.YES
         case InsufficientCredits():
-            why = {"code": outcome.code, "message": outcome.message}
-            ownership.stop_dispatching(next_one, why)
+            reason = {"code": outcome.code, "message": outcome.message}
+            ownership.stop_dispatching(is_next, reason)
             return Dispatched.NEVER
         case _:
             return Dispatched.LATER
 
 
-def _is_next(held: OwnedBatch, line: Row[Any]) -> ColumnElement[bool]:
-    """Return the condition of a batch whose next line this is."""
+def _is_next(owned: OwnedBatch, line: BatchLine) -> ColumnElement[bool]:
+    """Return the condition of the batch if `line` is the next one to dispatch."""
     return and_(
-        held.in_status(BatchStatus.IN_PROGRESS),
+        owned.in_status(BatchStatus.IN_PROGRESS),
         col(Batch.fed) == line.number - 1,
         col(Batch.rest).is_(None),
     )
 
 
 def _hold(
-    connection: Connection, next_one: ColumnElement[bool], job: dict[str, Any], quote: Quote
+    connection: Connection, is_next: ColumnElement[bool], job: dict[str, Any], quote: Quote
 ) -> Hold | LikeDoError | None:
     # Accounts are locked before anything else, everywhere.
-    account = connection.execute(
-        database.locked(select(col(Account.suspended)).where(col(Account.id) == job["account_id"]))
-    ).one()
-    if ownership.lock_if(connection, next_one) is None:
+    query = select(col(Account.suspended)).where(col(Account.id) == job["account_id"])
+    is_suspended = database.scalar(database.locked(query), connection)
+    if ownership.lock_if(connection, is_next) is None:
         return None
-    if account.suspended:
+    if is_suspended:
         return CreditsHeld("The account is suspended.")
-    held = holds.hold_line(connection, job, quote)
-    if isinstance(held, Hold):
-        _move_on(connection, job["batch_id"], job["line"], job_id=job["id"])
-    return held
+    outcome = holds.hold_line(connection, job, quote)
+    if isinstance(outcome, Hold):
+        _record_dispatched(connection, job["batch_id"], job["line"], job_id=job["id"])
+    return outcome
 
 
-def _move_on(connection: Connection, batch_id: str, number: int, **values: Any) -> None:
-    """Write down what became of a line, and that the one after it is the next."""
-    connection.execute(update(Batch).where(col(Batch.id) == batch_id).values(fed=number))
-    its = (col(BatchLine.batch_id) == batch_id, col(BatchLine.number) == number)
-    connection.execute(update(BatchLine).where(*its).values(**values))
+def _record_dispatched(connection: Connection, batch_id: str, number: int, **values: Any) -> None:
+    """Record what became of a line, and that the one after it is the next."""
+    of_batch = update(Batch).where(col(Batch.id) == batch_id)
+    database.execute(of_batch.values(fed=number), connection)
+    line = (col(BatchLine.batch_id) == batch_id, col(BatchLine.number) == number)
+    database.execute(update(BatchLine).where(*line).values(**values), connection)
 
 
-def _fail(held: OwnedBatch, line: Row[Any], error: LikeDoError) -> None:
-    told = orjson.dumps({"code": error.code, "message": error.message}).decode()
-    next_one = _is_next(held, line)
+def _fail(owned: OwnedBatch, line: BatchLine, error: LikeDoError) -> None:
+    record = orjson.dumps({"code": error.code, "message": error.message}).decode()
+    is_next = _is_next(owned, line)
 
-    def work(connection: Connection) -> bool:
-        row = ownership.lock_if(connection, next_one)
-        if row is None:
+    def fail_line(connection: Connection) -> bool:
+        batch = ownership.lock_if(connection, is_next)
+        if batch is None:
             return False
-        _move_on(connection, row.id, line.number, outcome="failed", error=told)
-        its = update(Batch).where(col(Batch.id) == row.id)
-        connection.execute(its.values(failed=col(Batch.failed) + 1))
+        _record_dispatched(connection, batch.id, line.number, outcome="failed", error=record)
+        of_batch = update(Batch).where(col(Batch.id) == batch.id)
+        database.execute(of_batch.values(failed=col(Batch.failed) + 1), connection)
         return True
 
-    if not database.run(work):
+    if not database.run(fail_line):
         raise OwnershipLost
 
 
@@ -220,5 +234,5 @@ def _enqueue(job: dict[str, Any], body: bytes) -> None:
     try:
         queue.enqueue_line(job["id"], job["kind"], job["batch_id"], body)
     except Unavailable as error:
-        # Upkeep finds that the queue does not know it.
+        # Maintenance finds that the queue does not know it.
         log.warning("batch.queue_waits", job=job["id"], reason=error.message)

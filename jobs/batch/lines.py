@@ -1,4 +1,4 @@
-"""The lines of a batch's input file: taken apart, checked, and read again one by one."""
+"""The lines of a batch's input file: how the file is split and how a line is checked."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from models.errors import InvalidRequest, LikeDoError, MissingParameter, Unsuppo
 from models.image import ImageRequest
 from routing import candidates, image_candidates
 
-#: Some editors begin a file with it.
+#: Some editors put it at the start of a file.
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
 class Span:
-    """Where a line is in its file: its number, from 1, and its bytes without the line's end."""
+    """A line in its file: its number, from 1, its offset, and its bytes without the newline."""
 
     number: int
     start: int
@@ -26,35 +26,35 @@ class Span:
 
 
 class LineError(InvalidRequest):
-    """What is wrong with a line, as OpenAI calls it; and which line, where that was not read."""
+    """An error in a line, with OpenAI's code for it; and its number if it could not be read."""
 
     def __init__(
-        self, its_code: str, message: str, param: str | None = None, line: int | None = None
+        self, openai_code: str, message: str, param: str | None = None, line: int | None = None
     ) -> None:
         super().__init__(message, param=param)
-        self.its_code = its_code
+        self.openai_code = openai_code
         self.line = line
 
 
-def spans(pieces: Iterable[bytes], most_bytes: int) -> Iterator[Span]:
-    """Yield the lines of a file that comes in `pieces`, without those that are blank.
+def spans(pieces: Iterable[bytes], max_bytes: int) -> Iterator[Span]:
+    """Yield the lines of a file that comes in `pieces`, except for blank ones.
 
-    Raises `Wrong` at one of more than `most_bytes`.
+    Raises `LineError` for a line of more than `max_bytes`.
     """
-    number, start, rest = 0, 0, bytearray()
+    number, start, partial = 0, 0, bytearray()
     for piece in pieces:
-        *ended, begun = piece.split(b"\n")
-        for end in ended:
-            raw = bytes(rest + end)
-            rest.clear()
+        *ends, beginning = piece.split(b"\n")
+        for end in ends:
+            raw = bytes(partial + end)
+            partial.clear()
             number += 1
             yield from _span(number, start, raw)
             start += len(raw) + 1
-        rest += begun
-        if len(rest) > most_bytes:
-            message = f"This line is too long: at most {most_bytes} bytes are taken."
+        partial += beginning
+        if len(partial) > max_bytes:
+            message = f"This line is too long: at most {max_bytes} bytes are taken."
             raise LineError("request_too_large", message, line=number + 1)
-    yield from _span(number + 1, start, bytes(rest))
+    yield from _span(number + 1, start, bytes(partial))
 
 
 def _span(number: int, start: int, raw: bytes) -> Iterator[Span]:
@@ -65,7 +65,7 @@ def _span(number: int, start: int, raw: bytes) -> Iterator[Span]:
 
 
 def check(raw: bytes, endpoint: str, kind: str) -> str:
-    """Check a line of a batch for `endpoint`, and return its `custom_id`; raise what is wrong."""
+    """Return the `custom_id` of a line of a batch for `endpoint`; raise what is wrong with it."""
     line = _object(raw)
     custom_id = _custom_id(line)
     _check_fields(line, endpoint)
@@ -91,8 +91,8 @@ def _custom_id(line: dict[str, Any]) -> str:
     if "custom_id" not in line:
         raise MissingParameter("Missing required parameter: 'custom_id'.", param="custom_id")
     custom_id = line["custom_id"]
-    fits = isinstance(custom_id, str) and 0 < len(custom_id) <= MAX_CUSTOM_ID_CHARACTERS
-    if not fits or "\0" in custom_id:
+    is_valid = isinstance(custom_id, str) and 0 < len(custom_id) <= MAX_CUSTOM_ID_CHARACTERS
+    if not is_valid or "\0" in custom_id:
         raise InvalidRequest(
             "Invalid value for 'custom_id': it must be a string of 1 to "
             f"{MAX_CUSTOM_ID_CHARACTERS} characters.",
@@ -136,5 +136,5 @@ def _check_body(body: dict[str, Any], kind: str) -> None:
 
 
 def code_of(error: LikeDoError) -> str:
-    """Return by which code a batch tells of what is wrong with it."""
-    return error.its_code if isinstance(error, LineError) else error.code
+    """Return the code that a batch reports for an error."""
+    return error.openai_code if isinstance(error, LineError) else error.code

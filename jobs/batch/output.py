@@ -1,4 +1,4 @@
-"""The files that a batch leaves: the answers, and what failed or was never run, in its order."""
+"""Write the output files of a batch: the answers, and the lines that failed or never ran."""
 
 import hashlib
 import tempfile
@@ -9,14 +9,14 @@ from typing import Any
 
 import gevent
 import orjson
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, select, update
 from sqlmodel import col
 
 import database
 from jobs.batch import ownership
 from jobs.batch.ownership import BATCH_EXPIRED, OwnedBatch, OwnershipLost
 from jobs.batch.store import BATCH_CANCELLED
-from jobs.kinds.image_answer import render
+from jobs.kinds import KINDS
 from jobs.worker import scratch
 from models import errors
 from models.batch import Batch, BatchLine, BatchStatus
@@ -30,69 +30,88 @@ CHUNK_ROWS = 50
 LOST = {"code": "internal_error", "message": "The answer of this request is no longer kept."}
 
 
-def write(held: OwnedBatch, row: Row[Any]) -> None:
+class _Line:
+    """A line with its job and its answer, if it has them."""
+
+    number: int
+    custom_id: str
+    job_id: str | None
+    #: Why it became no job.
+    refusal: str | None
+    #: Of its job.
+    status: str | None
+    kind: str | None
+    attempts: int | None
+    error: str | None
+    charged: int | None
+    #: The answer.
+    body: bytes | None
+
+
+def write(owned: OwnedBatch, batch: Batch) -> None:
     """Write both files of a batch whose lines are all over, and end it."""
-    with tempfile.TemporaryDirectory(dir=scratch.own()) as folder:
+    with tempfile.TemporaryDirectory(dir=scratch.folder()) as folder:
         answers, failures = Path(folder, "output"), Path(folder, "errors")
-        _write(held, row, answers, failures)
-        saved = {
-            "output_file_id": _save(row, answers, "output"),
-            "error_file_id": _save(row, failures, "error"),
+        _write(owned, batch, answers, failures)
+        file_ids = {
+            "output_file_id": _save(batch, answers, "output"),
+            "error_file_id": _save(batch, failures, "error"),
         }
-    _close(held, row, saved)
+    _close(owned, batch, file_ids)
 
 
-def _write(held: OwnedBatch, row: Row[Any], answers: Path, failures: Path) -> None:
+def _write(owned: OwnedBatch, batch: Batch, answers: Path, failures: Path) -> None:
     with answers.open("wb") as output, failures.open("wb") as error:
-        for line in _lines(row):
-            gevent.sleep(0)  # The loop is not ours alone.
-            if held.is_stopping():
+        for line in _lines(batch):
+            gevent.sleep(0)  # Let other greenlets run.
+            if owned.is_stopping():
                 raise OwnershipLost
             is_answer = line.status == Status.COMPLETED and line.body is not None
-            (output if is_answer else error).writelines(_entry(row, line))
+            (output if is_answer else error).writelines(_entry(batch, line))
 
 
-def _save(row: Row[Any], path: Path, what: str) -> str | None:
-    """Keep a file, and return its id; None where there is nothing in it."""
+def _save(batch: Batch, path: Path, suffix: str) -> str | None:
+    """Store a file and return its id; None if it is empty."""
     if not path.stat().st_size:
         return None
-    name = f"{row.id}_{what}.jsonl"
-    return files.save(row.account_id, Purpose.BATCH_OUTPUT, name, path, row.output_seconds)
+    name = f"{batch.id}_{suffix}.jsonl"
+    return files.save(batch.account_id, Purpose.BATCH_OUTPUT, name, path, batch.output_seconds)
 
 
-def _close(held: OwnedBatch, row: Row[Any], saved: dict[str, str | None]) -> None:
-    status = _last_status(row)
-    values = {"status": status.value, f"{status.value}_at": time.time(), **saved}
-    ours = held.in_status(row.status)
+def _close(owned: OwnedBatch, batch: Batch, file_ids: dict[str, str | None]) -> None:
+    status = _final_status(batch)
+    values = {"status": status.value, f"{status.value}_at": time.time(), **file_ids}
+    may_change = owned.in_status(batch.status)
 
-    def work(connection: Connection) -> bool:
-        if ownership.lock_if(connection, ours) is None:
+    def end_batch(connection: Connection) -> bool:
+        if ownership.lock_if(connection, may_change) is None:
             return False
-        files.show(connection, [file_id for file_id in saved.values() if file_id])
-        connection.execute(update(Batch).where(col(Batch.id) == row.id).values(**values))
+        files.show(connection, [file_id for file_id in file_ids.values() if file_id])
+        of_batch = update(Batch).where(col(Batch.id) == batch.id)
+        database.execute(of_batch.values(**values), connection)
         return True
 
-    if not database.run(work):
-        raise OwnershipLost  # What was saved is forgotten as what was never shown.
+    if not database.run(end_batch):
+        raise OwnershipLost  # The saved files expire, as they were never shown.
 
 
-def _last_status(row: Row[Any]) -> BatchStatus:
-    if row.status == BatchStatus.CANCELLING:
+def _final_status(batch: Batch) -> BatchStatus:
+    if batch.status == BatchStatus.CANCELLING:
         return BatchStatus.CANCELLED
-    rest = orjson.loads(row.rest) if row.rest else {}
-    is_late = rest.get("code") == BATCH_EXPIRED["code"]
-    return BatchStatus.EXPIRED if is_late else BatchStatus.COMPLETED
+    reason = orjson.loads(batch.rest) if batch.rest else {}
+    is_expired = reason.get("code") == BATCH_EXPIRED["code"]
+    return BatchStatus.EXPIRED if is_expired else BatchStatus.COMPLETED
 
 
-def _lines(row: Row[Any]) -> Iterator[Row[Any]]:
-    """Yield all lines in order, each with its job and its answer where it has them."""
+def _lines(batch: Batch) -> Iterator[_Line]:
+    """Yield all lines in order."""
     last = 0
-    while some := _some_lines(row.id, last):
-        yield from some
-        last = some[-1].number
+    while chunk := _chunk(batch.id, last):
+        yield from chunk
+        last = chunk[-1].number
 
 
-def _some_lines(batch_id: str, after: int) -> list[Row[Any]]:
+def _chunk(batch_id: str, after: int) -> list[_Line]:
     query: Any = (
         select(
             *(col(BatchLine.number), col(BatchLine.custom_id), col(BatchLine.job_id)),
@@ -105,68 +124,69 @@ def _some_lines(batch_id: str, after: int) -> list[Row[Any]]:
         .order_by(col(BatchLine.number))
         .limit(CHUNK_ROWS)
     )
-    return database.run(lambda connection: list(connection.execute(query)))
+    return database.all(query, _Line)
 
 
 # ---- One line ------------------------------------------------------------------------------------
 
 
-def _entry(row: Row[Any], line: Row[Any]) -> Iterable[bytes]:
-    """Return a line of a file, in pieces."""
+def _entry(batch: Batch, line: _Line) -> Iterable[bytes]:
+    """Return a line of an output file, in pieces."""
     if line.status == Status.COMPLETED:
-        return _without_response(row, line, LOST) if line.body is None else _answered(row, line)
+        if line.body is None:
+            return _without_response(batch, line, LOST)
+        return _with_response(batch, line, 200, _rendered(batch, line, line.body))
     if line.job_id is None:
-        return _without_response(row, line, orjson.loads(line.refusal or row.rest))
+        reason = line.refusal or batch.rest
+        assert reason is not None  # Else it would still be dispatched.
+        return _without_response(batch, line, orjson.loads(reason))
     if line.status == Status.CANCELLED and not line.attempts:
-        return _without_response(row, line, _why_cancelled(row, line))
-    return _failed(row, line)
+        return _without_response(batch, line, _cancel_reason(batch, line))
+    return _failed(batch, line)
 
 
-def _without_response(row: Row[Any], line: Row[Any], error: dict[str, str]) -> Iterable[bytes]:
-    return [orjson.dumps(_head(row, line) | {"response": None, "error": error}), b"\n"]
+def _without_response(batch: Batch, line: _Line, error: dict[str, str]) -> Iterable[bytes]:
+    return [orjson.dumps(_head(batch, line) | {"response": None, "error": error}), b"\n"]
 
 
-def _why_cancelled(row: Row[Any], line: Row[Any]) -> dict[str, str]:
-    if row.cancelling_at is not None:
+def _cancel_reason(batch: Batch, line: _Line) -> dict[str, str]:
+    if batch.cancelling_at is not None:
         return BATCH_CANCELLED
     error = _error(line)
     return {"code": error.code, "message": error.message}
 
 
-def _answered(row: Row[Any], line: Row[Any]) -> Iterable[bytes]:
-    return _with_response(row, line, 200, _shown(row, line, line.body))
-
-
-def _failed(row: Row[Any], line: Row[Any]) -> Iterable[bytes]:
+def _failed(batch: Batch, line: _Line) -> Iterable[bytes]:
     error = _error(line)
     if line.body is not None:
-        # Images that were stored, and paid for, before it was cancelled.
-        kept = orjson.loads(line.body) | {"error": error.as_json()}
-        body = _shown(row, line, orjson.dumps(kept))
+        # Images that were stored, and paid for, before the job was cancelled.
+        answer = orjson.loads(line.body) | {"error": error.as_json()}
+        body = _rendered(batch, line, orjson.dumps(answer))
     else:
-        told = {"error": error.as_json(), "credits_consumed": line.charged}
-        body = iter([orjson.dumps(told)])
-    return _with_response(row, line, error.status, body)
+        failure = {"error": error.as_json(), "credits_consumed": line.charged}
+        body = iter([orjson.dumps(failure)])
+    return _with_response(batch, line, error.status, body)
 
 
-def _error(line: Row[Any]) -> LikeDoError:
+def _error(line: _Line) -> LikeDoError:
+    assert line.error is not None  # Its job failed.
     return errors.from_record(orjson.loads(line.error))
 
 
-def _shown(row: Row[Any], line: Row[Any], body: bytes) -> Iterator[bytes]:
-    return render(body, row.address)[1] if line.kind == "image" else iter([body])
+def _rendered(batch: Batch, line: _Line, body: bytes) -> Iterator[bytes]:
+    return KINDS[line.kind].render(body, batch.address)[1]
 
 
 def _with_response(
-    row: Row[Any], line: Row[Any], status: int, body: Iterator[bytes]
+    batch: Batch, line: _Line, status: int, body: Iterator[bytes]
 ) -> Iterator[bytes]:
     response = orjson.dumps({"status_code": status, "request_id": line.job_id})
-    yield orjson.dumps(_head(row, line))[:-1] + b',"response":' + response[:-1] + b',"body":'
+    yield orjson.dumps(_head(batch, line))[:-1] + b',"response":' + response[:-1] + b',"body":'
     yield from body
     yield b'},"error":null}\n'
 
 
-def _head(row: Row[Any], line: Row[Any]) -> dict[str, str]:
-    # Written again after a crash, the same line has the same id.
-    digest = hashlib.sha256(f"{row.id} {line.number}".encode()).hexdigest()
+def _head(batch: Batch, line: _Line) -> dict[str, str]:
+    # A line that is written again after a crash keeps its id.
+    digest = hashlib.sha256(f"{batch.id} {line.number}".encode()).hexdigest()
     return {"id": f"batch_req_{digest[:32]}", "custom_id": line.custom_id}

@@ -1,6 +1,6 @@
-"""Batches, brought from one status to the next by a greenlet of the worker that has them.
+"""The runner: advances each batch of this worker from status to status, in a greenlet.
 
-A step may be done again from its start, by another worker: what it writes is guarded.
+A step may be repeated from its start by another worker: every write is guarded by ownership.
 """
 
 import time
@@ -22,126 +22,128 @@ from models.errors import Unavailable
 
 log = structlog.get_logger()
 
-#: Batches that nobody advances are looked for this often.
-LOOK_SECONDS = 1.0
-#: Of lines that run elsewhere, those that have ended are looked for this often.
-PAUSE_SECONDS = 1.0
-#: What ends here is noted together with what ends in the next moment.
-MOMENT_SECONDS = 0.05
-#: After a step that met a bug.
+#: Free batches are looked for this often.
+ACQUIRE_SECONDS = 1.0
+#: Lines that run in other workers are polled this often.
+POLL_SECONDS = 1.0
+#: After a line has ended here, others may end for this long, to be recorded together.
+DEBOUNCE_SECONDS = 0.05
+#: The pause after a step that met a bug.
 BROKEN_SECONDS = 15.0
 #: Batches that one worker advances at a time.
-MAX_AT_ONCE = 100
+MAX_ACTIVE = 100
 
 
 class Runner(Service):
     """The batches that this worker advances, a greenlet for each."""
 
     def __init__(self) -> None:
-        self.held: dict[str, OwnedBatch] = {}
+        self.owned: dict[str, OwnedBatch] = {}
         self.greenlets = Group()
 
     def start(self, worker: BaseWorker) -> None:
-        self._looker = gevent.spawn(self._look_for_ever, lambda: this_worker.is_stopping)
+        self._acquirer = gevent.spawn(self._acquire_forever, lambda: this_worker.is_stopping)
 
-    def _look_for_ever(self, is_stopping: Callable[[], bool]) -> None:
-        """Take on batches that nobody advances, for as long as the worker lives."""
+    def _acquire_forever(self, is_stopping: Callable[[], bool]) -> None:
+        """Acquire free batches for as long as the worker lives."""
         while True:
-            gevent.sleep(LOOK_SECONDS)
+            gevent.sleep(ACQUIRE_SECONDS)
             try:
                 if this_worker.may_claim and not is_stopping():
-                    self._take_on(is_stopping)
+                    self._acquire(is_stopping)
             except Unavailable as error:
                 log.warning("batches.wait", reason=error.message)
-            except Exception:  # A greenlet's outermost door: the next look may do better.
+            except Exception:  # A greenlet's outermost door: the next pass may do better.
                 log.exception("batches.broke")
 
-    def _take_on(self, is_stopping: Callable[[], bool]) -> None:
-        most = MAX_AT_ONCE - len(self.held)
-        for batch_id in ownership.take_on(this_worker.lease, list(self.held), most) if most else ():
-            self.held[batch_id] = held = OwnedBatch(batch_id, is_stopping)
-            self.greenlets.spawn(self._advance, held)
+    def _acquire(self, is_stopping: Callable[[], bool]) -> None:
+        max_count = MAX_ACTIVE - len(self.owned)
+        if not max_count:
+            return
+        for batch_id in ownership.acquire(this_worker.lease, list(self.owned), max_count):
+            self.owned[batch_id] = owned = OwnedBatch(batch_id, is_stopping)
+            self.greenlets.spawn(self._advance, owned)
 
     def line_ended(self) -> None:
-        for held in self.held.values():
-            held.woken.set()
+        for owned in self.owned.values():
+            owned.has_work.set()
 
     def stop(self) -> None:
-        # Other workers do their last steps again.
-        self._looker.kill()
+        # Other workers repeat the steps that this interrupts.
+        self._acquirer.kill()
         self.greenlets.kill()
 
-    def _advance(self, held: OwnedBatch) -> None:
+    def _advance(self, owned: OwnedBatch) -> None:
         try:
-            while (pause := _try_step(held)) is not None:
-                if held.woken.wait(pause):
-                    gevent.sleep(MOMENT_SECONDS)
-                held.woken.clear()
+            while (pause := _try_step(owned)) is not None:
+                if owned.has_work.wait(pause):
+                    gevent.sleep(DEBOUNCE_SECONDS)
+                owned.has_work.clear()
         finally:
-            del self.held[held.id]
+            del self.owned[owned.id]
 
 
-def _try_step(held: OwnedBatch) -> float | None:
-    """Do what is to be done; return the seconds until there may be more, None where it is over."""
-    if held.is_stopping():
+def _try_step(owned: OwnedBatch) -> float | None:
+    """Do one step; return the seconds until the next, or None if this worker is done with it."""
+    if owned.is_stopping():
         return None
     try:
-        return _step(held)
+        return _step(owned)
     except OwnershipLost:
         return None
     except (Unavailable, redis.RedisError) as error:
-        log.warning("batch.waits", batch=held.id, reason=repr(error.__cause__ or error))
-        return PAUSE_SECONDS
+        log.warning("batch.waits", batch=owned.id, reason=repr(error.__cause__ or error))
+        return POLL_SECONDS
     except Exception:  # A greenlet's outermost door: the next try may do better.
-        log.exception("batch.broke", batch=held.id)
+        log.exception("batch.broke", batch=owned.id)
         return BROKEN_SECONDS
 
 
-def _step(held: OwnedBatch) -> float | None:
-    row = batch_store.get_one(held.id)
-    match row.status:
+def _step(owned: OwnedBatch) -> float | None:
+    batch = batch_store.get_one(owned.id)
+    match batch.status:
         case BatchStatus.VALIDATING:
-            validate.validate(held, row)
+            validate.validate(owned, batch)
             return 0
         case BatchStatus.IN_PROGRESS:
-            return _go_on(held)
+            return _run_lines(owned)
         case BatchStatus.CANCELLING:
-            return _end_early(held)
+            return _cancel_lines(owned)
         case BatchStatus.FINALIZING:
-            output.write(held, row)
+            output.write(owned, batch)
             return 0
         case _:
-            return _tidy_up(held)
+            return _clean_up(owned)
 
 
-def _go_on(held: OwnedBatch) -> float:
-    row, running = dispatch.note_ended(held)
-    ours = held.in_status(BatchStatus.IN_PROGRESS)
-    if row.rest is None and time.time() >= row.expires_at:
-        ownership.stop_dispatching(ours, BATCH_EXPIRED)
+def _run_lines(owned: OwnedBatch) -> float:
+    batch, running = dispatch.record_ended(owned)
+    may_change = owned.in_status(BatchStatus.IN_PROGRESS)
+    if batch.rest is None and time.time() >= batch.expires_at:
+        ownership.stop_dispatching(may_change, BATCH_EXPIRED)
         return 0
-    if row.rest is None and row.fed < row.total:
-        dispatch.dispatch(held, row, dispatch.room(running))
-        return PAUSE_SECONDS
+    if batch.rest is None and batch.fed < batch.total:
+        dispatch.dispatch(owned, batch, dispatch.room(running))
+        return POLL_SECONDS
     if running:
-        return PAUSE_SECONDS
-    ownership.advance(ours, status=BatchStatus.FINALIZING.value, finalizing_at=time.time())
+        return POLL_SECONDS
+    ownership.advance(may_change, status=BatchStatus.FINALIZING.value, finalizing_at=time.time())
     return 0
 
 
-def _end_early(held: OwnedBatch) -> float:
-    row, running = dispatch.note_ended(held)
+def _cancel_lines(owned: OwnedBatch) -> float:
+    batch, running = dispatch.record_ended(owned)
     if running:
-        dispatch.cancel_running(row.id)
-        return PAUSE_SECONDS
-    output.write(held, row)
+        dispatch.cancel_running(batch.id)
+        return POLL_SECONDS
+    output.write(owned, batch)
     return 0
 
 
-def _tidy_up(held: OwnedBatch) -> float | None:
-    """Forget the lines of a batch that is over, some at a time."""
-    ours = held.in_status(*FINAL)
-    if ownership.forget_some_lines(ours):
+def _clean_up(owned: OwnedBatch) -> float | None:
+    """Delete the lines of a batch that is over, some at a time."""
+    may_change = owned.in_status(*FINAL)
+    if ownership.delete_some_lines(may_change):
         return 0
-    ownership.advance(ours, is_done=True)
+    ownership.advance(may_change, is_done=True)
     return None

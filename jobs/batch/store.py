@@ -1,7 +1,7 @@
-"""A batch's row: made, found, cancelled, and brought from one status to the next.
+"""A batch's row: created, found and cancelled.
 
-Whoever advances a batch does so under its worker's lease, and every change of theirs is guarded by
-it: what a worker does that was taken for dead changes nothing.
+A batch is advanced under the lease of its worker, and every change made for that is guarded by the
+lease: a worker that was taken for dead changes nothing.
 """
 
 import time
@@ -23,70 +23,68 @@ from models.file import Purpose
 from storage import files
 
 #: Batches of one account that are advanced at a time; the others wait.
-MAX_AT_ONCE = 20
+MAX_ACTIVE_PER_ACCOUNT = 20
 
 BATCH_CANCELLED = {"code": "batch_cancelled", "message": "The batch was cancelled."}
-BEFORE_THE_END = (BatchStatus.VALIDATING.value, BatchStatus.IN_PROGRESS.value)
+CANCELLABLE = (BatchStatus.VALIDATING.value, BatchStatus.IN_PROGRESS.value)
 
 
 @dataclass(frozen=True)
 class BatchSubmission:
-    """Who asks for a batch, and by what a retry of that is told."""
+    """Who submits a batch, and how a retry of that is recognized."""
 
     account_id: int
     key_id: int
     fingerprint: str
-    #: The digest of the caller's own key, and the number of the retry, if any.
-    name: str | None
-    retry: int | None
+    #: The digest of the caller's idempotency key, and the number of the SDK's retry, if any.
+    idempotency_digest: str | None
+    retry_number: int | None
 
 
-# ---- Made and found ------------------------------------------------------------------------------
+# ---- Creating and finding ------------------------------------------------------------------------
 
 
-def earlier(asked: BatchSubmission) -> Batch | None:
-    """Return the batch that a request is a retry of; None where it is a new one."""
-    return database.run(lambda connection: _earlier(connection, asked), repeatable=False)
+def find_retried(submission: BatchSubmission) -> Batch | None:
+    """Return the batch that a request is a retry of; None if it is a new one."""
+    return database.run(lambda connection: _find_retried(connection, submission), repeatable=False)
 
 
-def _earlier(connection: Connection, asked: BatchSubmission) -> Batch | None:
-    if asked.name:
-        return _named(connection, asked)
-    return _counted(connection, asked) if asked.retry else None
+def _find_retried(connection: Connection, submission: BatchSubmission) -> Batch | None:
+    if submission.idempotency_digest:
+        return _by_idempotency_key(connection, submission)
+    return _by_sdk_retry(connection, submission) if submission.retry_number else None
 
 
-def _named(connection: Connection, asked: BatchSubmission) -> Batch | None:
+def _by_idempotency_key(connection: Connection, submission: BatchSubmission) -> Batch | None:
     query = select(database.table(Batch)).where(
-        col(Batch.key_id) == asked.key_id,
-        col(Batch.name) == asked.name,
+        col(Batch.key_id) == submission.key_id,
+        col(Batch.name) == submission.idempotency_digest,
         col(Batch.created) > time.time() - IDEMPOTENCY_SECONDS,
     )
     return database.one(query.order_by(col(Batch.created).desc()).limit(1), Batch, connection)
 
 
-def _counted(connection: Connection, asked: BatchSubmission) -> Batch | None:
+def _by_sdk_retry(connection: Connection, submission: BatchSubmission) -> Batch | None:
     """Return the oldest batch of the same request that no retry of this number has joined."""
     since = time.time() - settings.job_timeout_seconds - retries.GRACE_SECONDS
     query = select(database.table(Batch)).where(
-        col(Batch.key_id) == asked.key_id,
-        col(Batch.fingerprint) == asked.fingerprint,
+        col(Batch.key_id) == submission.key_id,
+        col(Batch.fingerprint) == submission.fingerprint,
         col(Batch.created) > since,
-        col(Batch.joined) < asked.retry,
+        col(Batch.joined) < submission.retry_number,
     )
     query = database.locked(query.order_by(col(Batch.created)).limit(1))
-    if (row := database.one(query, Batch, connection)) is not None:
-        _change(connection, row.id, joined=asked.retry)
-    return row
-
-
-def _change(connection: Connection, batch_id: str, **values: Any) -> None:
-    connection.execute(update(Batch).where(col(Batch.id) == batch_id).values(**values))
+    batch = database.one(query, Batch, connection)
+    if batch is not None:
+        of_batch = update(Batch).where(col(Batch.id) == batch.id)
+        database.execute(of_batch.values(joined=submission.retry_number), connection)
+    return batch
 
 
 def create(batch: Batch) -> Batch:
-    """Insert a batch and return its row; that of the same name, where one was just made.
+    """Insert a batch and return it; or the one just created with the same idempotency key.
 
-    Raises `NotFound` or `InvalidRequest` on its input file.
+    Raises `NotFound` or `InvalidRequest` for its input file.
     """
     values = batch.model_dump()
     outcome = database.run(lambda connection: _create(connection, values), repeatable=False)
@@ -99,11 +97,11 @@ def _create(connection: Connection, values: dict[str, Any]) -> Batch | LikeDoErr
     # A refusal is returned, not raised: on SQLite other transactions share this one's commit.
     account = select(col(Account.id)).where(col(Account.id) == values["account_id"])
     connection.execute(database.locked(account))
-    asked = BatchSubmission(
+    submission = BatchSubmission(
         values["account_id"], values["key_id"], values["fingerprint"], values["name"], None
     )
-    if (there := _earlier(connection, asked)) is not None:
-        return there
+    if (existing := _find_retried(connection, submission)) is not None:
+        return existing
     file = files.lock(connection, values["input_file_id"], values["account_id"])
     if file is None:
         return NotFound(f"There is no file '{values['input_file_id']}'.", param="input_file_id")
@@ -113,69 +111,68 @@ def _create(connection: Connection, values: dict[str, Any]) -> Batch | LikeDoErr
             f"'{file.purpose}', not 'batch'.",
             param="input_file_id",
         )
-    connection.execute(insert(Batch).values(values))
-    return _get_one(connection, values["id"])
+    database.execute(insert(Batch).values(values), connection)
+    return get_one(values["id"], connection)
 
 
-def _get_one(connection: Connection, batch_id: str) -> Batch:
+def get_one(batch_id: str, connection: Connection | None = None) -> Batch:
+    """Return a batch that exists."""
     query = select(database.table(Batch)).where(col(Batch.id) == batch_id)
-    row = database.one(query, Batch, connection)
-    assert row is not None
-    return row
-
-
-def get_one(batch_id: str) -> Any:
-    """Return a batch that is there."""
-    return database.run(lambda connection: _get_one(connection, batch_id))
+    batch = database.one(query, Batch, connection)
+    assert batch is not None
+    return batch
 
 
 def find(batch_id: str, account_id: int) -> Batch | None:
-    """Return the batch's row; None where there is none, or it is another account's."""
+    """Return the batch; None if there is none, or it is another account's."""
     if not batch_id.isprintable():
-        return None  # Nor could the database be asked for a NUL.
-    query = _of(account_id).where(col(Batch.id) == batch_id)
-    return database.one(query, Batch)
+        return None  # PostgreSQL rejects NUL; such an id cannot exist.
+    return database.one(_of_account(account_id).where(col(Batch.id) == batch_id), Batch)
 
 
 def listing(limit: int, account_id: int, after: Batch | None = None) -> list[Batch]:
-    """Return the newest `limit` batches of the account, those older than `after`."""
-    query = _of(account_id)
+    """Return the newest `limit` batches of the account; with `after`, of those older than it."""
+    query = _of_account(account_id)
     if after is not None:
-        beside = and_(col(Batch.created) == after.created, col(Batch.id) < after.id)
-        query = query.where(or_(col(Batch.created) < after.created, beside))
+        same_time = and_(col(Batch.created) == after.created, col(Batch.id) < after.id)
+        query = query.where(or_(col(Batch.created) < after.created, same_time))
     query = query.order_by(col(Batch.created).desc(), col(Batch.id).desc()).limit(limit)
     return database.all(query, Batch)
 
 
-def _of(account_id: int) -> Any:
+def _of_account(account_id: int) -> Any:
     return select(database.table(Batch)).where(col(Batch.account_id) == account_id)
 
 
+# ---- Cancelling ----------------------------------------------------------------------------------
+
+
 def cancel(batch_id: str) -> Batch:
-    """Let no more lines of a batch begin, and have what runs ended; return how it stands.
+    """Dispatch no more lines of a batch and cancel those that run; return the batch.
 
-    One that is over, or whose files are being written, stays as it is.
+    A batch that is over, or whose files are being written, stays as it is.
     """
-
-    def work(connection: Connection) -> Batch:
-        connection.execute(
-            update(Batch)
-            .where(col(Batch.id) == batch_id, col(Batch.status).in_(BEFORE_THE_END))
-            .values(
-                status=BatchStatus.CANCELLING.value,
-                cancelling_at=time.time(),
-                **rest_is(BATCH_CANCELLED),
-            )
+    cancelling = (
+        update(Batch)
+        .where(col(Batch.id) == batch_id, col(Batch.status).in_(CANCELLABLE))
+        .values(
+            status=BatchStatus.CANCELLING.value,
+            cancelling_at=time.time(),
+            **columns_to_stop(BATCH_CANCELLED),
         )
-        return _get_one(connection, batch_id)
+    )
 
-    return database.run(work)
+    def cancel_and_read(connection: Connection) -> Batch:
+        database.execute(cancelling, connection)
+        return get_one(batch_id, connection)
+
+    return database.run(cancel_and_read)
 
 
-def rest_is(why: dict[str, str]) -> dict[str, Any]:
-    """Return the columns of a batch none of whose lines begins any more; what was said stays."""
-    left = col(Batch.total) - col(Batch.fed)
+def columns_to_stop(reason: dict[str, str]) -> dict[str, Any]:
+    """Return the columns of a batch that dispatches no more lines; an earlier reason stays."""
+    undispatched = col(Batch.total) - col(Batch.fed)
     return {
-        "rest": func.coalesce(col(Batch.rest), orjson.dumps(why).decode()),
-        "failed": col(Batch.failed) + case((col(Batch.rest).is_(None), left), else_=0),
+        "rest": func.coalesce(col(Batch.rest), orjson.dumps(reason).decode()),
+        "failed": col(Batch.failed) + case((col(Batch.rest).is_(None), undispatched), else_=0),
     }

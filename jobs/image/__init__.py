@@ -1,8 +1,8 @@
-"""Run one image job: have its images made, look into each, store them, and settle.
+"""Run one image job: have its images made, normalize and store each, and settle.
 
-A provider is asked in shots: as many images at once as it makes, or several of them side by side.
-Each shot has a row, so that whoever takes the job up after a worker's death waits for what a
-provider works on, delivers what is stored, and asks nobody again.
+A provider makes several images in one call, or several calls run side by side. Each provider call
+has a row, so that the worker that takes the job over after another's death resumes what a provider
+works on, delivers what is stored, and asks for nothing twice.
 """
 
 import tempfile
@@ -18,13 +18,12 @@ from rq import Retry
 import storage
 from billing.outcomes import ImagesOutcome
 from jobs.image import calls, outcome, provider_calls
-from jobs.image.outcome import RunningImages
+from jobs.image.outcome import ImageJob
 from jobs.kinds import KINDS
-from jobs.lifecycle import store
 from jobs.streaming.messages import Ended
-from jobs.worker import scratch
+from jobs.worker import run_job, scratch
 from jobs.worker.in_flight import HandedBack, this_worker
-from jobs.worker.run_job import retry_until_stored, run_to_end
+from jobs.worker.run_job import retry_until_stored
 from models.errors import JobCancelled, LikeDoError, Unavailable
 from models.image import ImageRequest
 from routing import image_candidates
@@ -34,71 +33,70 @@ log = structlog.get_logger()
 
 
 def run(job_id: str) -> Ended | Retry | None:
-    """Run a queued image job to its end, and return what its waiters are to hear.
+    """Run a queued image job to its end, and return how it ended, for its subscribers.
 
-    Returns RQ's `Retry` where the job was handed back and belongs in the queue again; None where
-    it was not there to be claimed, or is no longer ours.
+    Returns RQ's `Retry` if the job was handed back and belongs in the queue again; None if it
+    could not be claimed, or is no longer ours.
     """
-    claim = store.claim(job_id, this_worker.lease) if this_worker.may_claim else None
+    claim = run_job.claim(job_id)
     if claim is None:
         return None
     with (
         this_worker.calling(job_id, KINDS[claim.kind].timeout_seconds) as call,
-        tempfile.TemporaryDirectory(dir=scratch.own()) as folder,
+        tempfile.TemporaryDirectory(dir=scratch.folder()) as folder,
     ):
-        running = RunningImages(claim, call, trail=claim.trail, folder=Path(folder))
+        job = ImageJob(claim, call, trail=claim.trail, folder=Path(folder))
         if claim.is_cancelled:
-            # It was when no worker had it, and some of it may be stored: it is only to be ended.
+            # It was cancelled while no worker had it, and some images may be stored: only end it.
             call.abort(JobCancelled("The job was cancelled."))
-        return run_to_end(running, lambda: _make(running))
+        return run_job.run_to_end(job, lambda: _make_images(job))
 
 
-def _make(running: RunningImages) -> ImagesOutcome:
-    # What was made is delivered and paid for, whatever becomes of the rest.
-    earlier = retry_until_stored(lambda: provider_calls.of_job(running.id))
-    running.kept = {
-        kept.place: kept for kept in retry_until_stored(lambda: media.of_job(running.id))
-    }
-    running.call.asked = bool(earlier)
+def _make_images(job: ImageJob) -> ImagesOutcome:
+    # Images that were made are delivered and paid for, whatever becomes of the rest.
+    earlier = retry_until_stored(lambda: provider_calls.of_job(job.id))
+    stored = retry_until_stored(lambda: media.of_job(job.id))
+    job.stored = {image.place: image for image in stored}
+    job.call.asked = bool(earlier)
     if not earlier:
-        running.call.check()
-    _prepare(running, media.RETRY_SECONDS if earlier else ())
-    if running.obstacle and not earlier:
-        raise running.obstacle
-    taking = Pool(calls.AT_ONCE)
-    taken = [taking.spawn(take) for take in calls.takes(running, earlier)]
-    gevent.joinall(taken)
-    for each in taken:
-        each.get()
-    _raise_what_ended_it(running)
-    return outcome.images(running)
+        job.call.check()
+    _prepare(job, media.RETRY_SECONDS if earlier else ())
+    if job.obstacle and not earlier:
+        raise job.obstacle
+    pool = Pool(calls.MAX_CONCURRENT)
+    greenlets = [pool.spawn(perform) for perform in calls.pending(job, earlier)]
+    gevent.joinall(greenlets)
+    for greenlet in greenlets:
+        greenlet.get()
+    _raise_what_ended(job)
+    return outcome.images(job)
 
 
-def _prepare(running: RunningImages, pauses: Sequence[float]) -> None:
-    """Find out what is asked and how to have it made, or what stands in the way of that."""
+def _prepare(job: ImageJob, pauses: Sequence[float]) -> None:
+    """Read the request and find its candidates, or note the obstacle to that."""
     for pause in (*pauses, None):
         try:
-            running.request = ImageRequest.checked(orjson.loads(running.body()))
-            running.ways = image_candidates.find(running.request)
-            # What could not be kept is not worth asking for.
+            job.request = ImageRequest.checked(orjson.loads(job.body()))
+            job.candidates = image_candidates.find(job.request)
+            # Images that could not be stored are not worth asking for.
             storage.ready()
             return
         except LikeDoError as error:
-            running.obstacle = error
-        is_passing = isinstance(running.obstacle, Unavailable)
-        if pause is None or not is_passing or running.call.is_over:
+            job.obstacle = error
+        is_temporary = isinstance(job.obstacle, Unavailable)
+        if pause is None or not is_temporary or job.call.is_over:
             return
-        log.warning("image.waits", job=running.id, reason=running.obstacle.message)
+        log.warning("image.waits", job=job.id, reason=job.obstacle.message)
         gevent.sleep(pause)
-        running.obstacle = None
+        job.obstacle = None
 
 
-def _raise_what_ended_it(running: RunningImages) -> None:
-    """Raise why the job was ended from outside; and where no image came, why not."""
-    reason = running.call.reason
-    if isinstance(reason, (*calls.HANDED_ON, JobCancelled)):
+def _raise_what_ended(job: ImageJob) -> None:
+    """Raise why the job was ended from outside; or, if there is no image at all, why not."""
+    reason = job.call.reason
+    if isinstance(reason, (*calls.REQUEUED, JobCancelled)):
         raise reason
-    if running.is_left:
+    if job.has_postponed:
         raise HandedBack("The worker is stopping.")
-    if not running.kept:
-        raise next(iter(outcome.errors(running).values()))
+    if not job.stored:
+        raise next(iter(outcome.errors(job).values()))

@@ -1,11 +1,9 @@
-"""The provider calls of an image job: which are needed, and how one is made."""
+"""The provider calls of an image job: which are needed, and how one is made or resumed."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import orjson
 import structlog
-from sqlalchemy import Row
 
 import providers
 from billing import pricing
@@ -15,14 +13,15 @@ from config.catalog.load import catalog
 from config.settings import settings
 from jobs.image import provider_calls
 from jobs.image.normalize import normalize_image
-from jobs.image.outcome import ImageCall, RunningImages
+from jobs.image.outcome import ImageCall, ImageJob
+from jobs.kinds.image import BULK_IMAGE
 from jobs.lifecycle import store
 from jobs.worker.in_flight import HandedBack, LeaseLost, this_worker
 from jobs.worker.run_job import retry_until_stored
 from models import errors
 from models.errors import InternalError, JobCancelled, LikeDoError, ProviderTimeout, Unavailable
 from models.image import ImageRequest
-from models.provider_call import CallStatus
+from models.provider_call import CallStatus, ProviderCall
 from net.call import Call, child_call
 from providers import image
 from providers.image import Drawn, Picture, Wanted
@@ -34,15 +33,15 @@ from storage import media
 log = structlog.get_logger()
 
 
-#: Shots of one job that are on their way at a time.
-AT_ONCE = 4
-#: A provider gets this long to take note that nobody wants its images any more.
+#: Provider calls of one job that run at the same time.
+MAX_CONCURRENT = 4
+#: A provider gets this long to acknowledge that its images are not wanted any more.
 CANCEL_SECONDS = 10.0
 
-#: Whoever ends a job so gives it to another worker: what was begun goes on.
-HANDED_ON = (HandedBack, LeaseLost)
-#: After these nobody waits any more for what a provider works on.
-NOBODY_WAITS = (JobCancelled, ProviderTimeout)
+#: These pass the job on to another worker: what a provider has begun goes on.
+REQUEUED = (HandedBack, LeaseLost)
+#: After these, what a provider works on is not wanted any more.
+UNWANTED_AFTER = (JobCancelled, ProviderTimeout)
 
 LOST = (
     "The worker that had asked for this image is gone. It may have been made, so it was not asked "
@@ -51,74 +50,87 @@ LOST = (
 OUR_SIDE = "Something went wrong on our side."
 
 
-def takes(running: RunningImages, earlier: list[Row[Any]]) -> Iterator[Callable[[], None]]:
-    """Yield what is to be done: shots of an earlier worker taken up, and the others asked for."""
+# ---- Which calls ---------------------------------------------------------------------------------
+
+
+def pending(job: ImageJob, earlier: list[ProviderCall]) -> Iterator[Callable[[], None]]:
+    """Yield a function for each call to perform: those to resume, then those to make.
+
+    `earlier`: the calls that earlier workers made.
+    """
     for row in earlier:
-        shot = ImageCall(row.place, row.images)
-        running.shots.append(shot)
-        way = _candidate_of(running, row)
-        _remember(running, shot, row, way)
-        if take := _take_up(running, shot, row, way):
-            yield take
-    covered = {place for shot in running.shots for place in shot.places}
-    for shot in _new_calls(running, covered):
-        running.shots.append(shot)
-        if reason := running.call.reason or running.obstacle:
-            shot.errors = dict.fromkeys(shot.places, reason)
+        image_call = ImageCall(row.place, row.images)
+        job.provider_calls.append(image_call)
+        candidate = _candidate_of(job, row)
+        _attribute(job, image_call, row, candidate)
+        if perform := _rest_of(job, image_call, row, candidate):
+            yield perform
+    covered = {index for image_call in job.provider_calls for index in image_call.indexes}
+    for image_call in _new_calls(job, covered):
+        job.provider_calls.append(image_call)
+        if error := job.call.reason or job.obstacle:
+            image_call.errors = dict.fromkeys(image_call.indexes, error)
         else:
-            yield _asking(running, shot)
+            yield _new(job, image_call)
 
 
-def _remember(
-    running: RunningImages, shot: ImageCall, row: Row[Any], way: ImageCandidate | None
+def _attribute(
+    job: ImageJob, image_call: ImageCall, row: ProviderCall, candidate: ImageCandidate | None
 ) -> None:
-    """Note who was asked for a shot by an earlier worker, and what its images cost."""
-    price = EachPrice(way.credits) if way else pricing.from_text(running.claim.job.price)
+    """Note which provider an earlier worker asked, and what its images cost."""
+    price = EachPrice(candidate.credits) if candidate else pricing.from_text(job.claimed.price)
     assert isinstance(price, EachPrice)
-    running.prices |= dict.fromkeys(shot.places, price.each)
-    if running.asked.provider is None or running.kept.keys() & set(shot.places):
-        running.asked = UpstreamAttribution(row.provider, row.upstream_model, price, running.trail)
+    job.prices |= dict.fromkeys(image_call.indexes, price.each)
+    if job.upstream.provider is None or job.stored.keys() & set(image_call.indexes):
+        job.upstream = UpstreamAttribution(row.provider, row.upstream_model, price, job.trail)
 
 
-def _new_calls(running: RunningImages, covered: set[int]) -> Iterator[ImageCall]:
-    request = running.request
+def _new_calls(job: ImageJob, covered: set[int]) -> Iterator[ImageCall]:
+    """Yield calls for the images whose indexes are not `covered`."""
+    request = job.request
     if request is None:
         return
-    # Any of the ways may have to make it.
-    calls = [way.route.upstream.images_per_call for way in running.ways]
-    most = min(calls, default=request.count)
-    place = 0
-    while place < request.total:
-        # Those of one prompt, up to the next that an earlier worker had asked for.
-        end = min(place + most, (place // request.count + 1) * request.count)
-        count = next((n for n, at in enumerate(range(place, end)) if at in covered), end - place)
+    # Any of the candidates may have to make them.
+    limits = [candidate.route.upstream.images_per_call for candidate in job.candidates]
+    max_count = min(limits, default=request.count)
+    first = 0
+    while first < request.total:
+        # Images of one prompt, up to the next one that is covered.
+        end = min(first + max_count, (first // request.count + 1) * request.count)
+        count = next((n for n, at in enumerate(range(first, end)) if at in covered), end - first)
         if count:
-            yield ImageCall(place, count)
-        place += count or 1
+            yield ImageCall(first, count)
+        first += count or 1
 
 
-def _take_up(
-    running: RunningImages, shot: ImageCall, row: Row[Any], way: ImageCandidate | None
+def _rest_of(
+    job: ImageJob, image_call: ImageCall, row: ProviderCall, candidate: ImageCandidate | None
 ) -> Callable[[], None] | None:
-    """Return what is left to do of a shot that an earlier worker had begun; None: nothing is."""
+    """Return what is left to do of a call that an earlier worker made; None if nothing is."""
     if row.status == CallStatus.DONE:
         records = orjson.loads(row.errors or "{}")
-        shot.errors = {int(at): errors.from_record(record) for at, record in records.items()}
-        shot.usage = orjson.loads(row.usage) if row.usage else None
+        image_call.errors = {
+            int(index): errors.from_record(record) for index, record in records.items()
+        }
+        image_call.usage = orjson.loads(row.usage) if row.usage else None
         return None
     secret = _secret_of(row)
     if row.status == CallStatus.ASKED or secret is None:
-        return lambda: _lose(running, shot)
-    shot.provider, shot.secret = providers.images[row.provider], secret
-    shot.started = str(row.started)
-    return _resuming(running, shot, way) if way else lambda: _lose(running, shot)
+        return lambda: _fail_as_lost(job, image_call)
+    image_call.provider, image_call.secret = providers.images[row.provider], secret
+    image_call.started = str(row.started)
+    if candidate is None:
+        return lambda: _fail_as_lost(job, image_call)
+    return _resumed(job, image_call, candidate)
 
 
-def _candidate_of(running: RunningImages, row: Row[Any]) -> ImageCandidate | None:
-    """Return the way that a shot went, though it may be closed to others by now."""
-    wanted = (row.model, row.provider, row.upstream_model)
-    ways = [*running.ways, *_candidates_for(row.model, running.request)]
-    return next((w for w in ways if (w.model.id, w.provider, w.upstream_model) == wanted), None)
+def _candidate_of(job: ImageJob, row: ProviderCall) -> ImageCandidate | None:
+    """Return the candidate that a call was made for, even if it takes no new calls by now."""
+    for candidate in (*job.candidates, *_candidates_for(row.model, job.request)):
+        asked = (candidate.model.id, candidate.provider, candidate.upstream_model)
+        if asked == (row.model, row.provider, row.upstream_model):
+            return candidate
+    return None
 
 
 def _candidates_for(model_id: str, request: ImageRequest | None) -> list[ImageCandidate]:
@@ -130,164 +142,181 @@ def _candidates_for(model_id: str, request: ImageRequest | None) -> list[ImageCa
     return [ImageCandidate(asked, model, route) for route in model.routes]
 
 
-def _secret_of(row: Row[Any]) -> str | None:
-    """Return the key that a shot was asked for with; None where it is no longer ours."""
-    known = settings.keys_of(row.provider) or [""]
-    return next((key for key in known if breakers.of(row.provider, key).key_id == row.key_id), None)
-
-
-def _lose(running: RunningImages, shot: ImageCall) -> None:
-    log.warning("image.lost", job=running.id, place=shot.place, count=shot.count)
-    if shot.started is not None:
-        _cancel_upstream(shot)
-    _fail(running, shot, Unavailable(LOST))
-
-
-def _asking(running: RunningImages, shot: ImageCall) -> Callable[[], None]:
-    def ask(call: Call) -> Drawn:
-        attempts = Attempts(
-            running.ways, call, running.trail, told=lambda: _tell(running), costs_each_time=True
-        )
-        return attempts.answer(lambda attempt: _ask_one(running, shot, attempt, call))
-
-    return lambda: None if _leaves(running) else _take(running, shot, ask)
-
-
-def _leaves(running: RunningImages) -> bool:
-    """Tell whether what is not asked for yet is left for another worker, and note that it is."""
-    # It would take longer than a stopping worker has; nobody waits for a batch.
-    running.is_left |= this_worker.is_stopping and running.claim.kind == "batch"
-    return running.is_left
-
-
-def _resuming(running: RunningImages, shot: ImageCall, way: ImageCandidate) -> Callable[[], None]:
-    def resume(call: Call) -> Drawn:
-        wanted = _wanted(shot, way)
-        assert shot.provider is not None and shot.started is not None
-        return shot.provider.resume(
-            shot.started, wanted, way.route, shot.secret, call, running.folder
-        )
-
-    return lambda: _take(running, shot, resume)
-
-
-def _take(running: RunningImages, shot: ImageCall, have_drawn: Callable[[Call], Drawn]) -> None:
-    """Have the images of one shot made and store them; what fails is in its errors."""
-    try:
-        _take_in(running, shot, have_drawn)
-    except HANDED_ON:
-        return
-    except LikeDoError as error:
-        if shot.started is not None and isinstance(error, NOBODY_WAITS):
-            _cancel_upstream(shot)
-        _fail(running, shot, error)
-    except Exception:  # An outermost door: one odd answer must not take the others with it.
-        log.exception("image.broke", job=running.id, place=shot.place)
-        _fail(running, shot, InternalError(OUR_SIDE))
-
-
-def _take_in(running: RunningImages, shot: ImageCall, have_drawn: Callable[[Call], Drawn]) -> None:
-    # A call of its own, for the time that each way has; it ends with the job's.
-    with child_call(running.call, settings.job_timeout_seconds) as call:
-        drawn = have_drawn(call)
-    shot.usage = drawn.usage
-    for place, picture in zip(shot.places, drawn.pictures, strict=True):
-        if place not in running.kept:
-            _keep(running, shot, place, picture)
-    retry_until_stored(lambda: provider_calls.end(running.id, shot.place, shot.errors, shot.usage))
-
-
-def _ask_one(
-    running: RunningImages, shot: ImageCall, attempt: Attempt[ImageCandidate], call: Call
-) -> Drawn:
-    """Ask one provider, once, and never again without knowing that it did not hear."""
-    if _leaves(running):
-        raise HandedBack("The worker is stopping.")
-    way, key = attempt.way, attempt.key
-    if not provider_calls.ask(running.claim.job, shot.place, shot.count, way, key.breaker.key_id):
-        lost = LeaseLost("The job is another worker's by now.")
-        running.call.abort(lost)
-        raise lost
-    running.call.asked = True
-    running.asked = _asked(running, way)
-    running.prices |= dict.fromkeys(shot.places, way.credits)
-    shot.provider, shot.secret, shot.started = providers.images[way.provider], key.secret, None
-
-    def start(started: str) -> None:
-        shot.started = started
-        retry_until_stored(lambda: provider_calls.start(running.id, shot.place, started))
-
-    wanted = _wanted(shot, way)
-    try:
-        return shot.provider.draw(wanted, way.route, key.secret, call, running.folder, start)
-    except LikeDoError as error:
-        if error.nothing_ran and shot.started is None:
-            retry_until_stored(lambda: provider_calls.take_back(running.claim.job, shot.place))
-        raise
-
-
-def _wanted(shot: ImageCall, way: ImageCandidate) -> Wanted:
-    request = way.request.of_prompt(shot.place // way.request.count)
-    return image.wanted(request, way.route, shot.count)
-
-
-def _asked(running: RunningImages, way: ImageCandidate) -> UpstreamAttribution:
-    return UpstreamAttribution(
-        way.provider, way.upstream_model, EachPrice(way.credits), running.trail
+def _secret_of(row: ProviderCall) -> str | None:
+    """Return the key that a call was made with; None if it is no longer configured."""
+    secrets = settings.keys_of(row.provider) or [""]
+    return next(
+        (key for key in secrets if breakers.of(row.provider, key).key_id == row.key_id), None
     )
 
 
-def _tell(running: RunningImages) -> None:
-    """Let those who follow the job see what failed, before it has ended."""
+def _fail_as_lost(job: ImageJob, image_call: ImageCall) -> None:
+    log.warning("image.lost", job=job.id, index=image_call.first, count=image_call.count)
+    if image_call.started is not None:
+        _cancel_upstream(image_call)
+    _fail(job, image_call, Unavailable(LOST))
+
+
+# ---- One call ------------------------------------------------------------------------------------
+
+
+def _new(job: ImageJob, image_call: ImageCall) -> Callable[[], None]:
+    """Return a function that asks the candidates in turn."""
+
+    def draw(call: Call) -> Drawn:
+        attempts = Attempts(
+            job.candidates,
+            call,
+            job.trail,
+            told=lambda: _record_trail(job),
+            costs_each_time=True,
+        )
+        return attempts.answer(lambda attempt: _call_provider(job, image_call, attempt, call))
+
+    return lambda: None if _is_postponed(job) else _perform(job, image_call, draw)
+
+
+def _is_postponed(job: ImageJob) -> bool:
+    """Tell whether calls that were not made yet are left to another worker, and note it."""
+    # A bulk job would take longer than a stopping worker has, and no client waits for it.
+    job.has_postponed |= this_worker.is_stopping and job.claim.kind == BULK_IMAGE.name
+    return job.has_postponed
+
+
+def _resumed(job: ImageJob, image_call: ImageCall, candidate: ImageCandidate) -> Callable[[], None]:
+    """Return a function that waits for what a provider has begun."""
+
+    def draw(call: Call) -> Drawn:
+        wanted = _wanted(image_call, candidate)
+        assert image_call.provider is not None and image_call.started is not None
+        return image_call.provider.resume(
+            image_call.started, wanted, candidate.route, image_call.secret, call, job.folder
+        )
+
+    return lambda: _perform(job, image_call, draw)
+
+
+def _perform(job: ImageJob, image_call: ImageCall, draw: Callable[[Call], Drawn]) -> None:
+    """Have the images of one call drawn and store them; failures go to the call's errors."""
     try:
-        store.save_trail(running.claim.job, running.trail)
+        _draw_and_store(job, image_call, draw)
+    except REQUEUED:
+        return
+    except LikeDoError as error:
+        if image_call.started is not None and isinstance(error, UNWANTED_AFTER):
+            _cancel_upstream(image_call)
+        _fail(job, image_call, error)
+    except Exception:  # An outermost door: one odd answer must not fail the other calls.
+        log.exception("image.broke", job=job.id, index=image_call.first)
+        _fail(job, image_call, InternalError(OUR_SIDE))
+
+
+def _draw_and_store(job: ImageJob, image_call: ImageCall, draw: Callable[[Call], Drawn]) -> None:
+    # A call of its own, with its own timeout; it ends with the job's call.
+    with child_call(job.call, settings.job_timeout_seconds) as call:
+        drawn = draw(call)
+    image_call.usage = drawn.usage
+    for index, picture in zip(image_call.indexes, drawn.pictures, strict=True):
+        if index not in job.stored:
+            _store(job, image_call, index, picture)
+    _record_done(job, image_call)
+
+
+def _call_provider(
+    job: ImageJob, image_call: ImageCall, attempt: Attempt[ImageCandidate], call: Call
+) -> Drawn:
+    """Call one provider, once; it may be called again only if it certainly began nothing."""
+    if _is_postponed(job):
+        raise HandedBack("The worker is stopping.")
+    candidate, key, first = attempt.way, attempt.key, image_call.first
+    is_ours = provider_calls.record_asked(
+        job.claimed, first, image_call.count, candidate, key.breaker.key_id
+    )
+    if not is_ours:
+        lost = LeaseLost("The job is another worker's by now.")
+        job.call.abort(lost)
+        raise lost
+    job.call.asked = True
+    job.upstream = UpstreamAttribution(
+        candidate.provider, candidate.upstream_model, EachPrice(candidate.credits), job.trail
+    )
+    job.prices |= dict.fromkeys(image_call.indexes, candidate.credits)
+    provider = providers.images[candidate.provider]
+    image_call.provider, image_call.secret, image_call.started = provider, key.secret, None
+
+    def on_started(started: str) -> None:
+        image_call.started = started
+        retry_until_stored(lambda: provider_calls.record_started(job.id, first, started))
+
+    wanted = _wanted(image_call, candidate)
+    try:
+        return provider.draw(wanted, candidate.route, key.secret, call, job.folder, on_started)
+    except LikeDoError as error:
+        if error.nothing_ran and image_call.started is None:
+            retry_until_stored(lambda: provider_calls.record_unasked(job.claimed, first))
+        raise
+
+
+def _wanted(image_call: ImageCall, candidate: ImageCandidate) -> Wanted:
+    request = candidate.request.of_prompt(image_call.first // candidate.request.count)
+    return image.wanted(request, candidate.route, image_call.count)
+
+
+def _record_trail(job: ImageJob) -> None:
+    """Show the attempts that failed to those who follow the job, before it has ended."""
+    try:
+        store.save_trail(job.claimed, job.trail)
     except Unavailable as error:
-        log.warning("job.trail_waits", job=running.id, reason=error.message)
+        log.warning("job.trail_waits", job=job.id, reason=error.message)
 
 
-def _keep(
-    running: RunningImages, shot: ImageCall, place: int, picture: Picture | LikeDoError
+def _store(
+    job: ImageJob, image_call: ImageCall, index: int, picture: Picture | LikeDoError
 ) -> None:
-    """Look into one image and store it; one that is none, or cannot be stored, is an error."""
-    assert running.request is not None
+    """Normalize and store one image; if it is none, or cannot be stored, note the error."""
+    assert job.request is not None
     if isinstance(picture, LikeDoError):
-        shot.errors[place] = picture
+        image_call.errors[index] = picture
         return
     target = picture.path.with_name(f"{picture.path.name}.finished")
-    request = running.request
+    request = job.request
     try:
-        finished = normalize_image(
+        normalized = normalize_image(
             picture.path, target, request.size, request.output_format, request.output_compression
         )
         picture.path.unlink()
-        running.kept[place] = media.keep(
-            running.id,
-            running.claim.job.account_id,
-            place,
-            target,
-            finished,
-            picture.revised_prompt,
+        job.stored[index] = media.keep(
+            job.id, job.claimed.account_id, index, target, normalized, picture.revised_prompt
         )
     except LikeDoError as error:
-        log.warning("image.not_kept", job=running.id, place=place, reason=error.message)
-        shot.errors[place] = error
+        log.warning("image.not_kept", job=job.id, index=index, reason=error.message)
+        image_call.errors[index] = error
     except Exception:  # An outermost door: the other images are good.
-        log.exception("image.broke", job=running.id, place=place)
-        shot.errors[place] = InternalError(OUR_SIDE)
+        log.exception("image.broke", job=job.id, index=index)
+        image_call.errors[index] = InternalError(OUR_SIDE)
     finally:
         picture.path.unlink(missing_ok=True)
         target.unlink(missing_ok=True)
 
 
-def _fail(running: RunningImages, shot: ImageCall, error: LikeDoError) -> None:
-    shot.errors |= {place: error for place in shot.places if place not in running.kept}
-    retry_until_stored(lambda: provider_calls.end(running.id, shot.place, shot.errors, shot.usage))
+def _fail(job: ImageJob, image_call: ImageCall, error: LikeDoError) -> None:
+    missing = [index for index in image_call.indexes if index not in job.stored]
+    image_call.errors |= dict.fromkeys(missing, error)
+    _record_done(job, image_call)
 
 
-def _cancel_upstream(shot: ImageCall) -> None:
-    """Tell the provider that nobody waits any more for what it may still be working on."""
-    assert shot.provider is not None and shot.started is not None
+def _record_done(job: ImageJob, image_call: ImageCall) -> None:
+    retry_until_stored(
+        lambda: provider_calls.record_done(
+            job.id, image_call.first, image_call.errors, image_call.usage
+        )
+    )
+
+
+def _cancel_upstream(image_call: ImageCall) -> None:
+    """Tell the provider that what it may still be working on is not wanted any more."""
+    assert image_call.provider is not None and image_call.started is not None
     try:
-        shot.provider.cancel(shot.started, shot.secret, Call(CANCEL_SECONDS))
+        image_call.provider.cancel(image_call.started, image_call.secret, Call(CANCEL_SECONDS))
     except LikeDoError as error:
-        log.warning("image.not_cancelled", provider=shot.provider.name, reason=error.message)
+        log.warning("image.not_cancelled", provider=image_call.provider.name, reason=error.message)

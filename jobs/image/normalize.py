@@ -1,4 +1,4 @@
-"""Images as they are delivered: decoded, scaled and encoded, with Pillow in two real threads."""
+"""Normalize images: decode, scale and encode them, with Pillow in two real threads."""
 
 import io
 import traceback
@@ -13,33 +13,33 @@ from models.errors import LikeDoError, ProviderFailed, Unavailable
 from models.image import Size
 from storage.media import NormalizedImage
 
-#: What is opened at all, by Pillow's names. Each format is a decoder that strangers may feed.
+#: The formats that are read, by Pillow's names. Each one exposes its decoder to foreign input.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 #: A larger image is refused before it is decoded. Decoded, a pixel takes 4 bytes.
 MAX_PIXELS = 4096 * 4096
-#: Images in work at a time in one process; each takes two or three times its decoded size.
-AT_ONCE = 2
+#: Images that one process normalizes at a time; each takes two or three times its decoded size.
+MAX_CONCURRENT = 2
 
-#: Media types and Pillow's names, by what requests call an `output_format`.
+#: Media types and Pillow's names, by a request's `output_format`.
 OUTPUTS = {
     "png": ("image/png", "PNG"),
     "jpeg": ("image/jpeg", "JPEG"),
     "webp": ("image/webp", "WEBP"),
 }
-#: zlib's. On 2048x2048, 4 takes twice the time for an eighth of the bytes, and 6 more for none.
+#: zlib's. At 2048x2048, 4 takes twice the time and saves an eighth; 6 takes more and saves nothing.
 PNG_LEVEL = 2
-#: Of a JPEG or WebP. Above this, files grow and nobody sees a difference.
-BEST_QUALITY = 95
+#: Of a JPEG or WebP. Above this, files grow without a visible difference.
+MAX_QUALITY = 95
 #: Pillow takes a JPEG's 0 for its own default.
 MIN_QUALITY = 1
-#: From here on a JPEG keeps the colour of every pixel, and not of every four.
+#: From this quality on, a JPEG keeps the colour of every pixel instead of every four.
 FULL_COLOUR_QUALITY = 90
-#: Shrinking begins by averaging down to this many times the size, which is quick.
+#: Shrinking begins by averaging down to this many times the target size, which is fast.
 REDUCING_GAP = 3.0
-#: A profile of colours takes some kilobytes.
+#: A colour profile takes some kilobytes.
 MAX_PROFILE_BYTES = 4 * 1024 * 1024
 
-#: EXIF's tag, and how an image is put upright that has one of these there.
+#: EXIF's tag for the orientation, and for each value how the image is turned upright.
 ORIENTATION = 0x0112
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -57,10 +57,10 @@ def normalize_image(
 ) -> NormalizedImage:
     """Write the image in the file `source` to `target`, exactly of this size, without metadata.
 
-    `output_format` is `png`, `jpeg` or `webp`, `quality` 0 to 100. An image of another shape loses
-    both ends of its longer side. Waits for its turn and for a real thread, while other greenlets
-    go on. Raises `ProviderFailed` for what is no image, not a whole one, or too large, and
-    `Unavailable` where `target` cannot be written.
+    `output_format` is `png`, `jpeg` or `webp`, `quality` 0 to 100. An image of another aspect ratio
+    is cropped at both ends of its longer side. Waits for a real thread while other greenlets go
+    on. Raises `ProviderFailed` if `source` is no image, incomplete or too large, and `Unavailable`
+    if `target` cannot be written.
     """
     outcome = _threads().apply(_outcome, (source, target, size, output_format, quality))
     if isinstance(outcome, LikeDoError):
@@ -71,28 +71,28 @@ def normalize_image(
 
 @cache
 def _threads() -> ThreadPool:
-    return ThreadPool(AT_ONCE)
+    return ThreadPool(MAX_CONCURRENT)
 
 
 def _outcome(*arguments: Any) -> NormalizedImage | LikeDoError:
-    """Return an error as well: what is raised in a thread, gevent prints before it passes it on."""
+    """Return an error instead of raising it: gevent prints what is raised in a thread."""
     try:
-        return _finish(*arguments)
+        return _normalize(*arguments)
     except LikeDoError as error:
         return error
 
 
-def _finish(
+def _normalize(
     source: Path, target: Path, size: Size, output_format: str, quality: int
 ) -> NormalizedImage:
     media_type, pillow_format = OUTPUTS[output_format]
     with source.open("rb") as file:
-        # One name for all of them: each image is let go of when the next has been made of it.
+        # One name for all of them, so that each image is freed once the next is made from it.
         image = _decoded(file)
         image = _sized(image, size)
         if pillow_format == "JPEG":
             image = _on_white(image)
-        image.info.clear()  # Pillow writes some of what it found there.
+        image.info.clear()  # Pillow would write some of this metadata.
         _write(image, target, pillow_format, _options(pillow_format, quality))
     return NormalizedImage(media_type, target.stat().st_size, size.width, size.height)
 
@@ -101,20 +101,20 @@ def _finish(
 
 
 def _decoded(file: BinaryIO) -> Image.Image:
-    """Return the first image in `file`, upright, in RGB or, where it shows through, in RGBA."""
+    """Return the first image in `file`, upright, in RGB or, if it is transparent, in RGBA."""
     try:
         _check(file)
         return _in_rgb(_upright(_load(file)))
     except ProviderFailed:
         raise
-    except Exception as error:  # Pillow raises about anything at bytes that are made for it.
-        # The frames hold the image, and the error may be kept for long.
+    except Exception as error:  # Pillow raises about anything for crafted bytes.
+        # The frames hold the image, and the error may live for long.
         traceback.clear_frames(error.__traceback__)
         raise ProviderFailed("The provider's image cannot be read.") from error
 
 
 def _check(file: BinaryIO) -> None:
-    """Raise where the header promises too much, or a PNG's checksums do not fit."""
+    """Raise if the header announces too many pixels, or a PNG's checksums are wrong."""
     image = Image.open(file, formats=FORMATS)
     width, height = image.size
     if width * height > MAX_PIXELS:
@@ -130,10 +130,10 @@ def _load(file: BinaryIO) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Return the image as its EXIF says it is to be seen, if that can be read."""
+    """Return the image turned as its EXIF says, if that can be read."""
     try:
         turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
-    except Exception:  # Nobody promised that there is any EXIF: the pixels count.
+    except Exception:  # EXIF is optional: the pixels count.
         turn = None
     return image if turn is None else image.transpose(turn)
 
@@ -150,44 +150,44 @@ def _in_rgb(image: Image.Image) -> Image.Image:
 def _in_eight_bits(image: Image.Image) -> Image.Image:
     if not image.mode.startswith("I"):
         return image
-    # Of 16 bits, which Pillow would cut off at 255 instead of scaling them.
+    # Pillow would clip 16 bits at 255 instead of scaling them.
     image.info.pop("transparency", None)
     return image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
 
 
 def _if_opaque_in_rgb(image: Image.Image) -> Image.Image:
-    least, _ = image.getchannel("A").getextrema()
-    return image.convert("RGB") if least == 255 else image
+    min_alpha, _ = image.getchannel("A").getextrema()
+    return image.convert("RGB") if min_alpha == 255 else image
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:
-    """Return the image in the colours that everybody assumes, as its profile describes them."""
+    """Return the image converted from its colour profile to sRGB, which viewers assume."""
     profile = image.info.get("icc_profile")
     if not profile or len(profile) > MAX_PROFILE_BYTES:
         return image
     try:
-        its = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         mode = "RGBA" if image.mode == "RGBA" else "RGB"
-        ours = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-        made = ImageCms.profileToProfile(image, its, ours, outputMode=mode)
+        srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+        converted = ImageCms.profileToProfile(image, source, srgb, outputMode=mode)
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
-        return image  # The profile is broken, or of another kind of image.
-    return made or image
+        return image  # The profile is broken, or for another kind of image.
+    return converted or image
 
 
-# ---- Making it ours ------------------------------------------------------------------------------
+# ---- Scaling and writing -------------------------------------------------------------------------
 
 
 def _sized(image: Image.Image, size: Size) -> Image.Image:
-    wanted = (size.width, size.height)
-    if image.size == wanted:
+    target = (size.width, size.height)
+    if image.size == target:
         return image
-    box = _middle(*image.size, size)
-    return image.resize(wanted, Image.Resampling.LANCZOS, box, REDUCING_GAP)
+    box = _crop_box(*image.size, size)
+    return image.resize(target, Image.Resampling.LANCZOS, box, REDUCING_GAP)
 
 
-def _middle(width: int, height: int, size: Size) -> tuple[float, float, float, float]:
-    """Return the edges of the largest part, in the middle, that has the shape of `size`."""
+def _crop_box(width: int, height: int, size: Size) -> tuple[float, float, float, float]:
+    """Return the edges of the largest centred part with the aspect ratio of `size`."""
     scale = min(width / size.width, height / size.height)
     left = max(0.0, (width - size.width * scale) / 2)
     top = max(0.0, (height - size.height * scale) / 2)
@@ -195,24 +195,24 @@ def _middle(width: int, height: int, size: Size) -> tuple[float, float, float, f
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """Return the image with nothing to see through, as a JPEG has to be."""
+    """Return the image without transparency, which a JPEG cannot have."""
     if image.mode == "RGB":
         return image
-    ground = Image.new("RGB", image.size, "white")
-    ground.paste(image, mask=image.getchannel("A"))
-    return ground
+    background = Image.new("RGB", image.size, "white")
+    background.paste(image, mask=image.getchannel("A"))
+    return background
 
 
 def _options(pillow_format: str, quality: int) -> dict[str, Any]:
-    sane = max(MIN_QUALITY, min(quality, BEST_QUALITY))
+    clamped = max(MIN_QUALITY, min(quality, MAX_QUALITY))
     match pillow_format:
         case "PNG":
             return {"compress_level": PNG_LEVEL}
         case "JPEG":
             full = quality >= FULL_COLOUR_QUALITY
-            return {"quality": sane, "subsampling": "4:4:4" if full else "4:2:0"}
+            return {"quality": clamped, "subsampling": "4:4:4" if full else "4:2:0"}
         case _:
-            return {"quality": sane}
+            return {"quality": clamped}
 
 
 def _write(image: Image.Image, target: Path, pillow_format: str, options: dict[str, Any]) -> None:

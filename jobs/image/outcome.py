@@ -9,6 +9,7 @@ from sqlalchemy import Row
 
 from billing.outcomes import ImagesOutcome
 from config.catalog.load import catalog
+from jobs.kinds.image import BULK_IMAGE
 from jobs.worker.run_job import RunningJob
 from models.errors import LikeDoError
 from models.image import ImageRequest
@@ -20,79 +21,79 @@ from storage import media
 
 @dataclass
 class ImageCall:
-    """One call for the images `place` to `place + count - 1`."""
+    """One provider call, for the job's images `first` to `first + count - 1`."""
 
-    place: int
+    first: int
     count: int
-    #: Who works on it, with which key and under which id, once that is known.
+    #: Once known: the provider that works on it, the key used, and the provider's id for it.
     provider: ImageProvider | None = None
     secret: str = ""
     started: str | None = None
+    #: By index in the job.
     errors: dict[int, LikeDoError] = field(default_factory=dict)
     usage: dict[str, Any] | None = None
 
     @property
-    def places(self) -> range:
-        return range(self.place, self.place + self.count)
+    def indexes(self) -> range:
+        return range(self.first, self.first + self.count)
 
 
 @dataclass
-class RunningImages(RunningJob):
+class ImageJob(RunningJob):
     """An image job while it runs."""
 
     folder: Path = Path()
     request: ImageRequest | None = None
-    ways: list[ImageCandidate] = field(default_factory=list)
-    shots: list[ImageCall] = field(default_factory=list)
-    #: The images that are stored, by place.
-    kept: dict[int, Media | Row[Any]] = field(default_factory=dict)
-    #: Credits for each of them.
+    candidates: list[ImageCandidate] = field(default_factory=list)
+    provider_calls: list[ImageCall] = field(default_factory=list)
+    #: The images that are stored, by index.
+    stored: dict[int, Media | Row[Any]] = field(default_factory=dict)
+    #: Credits for each image, by index.
     prices: dict[int, int] = field(default_factory=dict)
-    #: Why nobody can be asked for what an earlier worker did not ask for.
+    #: Why no provider can be asked for the images that an earlier worker did not ask for.
     obstacle: LikeDoError | None = None
-    #: Whether some of it is left for another worker, because this one stops.
-    is_left: bool = False
+    #: Whether provider calls are left to another worker because this one stops.
+    has_postponed: bool = False
 
-    def used(self) -> ImagesOutcome | None:
+    def partial_outcome(self) -> ImagesOutcome | None:
         """Return the images that were stored before the job was cancelled."""
-        return images(self) if self.kept else None
+        return images(self) if self.stored else None
 
 
-def images(running: RunningImages) -> ImagesOutcome:
-    content: dict[str, Any] = {
-        "created": int(time.time()),
-        "data": [media.datum(running.kept[place]) for place in sorted(running.kept)],
-    }
-    if running.claim.kind == "batch":
-        for place, said in zip(sorted(running.kept), content["data"], strict=True):
-            said["index"] = place
-    if failed := errors(running):
+def images(job: ImageJob) -> ImagesOutcome:
+    """Return the outcome of a job: the images that are stored."""
+    data = {index: media.datum(job.stored[index]) for index in sorted(job.stored)}
+    if job.claim.kind == BULK_IMAGE.name:
+        for index, datum in data.items():
+            datum["index"] = index
+    content: dict[str, Any] = {"created": int(time.time()), "data": list(data.values())}
+    if failed := errors(job):
         content["errors"] = [
-            {"index": place, "error": error.as_json()} for place, error in failed.items()
+            {"index": index, "error": error.as_json()} for index, error in failed.items()
         ]
-    if usage := _sum([shot.usage for shot in running.shots if shot.usage]):
+    if usage := _sum([call.usage for call in job.provider_calls if call.usage]):
         content["usage"] = usage
-    # How callers want the images is theirs who hand them over to see to.
-    content["forms"] = _forms(running)
-    credits = sum(running.prices[place] for place in running.kept)
-    return ImagesOutcome(content, credits, running.asked)
+    # The answer is rendered in these formats when a caller gets it.
+    content["forms"] = _response_formats(job)
+    credits = sum(job.prices[index] for index in job.stored)
+    return ImagesOutcome(content, credits, job.upstream)
 
 
-def _forms(running: RunningImages) -> list[str]:
-    if running.request is not None and (asked := running.request.response_format):
-        return [asked]
-    model = catalog.images.get(running.claim.model)
+def _response_formats(job: ImageJob) -> list[str]:
+    if job.request is not None and (requested := job.request.response_format):
+        return [requested]
+    model = catalog.images.get(job.claim.model)
     return ["url", "b64_json"] if model is not None and model.answers_base64 else ["url"]
 
 
-def errors(running: RunningImages) -> dict[int, LikeDoError]:
-    """Return why each image that is not there is not, by place."""
-    found = {place: error for shot in running.shots for place, error in shot.errors.items()}
-    return {place: found[place] for place in sorted(found) if place not in running.kept}
+def errors(job: ImageJob) -> dict[int, LikeDoError]:
+    """Return the error of each image that is not stored, by index."""
+    by_index = {index: error for call in job.provider_calls for index, error in call.errors.items()}
+    return {index: by_index[index] for index in sorted(by_index) if index not in job.stored}
 
 
 def _sum(usages: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the sum of the counts of all `usages`, those within details included."""
+    """Return the sum of the counts of all `usages`, including those within details."""
     total: dict[str, Any] = {}
     for usage in usages:
         for name, count in usage.items():

@@ -1,10 +1,10 @@
-"""What was asked of whom for a job's images: nobody asks again after a worker's death."""
+"""The rows of a job's provider calls: after a worker's death, no image is asked for twice."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Select, Update, insert, select, update
 from sqlmodel import col
 
 import database
@@ -15,41 +15,40 @@ from models.provider_call import CallStatus, ProviderCall
 from routing.image_candidates import ImageCandidate
 
 
-def of_job(job_id: str) -> list[Row[Any]]:
-    """Return the calls that were made for a job, by place."""
-
-    def work(connection: Connection) -> list[Row[Any]]:
-        query = select(database.table(ProviderCall)).where(
-            col(ProviderCall.job_id) == job_id, col(ProviderCall.status) != CallStatus.UNASKED.value
-        )
-        return list(connection.execute(query.order_by(col(ProviderCall.place))))
-
-    return database.run(work)
+def of_job(job_id: str) -> list[ProviderCall]:
+    """Return the calls that were made for a job, by index of their first image."""
+    query = select(database.table(ProviderCall)).where(
+        col(ProviderCall.job_id) == job_id, col(ProviderCall.status) != CallStatus.UNASKED.value
+    )
+    return database.all(query.order_by(col(ProviderCall.place)), ProviderCall)
 
 
-def ask(job: ClaimedJob, place: int, count: int, way: ImageCandidate, key_id: str) -> bool:
-    """Note that a call is about to be made. False, where the job is no longer this attempt's."""
-    found = {
+def record_asked(
+    job: ClaimedJob, first: int, count: int, candidate: ImageCandidate, key_id: str
+) -> bool:
+    """Record that a call is about to be made; False if the job is no longer this attempt's."""
+    values = {
         "images": count,
         "status": CallStatus.ASKED.value,
-        "model": way.model.id,
-        "provider": way.provider,
-        "upstream_model": way.upstream_model,
+        "model": candidate.model.id,
+        "provider": candidate.provider,
+        "upstream_model": candidate.upstream_model,
         "key_id": key_id,
         "started": None,
     }
 
-    def work(connection: Connection) -> bool:
-        if connection.execute(database.locked(_ours(job))).one_or_none() is None:
+    def write_if_ours(connection: Connection) -> bool:
+        if database.scalar(database.locked(_ours(job)), connection) is None:
             return False
-        if not connection.execute(_at(job.id, place).values(**found)).rowcount:
-            connection.execute(insert(ProviderCall).values(job_id=job.id, place=place, **found))
+        if not database.execute(_update(job.id, first).values(**values), connection):
+            inserted = insert(ProviderCall).values(job_id=job.id, place=first, **values)
+            database.execute(inserted, connection)
         return True
 
-    return database.run(work)
+    return database.run(write_if_ours)
 
 
-def _ours(job: ClaimedJob) -> Any:
+def _ours(job: ClaimedJob) -> Select[str]:
     return select(col(Job.id)).where(
         col(Job.id) == job.id,
         col(Job.status) == Status.IN_PROGRESS.value,
@@ -57,37 +56,34 @@ def _ours(job: ClaimedJob) -> Any:
     )
 
 
-def take_back(job: ClaimedJob, place: int) -> None:
-    """Note that the provider surely began nothing, so that anybody may ask again."""
-    asked = _at(job.id, place).where(
+def record_unasked(job: ClaimedJob, first: int) -> None:
+    """Record that the provider certainly began nothing, so that the call may be made again."""
+    asked = _update(job.id, first).where(
         col(ProviderCall.status) == CallStatus.ASKED.value, col(ProviderCall.job_id).in_(_ours(job))
     )
-    again = asked.values(status=CallStatus.UNASKED.value)
-    database.run(lambda connection: connection.execute(again) and None)
+    database.execute(asked.values(status=CallStatus.UNASKED.value))
 
 
-def start(job_id: str, place: int, started: str) -> None:
-    """Note that the provider works on a call, and under which id."""
-    _set(job_id, place, status=CallStatus.STARTED.value, started=started)
+def record_started(job_id: str, first: int, started: str) -> None:
+    """Record that the provider works on a call, and under which id."""
+    values = {"status": CallStatus.STARTED.value, "started": started}
+    database.execute(_update(job_id, first).values(**values))
 
 
-def end(
-    job_id: str, place: int, errors: Mapping[int, LikeDoError], usage: dict[str, Any] | None
+def record_done(
+    job_id: str, first: int, errors: Mapping[int, LikeDoError], usage: dict[str, Any] | None
 ) -> None:
-    """Note that a call is over: of its images, those in `errors`, by place, are not stored."""
-    records = {str(at): error.as_record() for at, error in errors.items()}
-    told = orjson.dumps(records).decode()
-    counted = orjson.dumps(usage).decode() if usage else None
-    _set(job_id, place, status=CallStatus.DONE.value, errors=told, usage=counted)
+    """Record that a call is over; `errors` has, by index, those of its images that failed."""
+    records = {str(index): error.as_record() for index, error in errors.items()}
+    values = {
+        "status": CallStatus.DONE.value,
+        "errors": orjson.dumps(records).decode(),
+        "usage": orjson.dumps(usage).decode() if usage else None,
+    }
+    database.execute(_update(job_id, first).values(**values))
 
 
-def _set(job_id: str, place: int, **columns: Any) -> None:
-    database.run(
-        lambda connection: connection.execute(_at(job_id, place).values(**columns)) and None
-    )
-
-
-def _at(job_id: str, place: int) -> Any:
+def _update(job_id: str, first: int) -> Update:
     return update(ProviderCall).where(
-        col(ProviderCall.job_id) == job_id, col(ProviderCall.place) == place
+        col(ProviderCall.job_id) == job_id, col(ProviderCall.place) == first
     )

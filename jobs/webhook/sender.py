@@ -1,21 +1,19 @@
-"""Webhooks on their way: signed as Standard Webhooks says, sent, and tried again for a day.
+"""The sender of webhooks: signs them by Standard Webhooks, sends them, and retries for a day.
 
-Whoever asks for a job chooses where its webhook goes, and it goes from inside the operator's
-network. So it goes to public addresses only, unless the operator says otherwise, by the rules by
-which images are fetched (`net.public_hosts`): straight to an address that was checked.
+The caller chooses where a webhook goes, and it is sent from inside the operator's network. So it
+goes to public addresses only, unless the operator allows others, and straight to an address that
+was checked, as when images are fetched (`net.public_hosts`).
 """
 
 import random
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import gevent
 import structlog
 from gevent.pool import Group
 from rq.worker import BaseWorker
-from sqlalchemy import Row
 from standardwebhooks import Webhook as Signature
 
 from jobs.webhook import outbox, receiver
@@ -23,6 +21,7 @@ from jobs.worker import in_flight
 from jobs.worker.in_flight import HandedBack
 from jobs.worker.services import Service
 from models.errors import InvalidRequest, LikeDoError, ProviderFailed, ProviderTimeout, Unavailable
+from models.webhook import Webhook
 from net import http, public_hosts, untrusted
 from net.answer import Answer
 from net.call import Call, child_call
@@ -30,46 +29,46 @@ from providers.wire.retry_after import retry_after
 
 log = structlog.get_logger()
 
-#: A worker looks this often for what became due, and for what others put in the outbox.
+#: The outbox is polled this often, for retries and for messages of other workers.
 POLL_SECONDS = 2
-#: One try, from the look-up of the name to the answer's head.
+#: Of one try, from the DNS look-up to the head of the response.
 SEND_SECONDS = 20
-#: What follows each failed try; after the last one it is given up, a day after the first.
+#: The pause after each failed try. After the last one, a day after the first try, it is given up.
 BACKOFF_SECONDS = (5, 30, 120, 600, 1800, 3600, 2 * 3600, 4 * 3600, 8 * 3600, 8 * 3600)
-#: Each is so much longer or shorter, by chance, that those who fail together do not come together.
+#: A random share by which each pause varies, so that webhooks that failed together spread out.
 JITTER = 0.1
-#: A receiver may ask for this much of a pause.
+#: The longest pause that a receiver may ask for.
 MAX_RETRY_AFTER_SECONDS = 3600
-#: When a worker stops, what is being sent may take so long; and then, to be handed back.
-PARTING_SECONDS, HAND_BACK_SECONDS = 1, 0.5
+#: When a worker stops, tries in progress get this long to end, and then to be handed back.
+DRAIN_SECONDS, HAND_BACK_SECONDS = 1, 0.5
 
-#: It has gone for good: nothing more is sent.
+#: The status that stops delivery.
 GONE = 410
-LATE = f"The receiver did not answer in {SEND_SECONDS} seconds."
+TIMED_OUT = f"The receiver did not answer in {SEND_SECONDS} seconds."
 UNREACHABLE = "The receiver was not reached, had no valid certificate, or broke off"
 
 
 @dataclass(frozen=True)
 class DeliveryResult:
-    """What came of one try."""
+    """The result of one try."""
 
-    #: The answer's status; None where there was no answer.
+    #: The response's status; None if there was no response.
     status: int | None
     #: Why it failed, if it did.
-    why: str
-    #: Seconds that the receiver asks to wait.
+    reason: str
+    #: Seconds that the receiver asks us to wait.
     retry_after: float = 0
 
 
-def send(call: Call, message: Row[Any]) -> DeliveryResult:
-    """Try to deliver a message, once; raise what `call` was aborted with."""
+def send(call: Call, message: Webhook) -> DeliveryResult:
+    """Try to deliver a message, once; raise the reason if `call` is aborted."""
     body, secret = outbox.body_of(message), outbox.secret_of(message)
-    with child_call(call, SEND_SECONDS) as part:
+    with child_call(call, SEND_SECONDS) as attempt:
         try:
-            parts = public_hosts.checked(message.url, receiver.NAMED)
-            addresses = receiver.addresses(part, parts)
+            parts = public_hosts.checked(message.url, receiver.LABEL)
+            addresses = receiver.addresses(attempt, parts)
             headers = _headers(message.id, body, secret)
-            with untrusted.post_to(part, parts.geturl(), addresses, headers, body) as answer:
+            with untrusted.post_to(attempt, parts.geturl(), addresses, headers, body) as answer:
                 return _result_of(answer)
         except (InvalidRequest, ProviderFailed, ProviderTimeout) as error:
             call.check()
@@ -77,64 +76,66 @@ def send(call: Call, message: Row[Any]) -> DeliveryResult:
 
 
 def _headers(message_id: str, body: bytes, secret: str) -> dict[str, str]:
-    at = int(time.time())
-    moment = datetime.fromtimestamp(at, UTC)
+    timestamp = int(time.time())
+    moment = datetime.fromtimestamp(timestamp, UTC)
     return {
         **http.HEADERS,
         "Accept": "*/*",
         "webhook-id": message_id,
-        "webhook-timestamp": str(at),
+        "webhook-timestamp": str(timestamp),
         "webhook-signature": Signature(secret).sign(message_id, moment, body.decode()),
     }
 
 
 def _result_of(answer: Answer) -> DeliveryResult:
-    pauses = {name: text for name, text in answer.headers.items() if name.startswith("retry-after")}
-    wait = min(retry_after(pauses) or 0, MAX_RETRY_AFTER_SECONDS)
+    headers = {
+        name: value for name, value in answer.headers.items() if name.startswith("retry-after")
+    }
+    pause_seconds = min(retry_after(headers) or 0, MAX_RETRY_AFTER_SECONDS)
     return DeliveryResult(
-        answer.status, f"The receiver answered with HTTP status {answer.status}.", wait
+        answer.status, f"The receiver answered with HTTP status {answer.status}.", pause_seconds
     )
 
 
 def _explanation(error: LikeDoError) -> str:
     if isinstance(error, ProviderTimeout):
-        return LATE
+        return TIMED_OUT
     if isinstance(error, ProviderFailed):
         return f"{UNREACHABLE} ({error.__cause__ or error})."[:500]
     return error.message
 
 
-def record(message: Row[Any], heard: DeliveryResult) -> None:
-    """Write down what came of a try, and when the next one is due, if one is."""
+def record(message: Webhook, result: DeliveryResult) -> None:
+    """Record the result of a try, and when the next one is due, if one is."""
     facts = {"id": message.id, "job": message.job_id, "tries": message.tries}
-    if heard.status is not None and 200 <= heard.status < 300:
+    if result.status is not None and 200 <= result.status < 300:
         log.info("webhook.delivered", **facts)
-        outbox.note_delivered(message)
-    elif heard.status == GONE or message.tries > len(BACKOFF_SECONDS):
-        log.warning("webhook.given_up", **facts, reason=heard.why)
-        outbox.give_up(message, heard.why)
+        outbox.mark_delivered(message)
+    elif result.status == GONE or message.tries > len(BACKOFF_SECONDS):
+        log.warning("webhook.given_up", **facts, reason=result.reason)
+        outbox.give_up(message, result.reason)
     else:
-        log.info("webhook.failed", **facts, reason=heard.why)
-        outbox.try_again(message, pause(message.tries, heard.retry_after), heard.why)
+        log.info("webhook.failed", **facts, reason=result.reason)
+        outbox.schedule_retry(message, pause(message.tries, result.retry_after), result.reason)
 
 
-def pause(tries: int, asked: float) -> float:
-    """Return the seconds after the failed try number `tries`; at least what the receiver asked."""
+def pause(tries: int, min_seconds: float) -> float:
+    """Return the seconds to wait after the failed try number `tries`, at least `min_seconds`."""
     jitter = random.uniform(1 - JITTER, 1 + JITTER)
-    return max(BACKOFF_SECONDS[tries - 1] * jitter, asked)
+    return max(BACKOFF_SECONDS[tries - 1] * jitter, min_seconds)
 
 
 class _Try:
-    """A message while it is sent."""
+    """A message while it is being sent."""
 
-    def __init__(self, message: Row[Any]) -> None:
+    def __init__(self, message: Webhook) -> None:
         self.message = message
-        # What ends a try that takes too long is its own limit, not this.
+        # Only there to be aborted: a try has a shorter timeout of its own.
         self.call = Call(2 * SEND_SECONDS)
 
 
-class Dispatcher(Service):
-    """Sends what is due, each message in a greenlet, until it is told to stop."""
+class Sender(Service):
+    """Sends the due messages, each in a greenlet, until it is told to stop."""
 
     def __init__(self) -> None:
         self.tries: list[_Try] = []
@@ -142,21 +143,21 @@ class Dispatcher(Service):
         self.is_stopping = False
 
     def start(self, worker: BaseWorker) -> None:
-        self.loop = gevent.spawn(self._send_for_ever)
+        self.loop = gevent.spawn(self._send_forever)
 
-    def _send_for_ever(self) -> None:
+    def _send_forever(self) -> None:
         while not self.is_stopping:
             try:
-                self._send_what_is_due()
+                self._send_due()
             except Unavailable as error:
                 log.warning("webhooks.wait", reason=error.message)
-            except Exception:  # A greenlet's outermost door: the next look may do better.
+            except Exception:  # A greenlet's outermost door: the next pass may do better.
                 log.exception("webhooks.broke")
             in_flight.webhook_due.wait(POLL_SECONDS)
             in_flight.webhook_due.clear()
 
-    def _send_what_is_due(self) -> None:
-        for message in outbox.take([each.message for each in self.tries]):
+    def _send_due(self) -> None:
+        for message in outbox.claim([attempt.message for attempt in self.tries]):
             attempt = _Try(message)
             self.tries.append(attempt)
             self.greenlets.start(gevent.Greenlet(self._send, attempt))
@@ -168,27 +169,27 @@ class Dispatcher(Service):
         except HandedBack:
             self._hand_back(message)
         except Unavailable as error:
-            # As if this worker had died: it is due again after a while.
+            # As if this worker had died: the message is due again once the claim expires.
             log.warning("webhook.unrecorded", id=message.id, reason=error.message)
         except Exception:  # A greenlet's outermost door.
             log.exception("webhook.broke", id=message.id)
         finally:
             self.tries.remove(attempt)
-            # What waited for its place may be sent now.
+            # A message that waited for this one may be sent now.
             in_flight.webhook_due.set()
 
-    def _hand_back(self, message: Row[Any]) -> None:
+    def _hand_back(self, message: Webhook) -> None:
         try:
             outbox.hand_back(message)
         except Unavailable as error:
             log.warning("webhook.unrecorded", id=message.id, reason=error.message)
 
     def finish(self) -> None:
-        """Take no more; let what is being sent end soon, or leave it to another worker."""
+        """Claim no more; let tries in progress end soon, or leave them to another worker."""
         self.is_stopping = True
         in_flight.webhook_due.set()
         self.loop.join(timeout=HAND_BACK_SECONDS)
-        if not self.greenlets.join(timeout=PARTING_SECONDS):
+        if not self.greenlets.join(timeout=DRAIN_SECONDS):
             for attempt in list(self.tries):
                 attempt.call.abort(HandedBack("The worker is stopping."))
             self.greenlets.join(timeout=HAND_BACK_SECONDS)

@@ -1,4 +1,4 @@
-"""RQ's worker, running its jobs as greenlets: a job here is a wait on somebody else's server."""
+"""RQ's worker, running its jobs as greenlets: a job mostly waits for a provider's server."""
 
 import contextlib
 import os
@@ -32,29 +32,29 @@ from jobs.worker import in_flight, scratch
 from jobs.worker.in_flight import HandedBack, this_worker
 from jobs.worker.lease import LeaseKeeper
 from jobs.worker.services import Service
-from jobs.worker.slots import Slots, can_wait, has_lines
+from jobs.worker.slots import Slots, is_background, is_line_queue
 from models.errors import JobCancelled, Unavailable
 from models.lease import RENEWAL_SECONDS
 
 log = structlog.get_logger()
 
 TICK_SECONDS = 1
-#: A stopping worker gives running work this long; then it hands it back.
+#: A stopping worker gives running jobs this long; then it hands them back.
 DRAIN_SECONDS = 20
-#: What is left of the 25 s for handing back.
+#: Handing back gets this long, so that both stay within 25 s.
 HAND_BACK_SECONDS = 3
 #: RQ's dashboards take a worker without a heartbeat for dead after a minute or more.
 HEARTBEAT_SECONDS = 10
 RECONNECT_SECONDS = 0.5
-#: An empty queue that can wait is looked at again after this.
-LOOK_SECONDS = 0.25
+#: An empty background queue is polled again after this.
+BACKGROUND_POLL_SECONDS = 0.25
 
 
 class GreenletWorker(BaseWorker):
     """Runs up to `capacity` jobs at once, each in a greenlet, under a lease in SQL.
 
-    Each queue has a greenlet that takes from it; some may run fewer jobs at once. `services` run
-    beside the jobs: they are started with the worker, and stopped with it in their order.
+    Each queue has a greenlet that dequeues from it; some queues may run fewer jobs at once.
+    `services` run beside the jobs: they start and stop with the worker, in their order.
     """
 
     log_result_lifespan = False
@@ -67,7 +67,7 @@ class GreenletWorker(BaseWorker):
         connection: redis.Redis,
         services: Sequence[Service] = (),
     ) -> None:
-        """`limits`: the queues to work on, each with how many of its jobs may run at once."""
+        """`limits`: the names of the queues, each with how many of its jobs may run at once."""
         super().__init__(
             [Queue(name, connection=connection, serializer="json") for name in limits],
             name=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
@@ -79,17 +79,17 @@ class GreenletWorker(BaseWorker):
         self.services = services
         self.lease = LeaseKeeper(self.name, capacity)
         self.jobs = Group()
-        self.listened_at = 0.0
-        #: Whether RQ has been told of this worker, and when it was last told that it lives.
-        self.registered = False
-        self.beaten_at = 0.0
+        self.listeners_checked_at = 0.0
+        #: Whether this worker is in RQ's lists, and when its last heartbeat was sent.
+        self.is_registered = False
+        self.heartbeat_at = 0.0
 
     def _set_ip_address(self, connection: redis.Redis) -> None:
         try:
             super()._set_ip_address(connection)
         except (redis.RedisError, ValueError):
-            # Redis is not there yet, or says it in a way that redis-py cannot read, as for a
-            # socket whose path has a space in it. It is only shown in dashboards.
+            # Redis is not there yet, or redis-py cannot read its reply, as for a socket whose path
+            # has a space in it. The address is only shown in dashboards.
             self.ip_address = "unknown"
 
     @property
@@ -103,93 +103,93 @@ class GreenletWorker(BaseWorker):
     def _install_signal_handlers(self) -> None:
         # RQ's own handlers raise inside whatever greenlet happens to run.
         numbers = (signal.SIGTERM, signal.SIGINT)
-        #: They have to be kept for as long as they are to be heard.
+        #: Kept, since a handler works only as long as it is referenced.
         self.signals = [gevent.signal_handler(number, self._request_stop) for number in numbers]
 
     def _request_stop(self) -> None:
         self._stop_requested = this_worker.is_stopping = True
 
     def work(self, *_: Any, **__: Any) -> bool:
-        """Work until told to stop; then finish or hand back what runs."""
+        """Run jobs until told to stop; then finish the running ones or hand them back."""
         self._install_signal_handlers()
-        #: Who hangs up on a running job says so here.
-        Listener({messages.worker_channel(self.name): in_flight.obey})
-        ticker = gevent.spawn(self._tick_for_ever)
+        # Cancellations of running jobs arrive on this channel.
+        Listener({messages.worker_channel(self.name): in_flight.abort_by_message})
+        ticker = gevent.spawn(self._tick_forever)
         for service in self.services:
             service.start(self)
-        gevent.spawn(_tidy_folders)
-        self._begin()
-        gevent.joinall([gevent.spawn(self._take_for_ever, queue) for queue in self.queues])
+        gevent.spawn(_remove_stale_folders)
+        self._register_with_retry()
+        gevent.joinall([gevent.spawn(self._dequeue_forever, queue) for queue in self.queues])
         log.info("worker.stopping", running=len(self.jobs))
         self._drain()
         ticker.kill()
         for service in self.services:
             service.stop()
-        self._end()
+        self._close()
         return True
 
-    def _begin(self) -> None:
-        """Appear in RQ's lists, however long Redis takes to be there."""
+    def _register_with_retry(self) -> None:
+        """Register with RQ, however long Redis takes to be there."""
         while not self._stop_requested:
             try:
                 self._register()
                 self.subscribe()
                 self.set_state(WorkerStatus.STARTED)
-                self.registered = True
+                self.is_registered = True
                 log.info("worker.started", name=self.name, capacity=self.capacity)
                 return
             except redis.RedisError as error:
                 self._wait_for_redis(error)
 
     def _register(self) -> None:
-        # Where a try broke off halfway, RQ takes its own record of us for another worker's.
+        # If an earlier try broke off halfway, RQ takes our own record for another worker's.
         with contextlib.suppress(ValueError):
             self.register_birth()
 
-    def _take_for_ever(self, queue: Queue) -> None:
+    def _dequeue_forever(self, queue: Queue) -> None:
         while not self._stop_requested:
             try:
-                self._take_next(queue)
-            except Exception:  # A greenlet's outermost door: the queue must not be left alone.
-                log.exception("worker.taking_broke", queue=queue.name)
+                self._start_next(queue)
+            except Exception:  # A greenlet's outermost door: the queue must stay served.
+                log.exception("worker.dequeue_broke", queue=queue.name)
                 gevent.sleep(RECONNECT_SECONDS)
 
-    def _take_next(self, queue: Queue) -> None:
-        """Take one job off a queue and run it in a greenlet; wait a second at most."""
+    def _start_next(self, queue: Queue) -> None:
+        """Dequeue one job and run it in a greenlet; wait a second at most."""
         if not self.slots.acquire(queue):
             return
-        taken = None
+        job_id = None
         try:
-            taken = self._dequeue(queue)
+            job_id = self._dequeue(queue)
         except redis.RedisError as error:
             self._wait_for_redis(error)
         finally:
-            if taken is None:
+            if job_id is None:
                 self.slots.release(queue)
-        if taken is not None:
-            self.jobs.start(gevent.Greenlet(self._run, taken, queue))
+        if job_id is not None:
+            self.jobs.start(gevent.Greenlet(self._run, job_id, queue))
         else:
-            # Who waits for the slot is to have it before it is asked for here again.
-            gevent.sleep(LOOK_SECONDS if can_wait(queue) else 0)
+            # Let another queue that waits for the slot have it first.
+            gevent.sleep(BACKGROUND_POLL_SECONDS if is_background(queue) else 0)
 
     def _dequeue(self, queue: Queue) -> str | None:
-        """Move the next job's id to the list of those that are being taken, and return it."""
+        """Move the next job's id to the queue's intermediate list, and return it."""
         if not this_worker.may_claim:
             gevent.sleep(0.05)
             return None
-        # Nobody waits for a line: it is not worth holding a slot until there is one.
-        timeout = None if can_wait(queue) else self.dequeue_timeout
+        # No client waits for a background job: a slot is not held until there is one.
+        timeout = None if is_background(queue) else self.dequeue_timeout
         try:
-            found = self.queue_class.lmove(self.connection, queue.key, timeout)
+            moved = self.queue_class.lmove(self.connection, queue.key, timeout)
         except DequeueTimeout:
-            found = None
-        if found is None:
-            self._rest_while_suspended()
+            moved = None
+        if moved is None:
+            self._pause_while_suspended()
             return None
-        return as_text(found[1])
+        return as_text(moved[1])
 
-    def _rest_while_suspended(self) -> None:
-        """`rq suspend` is looked for when there is nothing to do, and then obeyed."""
+    def _pause_while_suspended(self) -> None:
+        """Wait while `rq suspend` is in effect, which is checked only when a queue is empty."""
         while not self._stop_requested and is_suspended(self.connection, self):
             gevent.sleep(TICK_SECONDS)
 
@@ -202,7 +202,7 @@ class GreenletWorker(BaseWorker):
             if started := self._start(job_id, queue):
                 self.perform_job(started.job, queue, started)
         except redis.RedisError as error:
-            # What the job did is in SQL; RQ's own records of it are upkeep's to tidy.
+            # What the job did is in SQL; maintenance tidies up RQ's own records of it.
             log.warning("worker.redis_lost", job=job_id, reason=str(error))
         except Exception:  # A greenlet's outermost door.
             log.exception("worker.job_broke", job=job_id)
@@ -211,7 +211,7 @@ class GreenletWorker(BaseWorker):
             self.slots.release(queue)
 
     def _start(self, job_id: str, queue: Queue) -> Execution | None:
-        """Fetch a job and its body, and write what RQ shows of a running job: one round trip."""
+        """Fetch a job and its body, and write RQ's records of a running job: one round trip."""
         job = self.job_class(job_id, connection=self.connection, serializer=self.serializer)
         job.origin = queue.name
         with self.connection.pipeline(transaction=False) as pipeline:
@@ -226,7 +226,7 @@ class GreenletWorker(BaseWorker):
         try:
             job.restore(stored)
         except NoSuchJobError:
-            # Redis was emptied since the id was taken. Upkeep finds the row that says `queued`.
+            # Redis was emptied since the dequeue. Maintenance finds the row that says `queued`.
             self.connection.delete(job.key)
             return None
         this_worker.bodies[job_id] = body
@@ -234,17 +234,17 @@ class GreenletWorker(BaseWorker):
         return execution
 
     def request_stop_execution(self, execution_id: str) -> None:
-        """Obey `rq`'s command to stop a job: it is cancelled, as by its owner."""
+        """Cancel a job, as its owner would, on the command of `rq`."""
         if execution := self.executions.get(execution_id):
             this_worker.abort(execution.job_id, JobCancelled("The operator stopped the job."))
 
     def perform_job(self, job: Job, queue: Queue, execution: Execution) -> bool:
-        """Perform the job, tell who waits, and clear RQ's records of it: what it did is in SQL."""
+        """Perform the job, announce its end, and clear RQ's records: what it did is in SQL."""
         try:
             outcome = job.perform()
         except redis.RedisError:
             raise
-        except Exception:  # Jobs answer for their own failures: this is a bug, for RQ's registry.
+        except Exception:  # Jobs handle their own failures: this is a bug, for RQ's registry.
             self._finalize_failure(job, queue, execution, sys.exc_info())
             return False
         with self.connection.pipeline(transaction=False) as pipeline:
@@ -257,18 +257,18 @@ class GreenletWorker(BaseWorker):
             else:
                 pipeline.delete(job.key)
             pipeline.execute()
-        if has_lines(queue):
+        if is_line_queue(queue):
             for service in self.services:
                 service.line_ended()
         return True
 
-    def _tick_for_ever(self) -> None:
-        """Keep the lease, end what is overdue or cancelled, and show signs of life to RQ."""
+    def _tick_forever(self) -> None:
+        """Renew the lease, end what is overdue or cancelled, and send RQ's heartbeats."""
         this_worker.lease = self.name
         while True:
             try:
                 self._tick()
-            # A greenlet's outermost door: without the next tick we count as dead.
+            # A greenlet's outermost door: without the next tick this worker counts as dead.
             except Exception:
                 log.exception("worker.tick_broke")
             gevent.sleep(TICK_SECONDS)
@@ -277,34 +277,37 @@ class GreenletWorker(BaseWorker):
         self.lease.keep(len(self.jobs))
         scratch.touch()
         this_worker.abort_overdue(time.monotonic())
-        self._look_for_listeners()
-        self._tell_pace()
-        if self.registered and time.monotonic() - self.beaten_at > HEARTBEAT_SECONDS:
-            self.beaten_at = time.monotonic()
-            self._beat()
+        self._check_listeners()
+        self._report_throughput()
+        if self.is_registered and time.monotonic() - self.heartbeat_at > HEARTBEAT_SECONDS:
+            self.heartbeat_at = time.monotonic()
+            self._send_heartbeat()
 
-    def _look_for_listeners(self) -> None:
-        """End streams whose web process died, and nobody else listens to."""
-        if not this_worker.heard_at or time.monotonic() - self.listened_at < RENEWAL_SECONDS:
+    def _check_listeners(self) -> None:
+        """End streams whose web process died and that have no other listener."""
+        age = time.monotonic() - self.listeners_checked_at
+        if not this_worker.listened_at or age < RENEWAL_SECONDS:
             return
-        self.listened_at = time.monotonic()
-        job_ids = list(this_worker.heard_at)
+        self.listeners_checked_at = time.monotonic()
+        job_ids = list(this_worker.listened_at)
         try:
             counts = self.connection.pubsub_numsub(*map(messages.channel, job_ids))
         except redis.RedisError as error:
             log.warning("worker.redis_lost", reason=str(error))
             return
-        heard = {job_id: count > 0 for job_id, (_, count) in zip(job_ids, counts, strict=True)}
-        this_worker.abort_unheard(heard, time.monotonic())
+        has_listener = {
+            job_id: count > 0 for job_id, (_, count) in zip(job_ids, counts, strict=True)
+        }
+        this_worker.abort_abandoned(has_listener, time.monotonic())
 
-    def _tell_pace(self) -> None:
+    def _report_throughput(self) -> None:
         try:
             throughput.report()
         except redis.RedisError as error:
             log.warning("worker.redis_lost", reason=str(error))
 
-    def _beat(self) -> None:
-        """Renew what RQ shows of this worker; write it anew where Redis was emptied."""
+    def _send_heartbeat(self) -> None:
+        """Renew RQ's record of this worker; write it anew if Redis was emptied."""
         try:
             if not self.connection.exists(self.key):
                 self._register()
@@ -313,7 +316,7 @@ class GreenletWorker(BaseWorker):
             log.warning("worker.redis_lost", reason=str(error))
 
     def _drain(self) -> None:
-        """Let running jobs end, and what the services do for them; hand back what takes long."""
+        """Let running jobs and the services finish; hand back the jobs that take too long."""
         if not self.jobs.join(timeout=DRAIN_SECONDS):
             log.info("worker.handing_back", jobs=len(this_worker.calls))
             this_worker.abort_all(HandedBack("The worker is stopping."))
@@ -321,9 +324,9 @@ class GreenletWorker(BaseWorker):
             service.finish()
         self.jobs.join(timeout=HAND_BACK_SECONDS)
 
-    def _end(self) -> None:
+    def _close(self) -> None:
         this_worker.may_claim = False
-        scratch.remove_own()
+        scratch.remove()
         try:
             self.lease.close()
             self.teardown()
@@ -332,9 +335,9 @@ class GreenletWorker(BaseWorker):
         log.info("worker.stopped", name=self.name)
 
 
-def _tidy_folders() -> None:
-    """Remove what workers that were killed on this machine have left."""
+def _remove_stale_folders() -> None:
+    """Remove the folders left by workers that were killed on this machine."""
     try:
-        scratch.remove_left({lease.name for lease in leases.live()})
+        scratch.remove_stale({lease.name for lease in leases.live()})
     except Unavailable as error:
         log.warning("worker.folders_left", reason=error.message)

@@ -1,4 +1,4 @@
-"""The jobs that run in this worker: their calls, bodies and limits."""
+"""The jobs in flight in this worker: their calls, bodies and limits."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -12,8 +12,8 @@ from models import errors
 from models.errors import JobCancelled, LikeDoError, ProviderTimeout, Unavailable
 from net.call import Call
 
-#: A web process that lost its connection to Redis is back within this time, unless it is dead.
-UNHEARD_SECONDS = 10
+#: A web process that lost its connection to Redis reconnects within this time, unless it is dead.
+LISTENER_GRACE_SECONDS = 10
 
 
 class HandedBack(Unavailable):
@@ -21,54 +21,54 @@ class HandedBack(Unavailable):
 
 
 class LeaseLost(Unavailable):
-    """The worker was taken for dead: the job is another's by now."""
+    """The worker was taken for dead: the job belongs to another by now."""
 
 
-class Unheard(JobCancelled):
-    """A web process is gone, and with it the client: a failure of ours, which costs nothing."""
+class ClientGone(JobCancelled):
+    """A web process died, and its client with it: our failure, so the job is free of charge."""
 
 
 class WorkerState:
-    """The calls of one worker, by job id."""
+    """What one worker knows of its jobs, by job id."""
 
     def __init__(self) -> None:
         #: The lease under which jobs are claimed.
         self.lease = ""
-        #: False while no job may be begun: before the lease is there, and once it is lost.
+        #: False while no job may be claimed: before the lease is there, and once it is lost.
         self.may_claim = False
         #: Whether the worker was told to stop.
         self.is_stopping = False
         self.calls: dict[str, Call] = {}
-        #: Request bodies that came along when their jobs were taken off the queue.
+        #: Request bodies that were fetched when their jobs were taken off the queue.
         self.bodies: dict[str, bytes | None] = {}
-        #: Jobs that end when nobody listens any more, and when somebody was last seen to.
-        self.heard_at: dict[str, float] = {}
+        #: For each job that ends when its listeners are gone: when it last had one.
+        self.listened_at: dict[str, float] = {}
 
     @contextmanager
     def calling(self, job_id: str, seconds: float | None = None) -> Iterator[Call]:
-        """Give a job its call of so many seconds, known here for as long as it lasts."""
+        """Give a job a call of so many seconds, and register it here for as long as it lasts."""
         call = Call(seconds or settings.job_timeout_seconds)
         self.calls[job_id] = call
         try:
             yield call
         finally:
             del self.calls[job_id]
-            self.heard_at.pop(job_id, None)
+            self.listened_at.pop(job_id, None)
 
     def expect_listeners(self, job_id: str) -> None:
-        """End this job when nobody listens to it for a while."""
-        self.heard_at[job_id] = time.monotonic()
+        """End this job once it has had no listener for a while."""
+        self.listened_at[job_id] = time.monotonic()
 
-    def abort_unheard(self, heard: Mapping[str, bool], now: float) -> None:
-        """Note which jobs are listened to; end those to which nobody has listened for long."""
-        for job_id in heard.keys() & self.heard_at.keys():
-            if heard[job_id]:
-                self.heard_at[job_id] = now
-            elif now - self.heard_at[job_id] > UNHEARD_SECONDS:
-                self.abort(job_id, Unheard("Nobody listens to the stream any more."))
+    def abort_abandoned(self, has_listener: Mapping[str, bool], now: float) -> None:
+        """Note which jobs have a listener; end those that have had none for too long."""
+        for job_id in has_listener.keys() & self.listened_at.keys():
+            if has_listener[job_id]:
+                self.listened_at[job_id] = now
+            elif now - self.listened_at[job_id] > LISTENER_GRACE_SECONDS:
+                self.abort(job_id, ClientGone("Nobody listens to the stream any more."))
 
     def abort(self, job_id: str, reason: LikeDoError) -> None:
-        """End one job's call early, if it is here."""
+        """End one job's call early, if the job is in flight here."""
         if call := self.calls.get(job_id):
             call.abort(reason)
 
@@ -91,11 +91,11 @@ class WorkerState:
 this_worker = WorkerState()
 
 
-def obey(message: bytes) -> None:
-    """End the job that `message`, as published by `cancel`, names, if it runs here."""
-    told = orjson.loads(message)
-    this_worker.abort(told["job"], errors.from_record(told["why"]))
+def abort_by_message(message: bytes) -> None:
+    """End the job named in a `message` published by `jobs.lifecycle.cancel`, if it runs here."""
+    fields = orjson.loads(message)
+    this_worker.abort(fields["job"], errors.from_record(fields["why"]))
 
 
-#: Set when a message may be due in this process, which is then not left to the next poll.
+#: Set when a webhook may be due in this process, so that it need not wait for the next poll.
 webhook_due = Event()

@@ -1,7 +1,7 @@
-"""What running jobs say while they run: logged and published, many streams with one command.
+"""The publisher: logs and publishes the events of all running streams, many with one command.
 
-One greenlet of a worker owns the one connection. What has piled up in any stream while the last
-command was on its way goes out with the next, each stream's part as one message.
+One greenlet of a worker owns the one connection. What piles up in any stream while a command is on
+its way goes out with the next command, each stream's part as one message.
 """
 
 from collections.abc import Sequence
@@ -25,93 +25,94 @@ from net.call import Call
 log = structlog.get_logger()
 
 RECONNECT_SECONDS = 0.5
-#: A job whose words pile up beyond this waits, and so does its provider.
+#: A stream with more unsent bytes than this waits, and so does its provider.
 MAX_UNSENT_BYTES = 1024 * 1024
-#: One message; what is more goes out with the next.
+#: Of one message; the rest goes out with the next.
 MAX_MESSAGE_BYTES = 64 * 1024
-#: After the first event and each so many, others have their turn.
-EVENTS_A_TURN = 50
-#: How often a job that waits looks whether it still should.
+#: A stream yields to other greenlets after its first event and after each so many.
+EVENTS_PER_TURN = 50
+#: How often a waiting stream checks whether its call was aborted.
 CHECK_SECONDS = 1
 
 
 @dataclass(eq=False)
 class Stream:
-    """What one attempt at a job has said."""
+    """The events of one attempt at a job."""
 
     job_id: str
     attempt: int
     call: Call
-    #: Who says it.
+    #: The provider that the events come from.
     source: Source = UNKNOWN_SOURCE
     #: The number of the last event.
-    number: int = 0
+    last_number: int = 0
     unsent: list[bytes] = field(default_factory=list)
     unsent_bytes: int = 0
-    #: Said and published: the events from `kept_from` on.
-    kept: list[bytes] = field(default_factory=list)
-    kept_from: int = 1
-    kept_bytes: int = 0
-    #: Whether the row says that something was said.
-    is_noted: bool = False
-    #: Set while there is room for more, and while nothing is unsent or under way.
-    room: Event = field(default_factory=Event)
-    quiet: Event = field(default_factory=Event)
+    #: The events that were published, from number `published_from` on.
+    published: list[bytes] = field(default_factory=list)
+    published_from: int = 1
+    published_bytes: int = 0
+    #: Whether the job's row says that the stream has begun.
+    is_begun_recorded: bool = False
+    #: Set while more may be added.
+    has_room: Event = field(default_factory=Event)
+    #: Set while nothing is unsent or on its way.
+    is_flushed: Event = field(default_factory=Event)
 
     def __post_init__(self) -> None:
-        self.room.set()
-        self.quiet.set()
+        self.has_room.set()
+        self.is_flushed.set()
 
-    def say(self, event: bytes) -> None:
-        """Publish one event soon; wait where too much is unsent. Raises what ends the call."""
-        self.number += 1
+    def publish(self, event: bytes) -> None:
+        """Publish one event soon; wait if too much is unsent. Raises why the call ended."""
+        self.last_number += 1
         self.unsent.append(event)
         self.unsent_bytes += len(event)
-        self.quiet.clear()
+        self.is_flushed.clear()
         publisher().wake(self)
         if self.unsent_bytes > MAX_UNSENT_BYTES:
-            self.room.clear()
-            self._wait(self.room)
-        elif self.number % EVENTS_A_TURN == 1:
-            # A provider that says much at once would keep the loop, and its first words, to itself.
+            self.has_room.clear()
+            self._wait(self.has_room)
+        elif self.last_number % EVENTS_PER_TURN == 1:
+            # A provider that sends much at once would block the loop, and its own first event.
             gevent.sleep(0)
 
     def flush(self) -> None:
-        """Wait until all is published; raise what ends the call before."""
-        self._wait(self.quiet)
+        """Wait until everything is published. Raises why the call ended."""
+        self._wait(self.is_flushed)
 
     def _wait(self, event: Event) -> None:
         while not event.wait(CHECK_SECONDS):
             self.call.check()
 
     def end(self, tail: Sequence[bytes]) -> tuple[Events, Events]:
-        """Return the last events, which are not published here, and with them all that is kept."""
-        last = self.number + len(tail)
-        ends = Events(self.attempt, self.number + 1, last, self.source, b"".join(tail))
-        data = b"".join([*self.kept, *self.unsent, *tail])
-        return ends, Events(self.attempt, self.kept_from, last, self.source, data)
+        """Return the last events, which are not published here, and the whole stream with them."""
+        last = self.last_number + len(tail)
+        last_events = Events(self.attempt, self.last_number + 1, last, self.source, b"".join(tail))
+        data = b"".join([*self.published, *self.unsent, *tail])
+        return last_events, Events(self.attempt, self.published_from, last, self.source, data)
 
-    def take(self) -> Events:
-        """Move what is unsent, or the beginning of it, to what is kept, as one message."""
-        count = _count_of(self.unsent)
-        taken, self.unsent = self.unsent[:count], self.unsent[count:]
-        first = self.kept_from + len(self.kept)
-        self.kept += taken
-        data = b"".join(taken)
-        self.kept_bytes += len(data)
+    def next_message(self) -> Events:
+        """Move unsent events, as many as fit, to the published ones; return them as a message."""
+        count = _message_length(self.unsent)
+        sending, self.unsent = self.unsent[:count], self.unsent[count:]
+        first = self.published_from + len(self.published)
+        self.published += sending
+        data = b"".join(sending)
+        self.published_bytes += len(data)
         self.unsent_bytes -= len(data)
         return Events(self.attempt, first, first + count - 1, self.source, data)
 
-    def forget_first_half(self) -> int:
-        """Drop the first half of what is kept; return the number of the first event left."""
-        half = (len(self.kept) + 1) // 2
-        dropped, self.kept = self.kept[:half], self.kept[half:]
-        self.kept_bytes -= sum(map(len, dropped))
-        self.kept_from += half
-        return self.kept_from
+    def drop_first_half(self) -> int:
+        """Forget the first half of the published events; return the number of the first left."""
+        half = (len(self.published) + 1) // 2
+        dropped, self.published = self.published[:half], self.published[half:]
+        self.published_bytes -= sum(map(len, dropped))
+        self.published_from += half
+        return self.published_from
 
 
-def _count_of(events: Sequence[bytes]) -> int:
+def _message_length(events: Sequence[bytes]) -> int:
     """Return how many of `events` make one message: one, and more if they fit."""
     size = 0
     for count, event in enumerate(events):
@@ -125,71 +126,75 @@ class Publisher:
     """The one connection on which a worker publishes its streams."""
 
     def __init__(self) -> None:
-        #: Streams with something unsent, in the order in which they spoke.
-        self.waiting: dict[Stream, None] = {}
-        #: Every stream that has not ended: their logs are bounded together.
-        self.running: set[Stream] = set()
-        self.awake = Event()
+        #: Streams with unsent events, in the order in which they got them.
+        self.pending: dict[Stream, None] = {}
+        #: Every stream that has not ended: the size of their logs is bounded together.
+        self.open_streams: set[Stream] = set()
+        self.has_pending = Event()
         self.connection: redis.Connection | None = None
         self.script = b""
         self.greenlet = gevent.spawn(self._run)
 
     def open(self, job_id: str, attempt: int, call: Call) -> Stream:
-        """Begin an attempt's stream; raise `Unavailable` where an earlier one has said something.
+        """Begin an attempt's stream; raise `Unavailable` if an earlier attempt has published.
 
-        What a worker that was taken for dead says from now on is refused.
+        From now on, events of a worker that was taken for dead are refused.
         """
         try:
-            begun = attempt == 1 or stream_log.begin(job_id, attempt)
+            may_begin = attempt == 1 or stream_log.begin(job_id, attempt)
         except redis.RedisError as error:
             raise Unavailable("The queue does not answer just now. Try again.") from error
-        if not begun:
+        if not may_begin:
             raise Unavailable(messages.STREAM_BROKEN)
         stream = Stream(job_id, attempt, call)
-        self.running.add(stream)
+        self.open_streams.add(stream)
         return stream
 
     def close(self, stream: Stream) -> None:
-        """Stop bounding a stream; what it says from now on is not published."""
-        self.running.discard(stream)
-        self.waiting.pop(stream, None)
+        """Stop tracking a stream; events added from now on are not published."""
+        self.open_streams.discard(stream)
+        self.pending.pop(stream, None)
 
     def newly_begun(self) -> list[str]:
-        """Return the jobs that have said something since this was asked last."""
-        begun = [stream for stream in self.running if stream.number and not stream.is_noted]
+        """Return the ids of the jobs whose streams have begun since the last call of this."""
+        begun = [
+            stream
+            for stream in self.open_streams
+            if stream.last_number and not stream.is_begun_recorded
+        ]
         for stream in begun:
-            stream.is_noted = True
+            stream.is_begun_recorded = True
         return [stream.job_id for stream in begun]
 
     def wake(self, stream: Stream) -> None:
-        """Publish what `stream` has not sent yet."""
-        self.waiting[stream] = None
-        self.awake.set()
+        """Publish the unsent events of `stream` soon."""
+        self.pending[stream] = None
+        self.has_pending.set()
 
     def _run(self) -> None:
         while True:
-            self.awake.wait()
-            self.awake.clear()
-            speaking, self.waiting = list(self.waiting), {}
+            self.has_pending.wait()
+            self.has_pending.clear()
+            streams, self.pending = list(self.pending), {}
             try:
-                self._speak(speaking)
+                self._publish_all(streams)
             except Exception:  # A greenlet's outermost door: these streams cannot go on without it.
-                log.exception("streams.broke", streams=len(speaking))
-                for stream in speaking:
+                log.exception("streams.broke", streams=len(streams))
+                for stream in streams:
                     stream.call.abort(InternalError("Something went wrong on our side."))
 
-    def _speak(self, speaking: list[Stream]) -> None:
-        self._publish([(stream, stream.take()) for stream in speaking if stream.unsent])
-        for stream in speaking:
-            self._sent(stream)
-        self._bound_logs()
+    def _publish_all(self, streams: list[Stream]) -> None:
+        self._publish([(stream, stream.next_message()) for stream in streams if stream.unsent])
+        for stream in streams:
+            self._after_publish(stream)
+        self._trim_logs()
 
-    def _sent(self, stream: Stream) -> None:
+    def _after_publish(self, stream: Stream) -> None:
         if stream.unsent_bytes <= MAX_UNSENT_BYTES:
-            stream.room.set()
+            stream.has_room.set()
         if not stream.unsent:
-            stream.quiet.set()
-        elif stream in self.running:
+            stream.is_flushed.set()
+        elif stream in self.open_streams:
             self.wake(stream)
 
     def _publish(self, group: list[tuple[Stream, Events]]) -> None:
@@ -197,21 +202,23 @@ class Publisher:
         tries = 0
         while group:
             try:
-                self._refused(group, self._append(group), again=tries > 0)
+                self._abort_refused(group, self._append(group), is_retry=tries > 0)
                 return
             except (redis.RedisError, OSError) as error:
                 log.warning("streams.publish_waits", streams=len(group), reason=str(error))
             self._disconnect()
             tries += 1
             gevent.sleep(RECONNECT_SECONDS)
-            # What ended meanwhile needs no publishing any more.
-            group = [(stream, events) for stream, events in group if stream in self.running]
+            # Streams that ended meanwhile need not be published any more.
+            group = [(stream, events) for stream, events in group if stream in self.open_streams]
 
-    def _refused(self, group: list[tuple[Stream, Events]], replies: list[Any], again: bool) -> None:
-        """End the calls whose events were refused, as another attempt has begun."""
-        for (stream, _), accepted in zip(group, replies, strict=True):
-            # Said again after a broken connection, an event may be there already.
-            if not accepted and not again:
+    def _abort_refused(
+        self, group: list[tuple[Stream, Events]], replies: list[Any], is_retry: bool
+    ) -> None:
+        """End the calls whose events were refused because another attempt has begun."""
+        for (stream, _), is_accepted in zip(group, replies, strict=True):
+            # After a broken connection, an event that is sent again may be there already.
+            if not is_accepted and not is_retry:
                 stream.call.abort(Unavailable("The job is another worker's by now."))
 
     def _append(self, group: list[tuple[Stream, Events]]) -> list[Any]:
@@ -254,15 +261,15 @@ class Publisher:
             self.connection.disconnect()
             self.connection = None
 
-    def _bound_logs(self) -> None:
+    def _trim_logs(self) -> None:
         """Drop the beginnings of the longest logs while all of them are too long together."""
-        total = sum(stream.kept_bytes for stream in self.running)
+        total = sum(stream.published_bytes for stream in self.open_streams)
         trims = []
         while total > settings.stream_log_bytes:
-            longest = max(self.running, key=lambda stream: stream.kept_bytes)
-            before = longest.kept_bytes
-            first = longest.forget_first_half()
-            total -= before - longest.kept_bytes
+            longest = max(self.open_streams, key=lambda stream: stream.published_bytes)
+            before = longest.published_bytes
+            first = longest.drop_first_half()
+            total -= before - longest.published_bytes
             trims.append(stream_log.trim_command(longest.job_id, longest.attempt, first))
         if trims:
             self._trim(trims)

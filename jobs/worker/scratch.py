@@ -1,6 +1,6 @@
-"""A worker's folder for what it works on: it goes with its worker, or with one that starts later.
+"""A worker's temporary folder: removed by its worker, or by one that starts later.
 
-A worker that is killed leaves it behind, with whatever images it had in hand.
+A worker that is killed leaves it behind, with whatever images it was working on.
 """
 
 import os
@@ -18,43 +18,43 @@ from jobs.worker.in_flight import this_worker
 log = structlog.get_logger()
 
 PREFIX = "likedo-worker-"
-#: A live worker touches its own all the time, also where it is another installation's, whose
-#: leases nobody knows here.
-OLD_SECONDS = 3600
+#: A live worker touches its folder all the time; so does one of another installation, whose leases
+#: are unknown here.
+STALE_SECONDS = 3600
 
 
-def own() -> Path:
-    """Return this worker's folder, which is made where it is not there."""
-    folder = _own()
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
+def folder() -> Path:
+    """Return this worker's folder; make it if it is not there."""
+    path = _path()
+    path.mkdir(mode=0o700, exist_ok=True)
+    return path
 
 
-def _own() -> Path:
+def _path() -> Path:
     return Path(tempfile.gettempdir(), PREFIX + this_worker.lease)
 
 
 def touch() -> None:
     """Show that this worker's folder is in use."""
     with suppress(FileNotFoundError):
-        os.utime(_own())
+        os.utime(_path())
 
 
-def remove_own() -> None:
+def remove() -> None:
     """Remove this worker's folder, and what its jobs left in it."""
-    shutil.rmtree(_own(), ignore_errors=True)
+    shutil.rmtree(_path(), ignore_errors=True)
 
 
-def remove_left(live: Collection[str]) -> None:
-    """Remove the folders that were left behind by workers none of which is among `live` leases."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        if folder.name.removeprefix(PREFIX) not in live and _is_old(folder):
-            log.info("worker.folder_removed", folder=folder.name)
-            shutil.rmtree(folder, ignore_errors=True)
+def remove_stale(live: Collection[str]) -> None:
+    """Remove the folders left behind by workers whose leases are not among `live`."""
+    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        if path.name.removeprefix(PREFIX) not in live and _is_stale(path):
+            log.info("worker.folder_removed", folder=path.name)
+            shutil.rmtree(path, ignore_errors=True)
 
 
-def _is_old(folder: Path) -> bool:
+def _is_stale(path: Path) -> bool:
     try:
-        return time.time() - folder.stat().st_mtime > OLD_SECONDS
+        return time.time() - path.stat().st_mtime > STALE_SECONDS
     except FileNotFoundError:
         return False  # Another worker was faster.

@@ -1,4 +1,4 @@
-"""What runs in a worker beside its jobs: batches, webhooks, maintenance."""
+"""The interface of what runs in a worker beside its jobs: batches, webhooks, maintenance."""
 
 from collections.abc import Callable
 
@@ -14,10 +14,10 @@ class Service:
         raise NotImplementedError
 
     def line_ended(self) -> None:
-        """A batch line has ended in this worker."""
+        """React to the end of a batch line in this worker."""
 
     def finish(self) -> None:
-        """Bring what is under way to its end soon, while the last jobs are handed back."""
+        """Finish soon what is in progress, while the last jobs are handed back."""
 
     def stop(self) -> None:
         """Stop at once: the jobs are done."""

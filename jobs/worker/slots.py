@@ -5,7 +5,7 @@ from rq import Queue
 
 from jobs import kinds
 
-#: How long a worker waits for a slot before it looks whether it is to stop.
+#: How long a worker waits for a slot before it checks whether it has to stop.
 WAIT_SECONDS = 1
 
 
@@ -23,45 +23,45 @@ class Slots:
         self._bounded = {name: limit for name, limit in limits.items() if limit < capacity}
 
     def acquire(self, queue: Queue) -> bool:
-        """Take what one job of the queue needs; False where that is not free within seconds."""
-        taken: list[BoundedSemaphore] = []
-        for slots in self.needed(queue):
-            if not slots.acquire(timeout=WAIT_SECONDS):
-                _release(taken)
+        """Take the slots that one job of the queue needs; False if they stay taken for seconds."""
+        acquired: list[BoundedSemaphore] = []
+        for semaphore in self.semaphores(queue):
+            if not semaphore.acquire(timeout=WAIT_SECONDS):
+                _release(acquired)
                 return False
-            taken.append(slots)
+            acquired.append(semaphore)
         return True
 
     def release(self, queue: Queue) -> None:
         """Give back what `acquire` took for one job of the queue."""
-        _release(self.needed(queue))
+        _release(self.semaphores(queue))
 
-    def needed(self, queue: Queue) -> list[BoundedSemaphore]:
-        """Return what a job of the queue takes a slot of, in this order."""
-        # Its own first: a job that waits for that must not hold what others could run in.
-        own, kind = self._of_queue[queue.name], kind_among(queue)
+    def semaphores(self, queue: Queue) -> list[BoundedSemaphore]:
+        """Return the semaphores that a job of the queue acquires, in this order."""
+        # Its own first: a job that waits for that one must not hold a slot that others could use.
+        own, kind = self._of_queue[queue.name], host_kind(queue)
         # Bulk images run for hours: if their kind had one slot, nothing else would ever get it.
-        min_limit = 1 if has_lines(queue) else 2
+        min_limit = 1 if is_line_queue(queue) else 2
         if kind != queue.name and self._bounded.get(kind, 0) >= min_limit:
             return [own, self._of_queue[kind], self._all]
         return [own, self._all]
 
 
-def has_lines(queue: Queue) -> bool:
-    """Tell whether a queue is one of batch lines."""
+def is_line_queue(queue: Queue) -> bool:
+    """Tell whether a queue holds batch lines."""
     return str(queue.name).endswith(kinds.LINE_SUFFIX)
 
 
-def kind_among(queue: Queue) -> str:
+def host_kind(queue: Queue) -> str:
     """Return the kind of jobs among which those of a queue run."""
     return kinds.by_queue(queue.name).module
 
 
-def can_wait(queue: Queue) -> bool:
-    """Tell whether nobody waits for a queue's jobs, which run among those of another queue."""
-    return kind_among(queue) != queue.name
+def is_background(queue: Queue) -> bool:
+    """Tell whether no client waits for a queue's jobs, which run among those of another queue."""
+    return host_kind(queue) != queue.name
 
 
-def _release(taken: list[BoundedSemaphore]) -> None:
-    for slots in reversed(taken):
-        slots.release()
+def _release(semaphores: list[BoundedSemaphore]) -> None:
+    for semaphore in reversed(semaphores):
+        semaphore.release()

@@ -49,7 +49,7 @@ def fail(url: str = "https://example.com/hook") -> str:
 
 def take(status: int) -> str:
     """Try to deliver the message that is due, be answered with `status`, and return its id."""
-    (message,) = outbox.take([])
+    (message,) = outbox.claim([])
     sender.record(message, DeliveryResult(status, f"HTTP {status}."))
     return str(message.id)
 
@@ -96,7 +96,7 @@ def test_webhooks_are_listed_by_account_job_and_failure(likedo: Likedo) -> None:
 def test_a_webhook_is_delivered_again_under_the_same_id(likedo: Likedo, status: int) -> None:
     fail()
     message = take(status)
-    assert outbox.take([]) == []
+    assert outbox.claim([]) == []
 
     assert message in likedo("webhooks", "redeliver", message)
 
@@ -144,7 +144,7 @@ def test_an_account_from_before_there_were_webhooks_is_given_a_secret_once(
     database.run(lambda connection: connection.execute(sql) and None)
     fail()
 
-    (message,) = outbox.take([])
+    (message,) = outbox.claim([])
 
     secret = outbox.secret_of(message)
     assert secret.startswith("whsec_")

@@ -14,7 +14,7 @@ from access import accounts, keys
 from jobs.batch import dispatch, ownership
 from jobs.batch import store as batch_store
 from jobs.batch.ownership import OwnedBatch, OwnershipLost
-from jobs.batch.store import MAX_AT_ONCE
+from jobs.batch.store import MAX_ACTIVE_PER_ACCOUNT
 from jobs.maintenance import leases
 from jobs.worker.in_flight import this_worker
 from models import batch
@@ -83,11 +83,11 @@ def test_a_batch_is_advanced_by_one_worker_until_its_lease_is_over(account_id: i
     leases.open("ours", 10)
     batch_id = make_batch(account_id)
 
-    theirs = ownership.take_on("theirs", [], 10)
-    meanwhile = ownership.take_on("ours", [], 10)
+    theirs = ownership.acquire("theirs", [], 10)
+    meanwhile = ownership.acquire("ours", [], 10)
     let_lease_end("theirs")
-    afterwards = ownership.take_on("ours", [], 10)
-    known = ownership.take_on("ours", [batch_id], 10)
+    afterwards = ownership.acquire("ours", [], 10)
+    known = ownership.acquire("ours", [batch_id], 10)
 
     assert (theirs, meanwhile) == ([batch_id], [])
     assert (afterwards, known) == ([batch_id], [])
@@ -97,37 +97,37 @@ def test_a_batch_that_its_worker_has_lost_sight_of_is_taken_on_again(account_id:
     leases.open("ours", 10)
     batch_id = make_batch(account_id, worker="ours")
 
-    assert ownership.take_on("ours", [], 10) == [batch_id]
+    assert ownership.acquire("ours", [], 10) == [batch_id]
 
 
 def test_an_account_with_many_batches_leaves_room_for_others(account_id: int) -> None:
-    leases.open("ours", 10)
-    many = [make_batch(account_id) for _ in range(MAX_AT_ONCE + 5)]
+    leases.open_lease("ours", 10)
+    many = [make_batch(account_id) for _ in range(MAX_ACTIVE_PER_ACCOUNT + 5)]
     other = make_batch(accounts.create("another", "pro"))
 
-    taken = ownership.take_on("ours", [], 100)
-    more = ownership.take_on("ours", taken, 100)
+    taken = ownership.acquire("ours", [], 100)
+    more = ownership.acquire("ours", taken, 100)
 
-    assert taken == [*many[:MAX_AT_ONCE], other]
+    assert taken == [*many[:MAX_ACTIVE_PER_ACCOUNT], other]
     assert more == []
 
 
 def test_who_lost_a_batch_can_change_nothing_of_it(account_id: int) -> None:
-    held = OwnedBatch(make_batch(account_id, worker="theirs"), lambda: False)
-    validating = held.in_status(BatchStatus.VALIDATING)
+    owned = OwnedBatch(make_batch(account_id, worker="theirs"), lambda: False)
+    validating = owned.in_status(BatchStatus.VALIDATING)
 
     with pytest.raises(OwnershipLost):
         ownership.advance(validating, status=BatchStatus.FAILED.value)
     with pytest.raises(OwnershipLost):
-        ownership.insert_lines(validating, [{"batch_id": held.id, "number": 1}])
+        ownership.insert_lines(validating, [{"batch_id": owned.id, "number": 1}])
     with pytest.raises(OwnershipLost):
-        dispatch.note_ended(held)
-    assert batch_store.get_one(held.id).status == BatchStatus.VALIDATING
+        dispatch.record_ended(owned)
+    assert batch_store.get_one(owned.id).status == BatchStatus.VALIDATING
 
 
 def test_no_more_lines_begin_than_there_is_room_for() -> None:
-    assert dispatch.room(0) == dispatch.MAX_AHEAD
-    assert dispatch.room(dispatch.MAX_AHEAD + 50) == 0
+    assert dispatch.room(0) == dispatch.MAX_RUNNING
+    assert dispatch.room(dispatch.MAX_RUNNING + 50) == 0
 
 
 def test_files_are_forgotten_when_their_time_is_up_but_not_from_under_a_batch(

@@ -20,14 +20,14 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def make_old(folder: Path) -> None:
-    before = time.time() - 2 * scratch.OLD_SECONDS
+    before = time.time() - 2 * scratch.STALE_SECONDS
     os.utime(folder, (before, before))
 
 
 def test_a_worker_takes_its_folder_with_it(machine: Path) -> None:
-    Path(scratch.own(), "image").write_bytes(b"1")
+    Path(scratch.folder(), "image").write_bytes(b"1")
 
-    scratch.remove_own()
+    scratch.remove()
 
     assert list(machine.iterdir()) == []
 
@@ -49,15 +49,15 @@ def test_what_a_dead_worker_left_goes_when_it_is_old(
     if old:
         make_old(left)
 
-    scratch.remove_left({"live"})
+    scratch.remove_stale({"live"})
 
     assert left.exists() is not goes
 
 
 def test_a_folder_that_is_in_use_is_never_old(machine: Path) -> None:
-    make_old(scratch.own())
+    make_old(scratch.folder())
 
     scratch.touch()
-    scratch.remove_left(())
+    scratch.remove_stale(())
 
-    assert scratch.own().stat().st_mtime > time.time() - scratch.OLD_SECONDS
+    assert scratch.folder().stat().st_mtime > time.time() - scratch.STALE_SECONDS

@@ -6,7 +6,7 @@ import pytest
 
 from billing.outcomes import ClaimedJob
 from jobs.image import calls
-from jobs.image.outcome import ImageCall, RunningImages
+from jobs.image.outcome import ImageCall, ImageJob
 from jobs.lifecycle.store import Claim
 from models.errors import InternalError
 from net.call import Call
@@ -26,11 +26,11 @@ def too_few(call: Call) -> Drawn:
 @pytest.mark.parametrize("draw", [broken, too_few])
 def test_an_odd_answer_is_the_failure_of_its_images_alone(draw: Callable[[Call], Drawn]) -> None:
     claim = Claim(ClaimedJob("job_1", 1, 1, 20, "10"), "flux-pro", "image", "redis", 0, False, [])
-    shot = ImageCall(2, 2)
+    image_call = ImageCall(2, 2)
 
-    calls._take(RunningImages(claim, Call(10)), shot, draw)
+    calls._perform(ImageJob(claim, Call(10)), image_call, draw)
 
-    assert {at: type(error) for at, error in shot.errors.items()} == {
+    assert {at: type(error) for at, error in image_call.errors.items()} == {
         2: InternalError,
         3: InternalError,
     }

@@ -34,4 +34,4 @@ def test_a_line_that_is_too_long_is_told_by_its_number(size: int) -> None:
     with pytest.raises(LineError) as raised:
         list(lines.spans(in_pieces(content, size), MOST))
 
-    assert (raised.value.its_code, raised.value.line) == ("request_too_large", 2)
+    assert (raised.value.openai_code, raised.value.line) == ("request_too_large", 2)

@@ -78,7 +78,7 @@ def kept(job_id: str) -> list[Any]:
 def taken(account_id: int | None = None, url: str = URL) -> Any:
     """Return a message that a worker has just taken."""
     complete(account_id or make_account(), url)
-    (message,) = outbox.take([])
+    (message,) = outbox.claim([])
     return message
 
 
@@ -211,9 +211,9 @@ def test_receivers_are_told_apart_by_host_and_port(url: str, host: str) -> None:
 def test_a_message_is_taken_once_and_again_when_its_worker_is_taken_for_dead() -> None:
     first = taken()
 
-    assert outbox.take([]) == []
+    assert outbox.claim([]) == []
     change(f"UPDATE webhooks SET next_at = next_at - {outbox.CLAIM_SECONDS}")
-    (second,) = outbox.take([])
+    (second,) = outbox.claim([])
 
     assert (second.id, first.tries, second.tries) == (first.id, 1, 2)
 
@@ -225,7 +225,7 @@ def test_who_take_at_the_same_time_take_different_messages() -> None:
 
     def take(_: int) -> list[str]:
         together.wait()
-        return [message.id for message in outbox.take([])]
+        return [message.id for message in outbox.claim([])]
 
     with ThreadPoolExecutor(4) as threads:
         for _ in range(20):
@@ -247,16 +247,16 @@ def test_a_receiver_gets_a_few_at_a_time_and_so_does_an_account() -> None:
 
 
 def test_what_is_being_sent_counts() -> None:
-    sending = [waiting(1, "a", number) for number in range(outbox.AT_ONE_RECEIVER)]
+    sending = [waiting(1, "a", number) for number in range(outbox.MAX_PER_RECEIVER)]
 
     assert outbox.choose([waiting(1, "a", 7), waiting(1, "b")], sending) == ["1 b 0"]
 
 
 def test_a_worker_sends_so_many_at_a_time() -> None:
-    due = [waiting(number, "a") for number in range(outbox.AT_ONCE + 10)]
+    due = [waiting(number, "a") for number in range(outbox.MAX_SENDING + 10)]
 
-    assert len(outbox.choose(due, [])) == outbox.AT_ONCE
-    assert outbox.choose(due, due[: outbox.AT_ONCE]) == []
+    assert len(outbox.choose(due, [])) == outbox.MAX_SENDING
+    assert outbox.choose(due, due[: outbox.MAX_SENDING]) == []
 
 
 def test_a_receivers_many_messages_hide_nobody_elses() -> None:
@@ -265,14 +265,14 @@ def test_a_receivers_many_messages_hide_nobody_elses() -> None:
     flood(outbox.PAGE_SIZE + 10)
     theirs = complete(other)
 
-    first = outbox.take([])
+    first = outbox.claim([])
 
     assert Counter(message.account_id for message in first) == {
-        flooded: outbox.AT_ONE_RECEIVER,
+        flooded: outbox.MAX_PER_RECEIVER,
         other: 1,
     }
     assert theirs in [message.job_id for message in first]
-    assert outbox.take(first) == []
+    assert outbox.claim(first) == []
 
 
 def test_an_accounts_many_receivers_hide_nobody_elses() -> None:
@@ -281,14 +281,14 @@ def test_an_accounts_many_receivers_hide_nobody_elses() -> None:
     flood(outbox.PAGE_SIZE + 10, "http://host-{}.example/hook")
     theirs = complete(other)
 
-    first = outbox.take([])
+    first = outbox.claim([])
 
     assert Counter(message.account_id for message in first) == {
-        flooded: outbox.OF_ONE_ACCOUNT,
+        flooded: outbox.MAX_PER_ACCOUNT,
         other: 1,
     }
     assert theirs in [message.job_id for message in first]
-    assert outbox.take(first) == []
+    assert outbox.claim(first) == []
 
 
 def flood(count: int, url: str = URL) -> None:
@@ -319,7 +319,7 @@ def test_a_failed_try_is_followed_by_another_after_a_pause() -> None:
     pause = sender.BACKOFF_SECONDS[0]
     assert now.next_at < message.next_at - outbox.CLAIM_SECONDS + 2 * pause + 30
     assert (now.delivered_at, now.gave_up_at, now.last_error) == (None, None, "Why.")
-    assert outbox.take([]) == []
+    assert outbox.claim([]) == []
 
 
 def test_tries_go_on_for_a_day_and_are_given_up_then() -> None:
@@ -329,7 +329,7 @@ def test_tries_go_on_for_a_day_and_are_given_up_then() -> None:
         sender.record(message, heard(None))
         assert [now.gave_up_at for now in kept(message.job_id)] == [None]
         change("UPDATE webhooks SET next_at = 0")
-        (message,) = outbox.take([])
+        (message,) = outbox.claim([])
         assert message.tries == tries + 1
     sender.record(message, heard(None))
 
@@ -370,7 +370,7 @@ def test_a_pause_is_what_the_receiver_asks_for_where_that_is_more() -> None:
 def test_a_worker_that_comes_back_from_the_dead_changes_nothing() -> None:
     late = taken()
     change("UPDATE webhooks SET next_at = 0")
-    (message,) = outbox.take([])
+    (message,) = outbox.claim([])
     sender.record(message, heard(200))
 
     sender.record(late, heard(500))
@@ -386,18 +386,18 @@ def test_what_is_handed_back_is_due_at_once_and_was_no_try() -> None:
 
     outbox.hand_back(message)
 
-    (again,) = outbox.take([])
+    (again,) = outbox.claim([])
     assert (again.id, again.tries) == (message.id, 1)
 
 
 def test_what_is_to_be_delivered_again_has_a_day_of_its_own() -> None:
     message = taken()
     sender.record(message, heard(410))
-    assert outbox.take([]) == []
+    assert outbox.claim([]) == []
 
     assert outbox.redeliver(message.id)
 
-    (again,) = outbox.take([])
+    (again,) = outbox.claim([])
     assert (again.id, again.tries, again.gave_up_at) == (message.id, 1, None)
     assert not outbox.redeliver("msg_nobodys")
 
@@ -408,7 +408,7 @@ def test_every_try_says_the_same_whatever_becomes_of_the_job() -> None:
 
     change("UPDATE jobs SET model = 'another'")
     change("UPDATE webhooks SET next_at = 0")
-    (again,) = outbox.take([])
+    (again,) = outbox.claim([])
 
     # Also of two workers that make it at the same time.
     assert outbox.body_of(again) == outbox.body_of(message) == first
@@ -480,7 +480,7 @@ def test_one_address_inside_is_enough_to_be_refused(
 
     found = send(f"http://hooks.example:{receiver.port}/hook")
 
-    assert (found.status, found.why) == (None, webhook_receiver.NOT_PUBLIC)
+    assert (found.status, found.reason) == (None, webhook_receiver.NOT_PUBLIC)
     assert receiver.messages == []
 
 
@@ -491,7 +491,7 @@ def test_one_address_inside_is_enough_to_be_refused(
 def test_nothing_inside_is_told_anything(names: Names, address: str) -> None:
     names.addresses["hooks.example"] = [[address]]
 
-    assert send("http://hooks.example/hook").why == webhook_receiver.NOT_PUBLIC
+    assert send("http://hooks.example/hook").reason == webhook_receiver.NOT_PUBLIC
 
 
 def test_an_operator_may_let_them_go_inside(
@@ -516,8 +516,8 @@ def test_a_proxy_of_the_environment_is_not_used(
 def test_a_host_that_is_not_there_and_one_that_does_not_listen_are_told_apart(
     local: None,
 ) -> None:
-    assert send("http://nobody.invalid/hook").why == webhook_receiver.NOT_PUBLIC
-    assert send("http://127.0.0.1:1/hook").why.startswith(sender.UNREACHABLE)
+    assert send("http://nobody.invalid/hook").reason == webhook_receiver.NOT_PUBLIC
+    assert send("http://127.0.0.1:1/hook").reason.startswith(sender.UNREACHABLE)
 
 
 def test_a_receiver_that_says_nothing_is_left(monkeypatch: pytest.MonkeyPatch, local: None) -> None:
@@ -525,7 +525,7 @@ def test_a_receiver_that_says_nothing_is_left(monkeypatch: pytest.MonkeyPatch, l
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
 
-        assert send(f"http://127.0.0.1:{port}/hook") == DeliveryResult(None, sender.LATE)
+        assert send(f"http://127.0.0.1:{port}/hook") == DeliveryResult(None, sender.TIMED_OUT)
 
 
 def test_a_receiver_may_ask_for_a_pause_up_to_a_limit(local: None, receiver: Receiver) -> None:

@@ -18,7 +18,7 @@ from jobs.batch import store as batch_store
 from jobs.maintenance import leases
 from models.batch import Batch, make_id
 
-MOST = batch_store.MAX_AT_ONCE
+MOST = batch_store.MAX_ACTIVE_PER_ACCOUNT
 
 
 @pytest.fixture(autouse=True)
@@ -67,11 +67,11 @@ def test_an_accounts_many_batches_hide_nobody_elses() -> None:
     oldest = put(many, 2000, created=1)
     theirs = put(other, 1, created=5000)
 
-    taken = ownership.take_on("one", [], 100)
+    taken = ownership.acquire("one", [], 100)
 
     assert taken == oldest[:MOST] + theirs
-    assert ownership.take_on("one", taken, 100) == []
-    assert ownership.take_on("two", [], 100) == []
+    assert ownership.acquire("one", taken, 100) == []
+    assert ownership.acquire("two", [], 100) == []
 
 
 def test_with_few_places_each_account_has_its_turn() -> None:
@@ -79,8 +79,8 @@ def test_with_few_places_each_account_has_its_turn() -> None:
     put(many, 10, created=1)
     put(other, 10, created=5000)
 
-    first = ownership.take_on("one", [], 4)
-    second = ownership.take_on("two", [], 2)
+    first = ownership.acquire("one", [], 4)
+    second = ownership.acquire("two", [], 2)
 
     assert (len(first), len(second)) == (4, 2)
     assert held_by_account() == {many: 3, other: 3}
@@ -94,7 +94,7 @@ def test_what_other_workers_advance_counts() -> None:
     put(other, MOST - 1, created=1, worker="two")
     theirs = put(other, 5, created=200)
 
-    assert ownership.take_on("one", [], 100) == next_ones[:3] + theirs[:1]
+    assert ownership.acquire("one", [], 100) == next_ones[:3] + theirs[:1]
 
 
 def test_what_the_dead_advanced_is_taken_on_and_what_a_worker_let_go_of() -> None:
@@ -104,7 +104,7 @@ def test_what_the_dead_advanced_is_taken_on_and_what_a_worker_let_go_of() -> Non
     known = put(account, MOST - 3, created=20, worker="one")
 
     # One place is left beside those that are known.
-    assert ownership.take_on("one", known, 100) == (dead + let_go)[:3]
+    assert ownership.acquire("one", known, 100) == (dead + let_go)[:3]
 
 
 def test_workers_that_look_at_the_same_time_take_different_batches() -> None:
@@ -112,7 +112,7 @@ def test_workers_that_look_at_the_same_time_take_different_batches() -> None:
         put(make_account(), 10, created=1)
 
     with ThreadPoolExecutor(2) as both:
-        one, two = both.map(lambda name: ownership.take_on(name, [], 30), ("one", "two"))
+        one, two = both.map(lambda name: ownership.acquire(name, [], 30), ("one", "two"))
 
     assert not set(one) & set(two)
     assert len(one) + len(two) <= 50
@@ -128,7 +128,7 @@ def test_looking_costs_as_many_statements_for_a_thousand_as_for_one() -> None:
         said.append(statement)
 
     event.listen(engine.engine(), "before_cursor_execute", hear)
-    taken = ownership.take_on("one", [], 100)
+    taken = ownership.acquire("one", [], 100)
     event.remove(engine.engine(), "before_cursor_execute", hear)
 
     assert len(taken) == MOST

@@ -24,7 +24,7 @@ def begin_all(worker: GreenletWorker, name: str) -> int:
     """Take slots for jobs of a queue until there are none; return how many that were."""
     (queue,) = [queue for queue in worker.queues if queue.name == name]
     count = 0
-    while all(slots.acquire(blocking=False) for slots in worker.slots.needed(queue)):
+    while all(slots.acquire(blocking=False) for slots in worker.slots.semaphores(queue)):
         count += 1
     return count
 

@@ -658,7 +658,7 @@ def test_every_single_byte_may_be_wrong(studio: Studio, name: str) -> None:
 def test_two_are_in_work_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads: set[int] = set()
     working, most = [0], [0]
-    finish = normalize._finish
+    finish = normalize._normalize
 
     def watched(*arguments: Any) -> Any:
         threads.add(threading.get_ident())
@@ -669,7 +669,7 @@ def test_two_are_in_work_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         finally:
             working[0] -= 1
 
-    monkeypatch.setattr(normalize, "_finish", watched)
+    monkeypatch.setattr(normalize, "_normalize", watched)
     content = encoded(Image.effect_noise((512, 512), 80).convert("RGB"), "PNG")
     studios = [Studio(tmp_path / str(number)) for number in range(6)]
     for studio in studios:
