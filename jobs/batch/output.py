@@ -174,6 +174,7 @@ def _error(line: _Line) -> LikeDoError:
 
 
 def _rendered(batch: Batch, line: _Line, body: bytes) -> Iterator[bytes]:
+    assert line.kind is not None  # A line with a response has a job.
     return KINDS[line.kind].render(body, batch.address)[1]
 
 
