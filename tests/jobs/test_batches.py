@@ -112,7 +112,7 @@ def test_an_account_with_many_batches_leaves_room_for_others(account_id: int) ->
     assert more == []
 
 
-def test_who_lost_a_batch_can_change_nothing_of_it(account_id: int) -> None:
+def test_a_worker_that_lost_a_batch_cannot_change_it(account_id: int) -> None:
     held = OwnedBatch(make_batch(account_id, worker="theirs"), lambda: False)
     validating = held.in_status(BatchStatus.VALIDATING)
 

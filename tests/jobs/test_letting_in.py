@@ -9,7 +9,7 @@ from access import accounts
 from billing import ledger
 from jobs.lifecycle import concurrency, queue
 from models.job import BodyAt
-from tests.jobs.held import hold
+from tests.job_rows import hold
 
 pytestmark = pytest.mark.usefixtures("stored")
 
@@ -52,7 +52,7 @@ def test_elsewhere_than_in_redis_its_body_is_there_before_it(account: int) -> No
     assert queued() == [job_id]
 
 
-def test_what_waits_for_long_is_let_in_to_be_told_that_its_body_is_lost(account: int) -> None:
+def test_a_job_that_waited_long_is_enqueued_though_its_body_is_lost(account: int) -> None:
     job_id = wait_for_place(account, BodyAt.REDIS, created=time.time() - 60)
 
     concurrency.promote_waiting(account)

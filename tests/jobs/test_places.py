@@ -3,7 +3,7 @@
 import json
 
 from tests.callers import HELLO, Callers
-from tests.conftest import EVERY_DATABASE
+from tests.conftest import EVERY_DATABASE, ONE_DATABASE
 from tests.stack import Stack, fetch, wait_until
 from tests.upstream import Upstream
 
@@ -40,7 +40,9 @@ def test_an_account_runs_as_many_jobs_at_a_time_as_its_plan_lets_it(
     assert account.standing() == (1000 - 2 * MAX_RUNNING, 0)
 
 
-def test_a_place_that_nobody_gave_on_is_found(fresh_stack: Stack, upstream: Upstream) -> None:
+def test_a_free_slot_that_was_not_passed_on_is_found(
+    fresh_stack: Stack, upstream: Upstream
+) -> None:
     web = fresh_stack.web()
     fresh_stack.worker()
     account = fresh_stack.account()
@@ -82,6 +84,7 @@ def test_an_asynchronous_job_outlives_an_emptied_redis(
     wait_until(lambda: fresh_stack.query(sql)[0][0] == 0, "the bodies are forgotten")
 
 
+@ONE_DATABASE
 def test_jobs_of_hundreds_of_images_take_no_place_of_a_chat(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
@@ -100,7 +103,7 @@ def test_jobs_of_hundreds_of_images_take_no_place_of_a_chat(
 
 
 @EVERY_DATABASE
-def test_what_is_let_in_has_its_body_however_slow_the_storage_is(
+def test_a_job_that_gets_a_slot_has_its_body_however_slow_the_storage_is(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
     upstream.script(default={"delay": 0.05})
