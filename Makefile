@@ -1,10 +1,10 @@
 # Needs Python 3.11 or newer and make. Everything is made in .venv, nothing outside this folder.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check install bench
+.PHONY: help run test test-all test-long check install bench
 
-# What `make test` leaves to `make test-all`.
-EXTRA := slow or node or browser or postgres or sdks
+# What `make test` leaves to `make test-all` and `make test-long`.
+EXTRA := slow or long or node or browser or postgres or sdks
 # Most of a test's time is waiting for something, so some run side by side.
 PYTEST := .venv/bin/python -m pytest -n 5 --dist worksteal
 
@@ -21,12 +21,15 @@ run: .venv/.ready ## Start all of it on this machine: web, worker, Valkey, SQLit
 test: .venv/.ready ## Run the tests that need nothing but Python (ARGS="-k credits")
 	@$(PYTEST) -m "not ($(EXTRA))" $(ARGS); \
 	status=$$?; \
-	echo "Left out: tests marked $(EXTRA); make test-all runs them too."; \
+	echo "Left out: tests marked $(EXTRA); make test-all and make test-long run them."; \
 	exit $$status
 
-test-all: .venv/.ready $(NPM_LOCK:package-lock.json=node_modules/.ready) $(SDKS) ## Run every test there is
-	@$(PYTEST) -m "not alone" $(ARGS)
-	@.venv/bin/python -m pytest -m alone $(ARGS) || [ $$? -eq 5 ] # Where ARGS leaves none.
+test-all: .venv/.ready $(NPM_LOCK:package-lock.json=node_modules/.ready) $(SDKS) ## Run all tests but the long ones
+	@$(PYTEST) -m "not (long or alone)" $(ARGS)
+
+test-long: .venv/.ready ## Run the long tests: long matrices, workers killed at any point, floods, outages
+	@$(PYTEST) -m "long and not alone" $(ARGS) || [ $$? -eq 5 ] # Where ARGS leaves none.
+	@.venv/bin/python -m pytest -m alone $(ARGS) || [ $$? -eq 5 ]
 
 check: .venv/.ready ## Check format, lint, types and who imports whom
 	@.venv/bin/ruff format --check .

@@ -106,8 +106,13 @@ class Server:
     def api(self) -> str:
         return f"{self.url}/api/v1/ai"
 
+    def forget(self, upstream: Upstream) -> None:
+        """Begin anew: nothing is scripted, and every provider is well as far as anybody knows."""
+        upstream.reset()
+        self.stack.forget_failures()
 
-@pytest.fixture(scope="session", params=DATABASES)
+
+@pytest.fixture(scope="session", params=[DATABASES[0], DATABASES[2]])
 def server(request: pytest.FixtureRequest, shared_upstream: Upstream) -> Iterator[Server]:
     """The product in front of the tests' upstream."""
     stack = Stack(
@@ -117,8 +122,23 @@ def server(request: pytest.FixtureRequest, shared_upstream: Upstream) -> Iterato
     stack.close()
 
 
-#: For the tests that are worth it on a pool of one connection, too.
+#: For the tests of the shared server for which the database makes no difference.
+ON_SQLITE = pytest.mark.parametrize("server", DATABASES[:1], indirect=True)
+#: For samples of those.
+ON_POSTGRESQL = pytest.mark.parametrize("server", DATABASES[2:], indirect=True)
+#: For those in which many calls of one process are in the database at the same time.
+ON_EVERY_DATABASE = pytest.mark.parametrize("server", DATABASES, indirect=True)
+
+#: For the tests with processes of their own that are worth it on a pool of one connection, too.
 EVERY_DATABASE = pytest.mark.parametrize("fresh_stack", DATABASES, indirect=True)
+#: For those of them for which the database makes no difference.
+ONE_DATABASE = pytest.mark.parametrize("fresh_stack", DATABASES[:1], indirect=True)
+#: For those that take long: `make test-all` runs them on one database, as a sample.
+LONG_ON_POSTGRESQL = pytest.mark.parametrize(
+    "fresh_stack",
+    ["sqlite", pytest.param("postgresql", marks=[pytest.mark.postgres, pytest.mark.long])],
+    indirect=True,
+)
 
 
 @pytest.fixture(params=DATABASES[:2])

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "recordings"
+NONE = f"There are no recordings in {FOLDER.parent.name}/{FOLDER.name} beside the repository."
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,18 @@ def select(provider: str, *kinds: str) -> list[Recording]:
     return [recording for recording in load(provider) if recording.kinds.issuperset(kinds)]
 
 
+def some(found: list[Any]) -> list[Any]:
+    """Return what was `found`; skip the test if that is nothing."""
+    if not found:
+        pytest.skip(NONE)
+    return found
+
+
 def parameters(found: list[Any], names: list[str]) -> list[Any]:
-    """Return `found` for `pytest.mark.parametrize`; one skipped case where there is nothing."""
+    """Return `found` for `pytest.mark.parametrize`; one skipped case if that is nothing."""
     if found:
         return [pytest.param(item, id=name) for item, name in zip(found, names, strict=True)]
-    reason = f"There are no recordings in {FOLDER.parent.name}/{FOLDER.name} beside the repository."
-    return [pytest.param(None, marks=pytest.mark.skip(reason=reason), id="no-recordings")]
+    return [pytest.param(None, marks=pytest.mark.skip(reason=NONE), id="no-recordings")]
 
 
 def _read(path: Path) -> Recording:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Server
+from tests.conftest import ON_SQLITE, Server
 from tests.stack import Account, clean_environment
 from tests.upstream import Upstream
 
 NODE = Path(__file__).resolve().parent / "node"
 
-pytestmark = pytest.mark.node
+pytestmark = [pytest.mark.node, ON_SQLITE]
 
 
 def run(script: str, server: Server, account: Account) -> Any:

@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.conftest import Server
+from tests.conftest import ON_SQLITE, Server
 from tests.events import at_once, words
 from tests.stack import Account, clean_environment, fetch, wait_until
 from tests.upstream import Upstream, said
+
+pytestmark = ON_SQLITE
 
 HERE = Path(__file__).resolve().parent
 PATIENCE_SECONDS = 60

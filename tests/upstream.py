@@ -18,7 +18,7 @@ Gemini's words, any number of them at a time, and records what it was asked. It 
 
     POST /__script   {"next": [step, …], "default": step}; either may be left out
     GET  /__calls    {"received", "running", "aborted", "connections", "calls": [call, …]}
-                     `?received=N` or `?aborted=N` waits until there are as many, for 10 s
+                     `?received=N` or `?aborted=N` waits until there are as many, for a minute
     POST /__release  let the answers and the predictions go on that a step holds
     POST /__reset    forget the script, the calls and the predictions
 
@@ -73,7 +73,7 @@ from gevent.socket import wait_read  # type: ignore[attr-defined]  # it is there
 from tests.upstream_images import Images, is_create
 
 ROOT = Path(__file__).parents[1]
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 60.0
 KEPT_CALLS = 20_000
 
 #: What the body's framing and the connection make anew.
@@ -224,7 +224,7 @@ class Upstream:
         self._ask("POST", "/__reset")
 
     def _ask(self, method: str, path: str, body: Any = None) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=3 * WAIT_SECONDS)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2 * WAIT_SECONDS)
         try:
             connection.request(method, path, json.dumps(body), {"Connection": "close"})
             return json.loads(connection.getresponse().read())

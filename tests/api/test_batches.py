@@ -19,7 +19,7 @@ from tests.batches import (
     the_books_are_right,
 )
 from tests.callers import HELLO
-from tests.conftest import Server
+from tests.conftest import ON_SQLITE, Server
 from tests.stack import Account, fetch, wait_until
 from tests.upstream import Upstream
 
@@ -104,6 +104,7 @@ def test_blank_lines_and_a_byte_order_mark_are_nothing(
 GOOD = line("good")
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("bad", "code", "param"),
     [
@@ -155,6 +156,7 @@ def test_a_file_without_lines_fails_the_batch(batches: Batches) -> None:
     assert [problem.code for problem in batch.errors.data] == ["empty_file"]
 
 
+@ON_SQLITE
 def test_more_lines_than_are_taken_fail_the_batch(batches: Batches, upstream: Upstream) -> None:
     batch = batches.create([json.dumps(line(str(number))) for number in range(50_001)])
     batch = batches.until(batch, "failed", seconds=120)
@@ -164,7 +166,7 @@ def test_more_lines_than_are_taken_fail_the_batch(batches: Batches, upstream: Up
     assert upstream.calls() == []
 
 
-def test_where_the_balance_is_short_the_rest_fails(server: Server, upstream: Upstream) -> None:
+def test_lines_that_the_balance_no_longer_affords_fail(server: Server, upstream: Upstream) -> None:
     """Each line may cost 3 credits and costs 1: as long as there are 3, another one begins."""
     account = server.stack.account(credits=7)
     batches = Batches(server.url, account)
@@ -283,6 +285,7 @@ def test_anothers_batch_is_not_there(server: Server, batches: Batches, upstream:
     other.close()
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("change", "param"),
     [
@@ -381,7 +384,7 @@ def test_a_batch_of_images_answers_with_links_or_base64(
     the_books_are_right(account, 10_000)
 
 
-def test_lines_are_in_nobodys_way(
+def test_batch_lines_do_not_delay_chats(
     server: Server, batches: Batches, account: Account, upstream: Upstream
 ) -> None:
     """An account may run some jobs at a time, and a hundred lines beside them."""

@@ -7,7 +7,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
-from tests.conftest import Server
+from tests.conftest import ON_SQLITE, Server
 from tests.stack import Account, fetch
 from tests.upstream import Upstream
 
@@ -162,6 +162,7 @@ def test_too_small_a_balance_is_a_402_that_is_final(server: Server, upstream: Up
 BAD, OURS = openai.BadRequestError, openai.InternalServerError
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("status", "error", "raised", "seen"),
     [

@@ -33,10 +33,10 @@ def test_200_calls_at_once_on_a_balance_for_50_are_50_paid_calls(
     assert fresh_stack.unfinished() == 0
 
 
-def test_what_running_calls_hold_is_a_402_that_is_worth_a_retry(
+def test_a_balance_held_by_running_calls_is_a_402_worth_a_retry(
     server: Server, upstream: Upstream
 ) -> None:
-    upstream.script(default={"delay": 2.0})
+    upstream.script(default={"hold": True})
     account = server.stack.account(credits=1)
 
     callers = Callers()
@@ -47,6 +47,7 @@ def test_what_running_calls_hold_is_a_402_that_is_worth_a_retry(
     assert (status, json.loads(body)["error"]["code"]) == (402, "credits_held")
     assert (headers["retry-after"], headers["x-should-retry"]) == ("2", "true")
     assert account.standing() == (1, 1)
+    upstream.release()
     assert callers.replies()[0][0] == 200
     assert account.standing() == (0, 0)
 
@@ -62,7 +63,7 @@ def test_a_cost_above_the_hold_is_taken_from_what_is_available(
     assert account.standing() == (9_992, 0)
 
 
-def test_what_even_the_balance_does_not_cover_is_written_off_by_name(
+def test_a_cost_beyond_the_balance_is_written_off_by_name(
     server: Server, upstream: Upstream
 ) -> None:
     poor = server.stack.account(credits=3)

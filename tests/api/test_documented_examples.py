@@ -8,9 +8,11 @@ import pytest
 
 from config.catalog.load import catalog
 from tests.config.catalog.test_model import DOCUMENTED
-from tests.conftest import Server
+from tests.conftest import ON_SQLITE, Server
 from tests.stack import Account, fetch
 from tests.upstream import Upstream
+
+pytestmark = ON_SQLITE
 
 IDS = [*DOCUMENTED, "deepseek-reasoner"]
 HELLO = [{"role": "user", "content": "What is the capital of France?"}]

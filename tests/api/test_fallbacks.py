@@ -9,7 +9,7 @@ from config.catalog.load import catalog
 from config.providers import BASE_URLS
 from config.settings import settings
 from tests.callers import HELLO, Callers
-from tests.conftest import Server
+from tests.conftest import ON_SQLITE, ONE_DATABASE, Server
 from tests.events import STREAMED, follow, stream, text_of, trail, value
 from tests.stack import Account, Stack, fetch, wait_until
 from tests.upstream import Upstream, said
@@ -103,6 +103,7 @@ def test_the_callers_fallbacks_are_asked_when_all_else_fails(
     assert answer["model"] == "gpt-4o"
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("fallbacks", "status", "param"),
     [
@@ -132,6 +133,7 @@ def test_a_fallback_that_cannot_honour_the_request_is_refused(
     assert (answer["error"]["param"], "fallbacks" in answer["error"]["message"]) == ("seed", True)
 
 
+@ONE_DATABASE
 def test_the_dearest_is_held_for_and_who_answered_is_paid(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
@@ -199,6 +201,7 @@ def impatient(fresh_stack: Stack) -> tuple[str, Account]:
     return web, fresh_stack.account()
 
 
+@ONE_DATABASE
 def test_bytes_that_keep_a_connection_alive_are_no_token(
     impatient: tuple[str, Account], upstream: Upstream
 ) -> None:
@@ -211,6 +214,7 @@ def test_bytes_that_keep_a_connection_alive_are_no_token(
     assert source(answer.headers) == ("openai", "gpt-6-sol", "2")
 
 
+@ONE_DATABASE
 def test_a_role_is_no_token_yet(impatient: tuple[str, Account], upstream: Upstream) -> None:
     web, account = impatient
     opening = said(role="assistant", content="")
@@ -221,6 +225,7 @@ def test_a_role_is_no_token_yet(impatient: tuple[str, Account], upstream: Upstre
     assert value(events[-1])["error"]["code"] == "provider_timeout"
 
 
+@ONE_DATABASE
 def test_a_stream_that_falls_silent_is_given_up(
     impatient: tuple[str, Account], upstream: Upstream
 ) -> None:
@@ -237,6 +242,7 @@ def test_a_stream_that_falls_silent_is_given_up(
 # ---- Left alone
 
 
+@ONE_DATABASE
 def test_a_provider_that_keeps_failing_is_left_alone_and_used_again_when_it_is_well(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
@@ -266,6 +272,7 @@ def test_a_provider_that_keeps_failing_is_left_alone_and_used_again_when_it_is_w
     assert once()[0] == 200
 
 
+@ONE_DATABASE
 def test_providers_health_is_for_operators(fresh_stack: Stack, upstream: Upstream) -> None:
     fresh_stack.settings["OPENAI_API_KEY"] = "sk-first-key,sk-second-key"
     web = fresh_stack.web(admin_token="let-me-in")

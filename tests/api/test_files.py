@@ -13,7 +13,7 @@ from openai import OpenAI
 
 from bench.processes import resident_mib
 from tests.batches import ENDPOINT, Batches, chats, file_of
-from tests.conftest import Server
+from tests.conftest import ON_SQLITE, ONE_DATABASE, Server
 from tests.stack import Account, Stack, fetch
 from tests.upstream import Upstream
 
@@ -140,6 +140,7 @@ def test_the_input_of_a_batch_is_not_deleted_before_its_end(
     batches.close()
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("name", ["../x.jsonl", 'a"b.jsonl', "ü\n.jsonl", "x" * 1000, "a\0b"])
 def test_any_name_is_only_a_name(sdk: OpenAI, name: str) -> None:
     made = sdk.files.create(file=(name, b"{}"), purpose="batch")
@@ -149,6 +150,7 @@ def test_any_name_is_only_a_name(sdk: OpenAI, name: str) -> None:
     assert sdk.files.content(made.id).content == b"{}"
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("body", "code", "param"),
     [
@@ -218,6 +220,7 @@ def test_too_large_a_file_is_refused_by_its_declared_size_and_by_its_true_one(
     assert (reply.status, said["error"]["code"]) == (413, "request_too_large")
 
 
+@ONE_DATABASE
 @pytest.mark.slow
 def test_a_file_of_100_mib_goes_to_the_disk_and_not_to_memory(fresh_stack: Stack) -> None:
     web = fresh_stack.web()

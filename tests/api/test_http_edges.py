@@ -52,7 +52,7 @@ def read_body(answer: Any) -> Any:
         (b"GET /v1/credits?key=SECRET HTTP/1.1\r\nExpect: miracles", 417),
     ],
 )
-def test_what_the_server_refuses_is_in_the_envelope_and_no_key_is_logged(
+def test_a_refusal_below_flask_is_in_the_error_envelope_and_logs_no_key(
     server: Server, request_line: bytes, status: int
 ) -> None:
     got, headers, body = raw(server.stack.ports[0], request_line + b"\r\nHost: here\r\n\r\n")

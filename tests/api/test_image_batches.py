@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Server
+from tests.conftest import LONG_ON_POSTGRESQL, ON_SQLITE, Server
 from tests.stack import Account, Stack, fetch, wait_until
 from tests.upstream import Upstream
 
@@ -91,6 +91,7 @@ def test_some_that_fail_are_told_by_their_index(
     assert account.standing() == (9_950, 0)
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("more", "param"),
     [
@@ -103,7 +104,7 @@ def test_some_that_fail_are_told_by_their_index(
         ({"background": True, "n": 5, "response_format": "b64_json"}, "response_format"),
     ],
 )
-def test_more_than_can_be_is_refused(
+def test_too_many_images_or_prompts_are_refused(
     server: Server, account: Account, more: dict[str, Any], param: str
 ) -> None:
     status, body = post(server.url, account, {"model": "flux-pro", "prompt": "A cat."} | more)
@@ -148,6 +149,7 @@ def test_the_images_so_far_are_in_an_image_job_too(
     wait_until(lambda: bool(upstream.release()) or so_far()["finished_at"], "it has ended")
 
 
+@LONG_ON_POSTGRESQL
 @pytest.mark.slow
 def test_a_batch_goes_on_where_the_dead_worker_was(fresh_stack: Stack, upstream: Upstream) -> None:
     upstream.script(*[{"match": "/predictions"}] * 3, *[HELD] * 3)

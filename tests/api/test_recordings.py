@@ -1,6 +1,7 @@
 """What the vendors really said goes through the whole product and comes out the same."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from config.catalog.load import catalog
 from models.chat import ChatRequest
 from models.errors import InvalidRequest, ModelGone, ModelNotFound
-from tests.conftest import Server
+from tests.conftest import ON_POSTGRESQL, ON_SQLITE, Server
 from tests.events import Stream, stream, value
 from tests.providers.test_recordings import (
     REFUSALS,
@@ -42,6 +43,8 @@ BUSY = {
     "gemini/sample-error-429-quota-01": "gemini-3.1-flash-lite",
 }
 HELLO = {"messages": [{"role": "user", "content": "Hello"}]}
+
+Check = Callable[[Case, Server, Upstream], None]
 
 
 def replay(case: Case, server: Server, upstream: Upstream) -> tuple[Reply, tuple[int, int]]:
@@ -82,18 +85,15 @@ def _request(exchange: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-@pytest.mark.parametrize("case", cases(answered=True))
-def test_an_answer_comes_out_as_the_vendor_gave_it(
-    case: Case, server: Server, upstream: Upstream
-) -> None:
-    said = said_in(case[1])
+def an_answer_comes_out(case: Case, server: Server, upstream: Upstream) -> None:
+    said = said_in(case.exchange)
 
     (status, headers, body), (balance, held) = replay(case, server, upstream)
 
     assert status == 200, body
     answer = json.loads(body)
-    assert answer["model"] == model_of(case[0])
-    assert headers["x-provider"] == case[0].provider
+    assert answer["model"] == model_of(case.recording)
+    assert headers["x-provider"] == case.recording.provider
     for choice, original in zip(answer["choices"], said["choices"], strict=True):
         assert choice["finish_reason"] == original.get("finish_reason")
         same_message(choice["message"], original["message"])
@@ -105,12 +105,9 @@ def test_an_answer_comes_out_as_the_vendor_gave_it(
     assert (balance, held) == (100_000 - cost, 0)
 
 
-@pytest.mark.parametrize("case", cases(answered=False))
-def test_a_refusal_comes_out_as_the_contracts_and_is_free(
-    case: Case, server: Server, upstream: Upstream
-) -> None:
-    expected = REFUSALS[str(case[0])]
-    if expected is ModelGone and model_of(case[0]) not in catalog.models:
+def a_refusal_comes_out(case: Case, server: Server, upstream: Upstream) -> None:
+    expected = REFUSALS[str(case.recording)]
+    if expected is ModelGone and model_of(case.recording) not in catalog.models:
         # The caller named a model that only the vendor could know.
         expected = ModelNotFound
 
@@ -138,11 +135,8 @@ def begin(case: Case, server: Server, upstream: Upstream) -> tuple[Stream, Accou
     return stream(server.url, account.key, _request(exchange) | wanted | streaming), account
 
 
-@pytest.mark.parametrize("case", streamed_cases())
-def test_a_stream_comes_out_as_the_vendor_gave_it(
-    case: Case, server: Server, upstream: Upstream
-) -> None:
-    original = events(case[1])
+def a_stream_comes_out(case: Case, server: Server, upstream: Upstream) -> None:
+    original = events(case.exchange)
     counted = [event["usage"] for event in original if event.get("usage")]
 
     answer, account = begin(case, server, upstream)
@@ -150,7 +144,7 @@ def test_a_stream_comes_out_as_the_vendor_gave_it(
 
     assert done == "[DONE]"
     assert told(chunks) == told(original)
-    assert {chunk["model"] for chunk in [*chunks, last]} == {model_of(case[0])}
+    assert {chunk["model"] for chunk in [*chunks, last]} == {model_of(case.recording)}
     assert last["choices"] == []
     usage = last["usage"]
     if counted:
@@ -161,11 +155,8 @@ def test_a_stream_comes_out_as_the_vendor_gave_it(
     assert account.standing() == (100_000 - cost, 0)
 
 
-@pytest.mark.parametrize("case", streamed_cases(answered=False))
-def test_a_refused_stream_is_a_status_and_free(
-    case: Case, server: Server, upstream: Upstream
-) -> None:
-    expected = REFUSALS[str(case[0])]
+def a_refused_stream_comes_out(case: Case, server: Server, upstream: Upstream) -> None:
+    expected = REFUSALS[str(case.recording)]
 
     answer, account = begin(case, server, upstream)
 
@@ -174,14 +165,76 @@ def test_a_refused_stream_is_a_status_and_free(
     assert account.standing() == (100_000, 0)
 
 
-@pytest.mark.parametrize("recording", broken_off())
-def test_an_error_in_mid_stream_ends_the_stream_and_is_free(
-    recording: Recording, server: Server, upstream: Upstream
-) -> None:
-    answer, account = begin((recording, recording.exchanges[0]), server, upstream)
+def a_broken_stream_comes_out(case: Case, server: Server, upstream: Upstream) -> None:
+    answer, account = begin(case, server, upstream)
     *chunks, last = map(value, answer.events())
 
     assert answer.status == 200
     assert chunks
     assert last["error"]["code"] == "provider_error"
     assert account.standing() == (100_000, 0)
+
+
+# ---- All of them, and a sample
+
+
+def all_come_out(
+    check: Check, found: list[Case], server: Server, upstream: Upstream, subtests: pytest.Subtests
+) -> None:
+    for case in found:
+        with subtests.test(str(case)):
+            server.forget(upstream)
+            check(case, server, upstream)
+
+
+@ON_SQLITE
+def test_an_answer_comes_out_as_the_vendor_gave_it(
+    server: Server, upstream: Upstream, subtests: pytest.Subtests
+) -> None:
+    all_come_out(an_answer_comes_out, cases(answered=True), server, upstream, subtests)
+
+
+@ON_SQLITE
+def test_a_refusal_comes_out_as_the_contracts_and_is_free(
+    server: Server, upstream: Upstream, subtests: pytest.Subtests
+) -> None:
+    all_come_out(a_refusal_comes_out, cases(answered=False), server, upstream, subtests)
+
+
+@ON_SQLITE
+def test_a_stream_comes_out_as_the_vendor_gave_it(
+    server: Server, upstream: Upstream, subtests: pytest.Subtests
+) -> None:
+    all_come_out(a_stream_comes_out, streamed_cases(), server, upstream, subtests)
+
+
+@ON_SQLITE
+def test_a_refused_stream_is_a_status_and_free(
+    server: Server, upstream: Upstream, subtests: pytest.Subtests
+) -> None:
+    found = streamed_cases(answered=False)
+    all_come_out(a_refused_stream_comes_out, found, server, upstream, subtests)
+
+
+@ON_SQLITE
+def test_an_error_in_mid_stream_ends_the_stream_and_is_free(
+    server: Server, upstream: Upstream, subtests: pytest.Subtests
+) -> None:
+    all_come_out(a_broken_stream_comes_out, broken_off(), server, upstream, subtests)
+
+
+@ON_POSTGRESQL
+def test_a_sample_comes_out_the_same_on_postgresql(
+    server: Server, upstream: Upstream, subtests: pytest.Subtests
+) -> None:
+    """What the vendors said does not depend on the database; what it cost is written there."""
+    samples: list[tuple[Check, list[Case]]] = [
+        (an_answer_comes_out, cases(answered=True)[::20]),
+        (a_refusal_comes_out, cases(answered=False)[::10]),
+        (a_stream_comes_out, streamed_cases()[::10]),
+        (a_refused_stream_comes_out, streamed_cases(answered=False)[::2]),
+        (a_broken_stream_comes_out, broken_off()[:1]),
+    ]
+
+    for check, sample in samples:
+        all_come_out(check, sample, server, upstream, subtests)

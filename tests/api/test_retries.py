@@ -10,14 +10,17 @@ import pytest
 from openai import OpenAI
 
 from tests.callers import HELLO, Callers
-from tests.conftest import Server, provider_settings
+from tests.conftest import (
+    LONG_ON_POSTGRESQL,
+    ON_EVERY_DATABASE,
+    ONE_DATABASE,
+    Server,
+    provider_settings,
+)
 from tests.events import STREAMED, words
 from tests.proxy import cutting
 from tests.stack import Account, Stack, fetch, stack, wait_until
 from tests.upstream import Upstream
-
-#: As long as an upstream takes that is slower than the wait.
-SLOW_SECONDS = 5
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def retry(url: str, account: Account, count: int, body: Any = HELLO) -> Any:
 def test_an_unmodified_sdk_gets_a_long_answer_through_short_waits_and_pays_once(
     patient: str, account: Account, upstream: Upstream
 ) -> None:
-    upstream.script({"delay": SLOW_SECONDS})
+    upstream.script({"delay": 5})
 
     with OpenAI(base_url=f"{patient}/v1", api_key=account.key) as sdk:
         answer = sdk.chat.completions.create(**HELLO)  # type: ignore[call-overload]  # a dict of arguments
@@ -61,13 +64,14 @@ def test_an_unmodified_sdk_gets_a_long_answer_through_short_waits_and_pays_once(
 def test_two_identical_calls_are_two_and_their_retries_join_one_each(
     patient: str, account: Account, upstream: Upstream
 ) -> None:
-    upstream.script({"delay": SLOW_SECONDS}, {"delay": SLOW_SECONDS})
+    upstream.script(default={"hold": True})
     callers = Callers()
 
     callers.call(patient, account.key, times=2, headers={"x-stainless-retry-count": "0"})
     relayed = callers.replies()
     retries = Callers()
     retries.call(patient, account.key, times=2, headers={"x-stainless-retry-count": "2"})
+    upstream.release()
     answers = retries.replies()
 
     assert [status for status, _, _ in relayed] == [503, 503]
@@ -82,7 +86,7 @@ def test_two_identical_calls_are_two_and_their_retries_join_one_each(
 def test_the_relay_says_where_the_answer_will_be(
     patient: str, account: Account, upstream: Upstream
 ) -> None:
-    upstream.script({"delay": SLOW_SECONDS})
+    upstream.script({"hold": True})
 
     status, headers, body = retry(patient, account, 0)
 
@@ -93,7 +97,10 @@ def test_the_relay_says_where_the_answer_will_be(
     assert headers["x-should-retry"] == "true"
     assert retry(patient, account, 1)[0] == 503
     # An SDK that has no retries left is kept waiting.
-    assert retry(patient, account, 2)[0] == 200
+    last = Callers()
+    last.call(patient, account.key, headers={"x-stainless-retry-count": "2"})
+    upstream.release()
+    assert [status for status, _, _ in last.replies()] == [200]
     assert len(upstream.calls()) == 1
 
 
@@ -144,18 +151,22 @@ def test_a_failure_after_the_relay_is_what_the_retry_gets(
 def test_an_answer_that_was_lost_on_its_way_is_fetched_by_the_retry(
     server: Server, account: Account, upstream: Upstream
 ) -> None:
-    upstream.script({"delay": 1})
+    upstream.script({"hold": True})
     connection = http.client.HTTPConnection(server.url.removeprefix("http://"))
     key = {"Authorization": f"Bearer {account.key}", "x-stainless-retry-count": "0"}
     connection.request("POST", "/v1/chat/completions", json.dumps(HELLO), key)
     upstream.wait(received=1)
     connection.close()
+    sql = "SELECT left_at FROM jobs WHERE id = :id"
+    job_id = account.jobs()[0]["id"]
+    wait_until(lambda: server.stack.query(sql, id=job_id)[0][0], "the hang-up was noticed")
+    upstream.release()
     wait_until(lambda: account.jobs()[0]["status"] == "completed", "the job is completed")
 
     status, headers, body = retry(server.url, account, 1, json.dumps(HELLO).encode())
 
     assert status == 200
-    assert headers["x-job-id"] == account.jobs()[0]["id"]
+    assert headers["x-job-id"] == job_id
     assert body["choices"]
     assert len(upstream.calls()) == 1
     assert account.standing() == (9_999, 0)
@@ -167,6 +178,7 @@ def test_a_forged_retry_count_is_free_once_and_never_again(
     ask(server.url, account)
 
     # Within ten seconds an answer may have been lost; what a retry has fetched was not.
+    # When more pass here, on a slow machine, the first retry joins nothing: a fault of the product.
     assert retry(server.url, account, 1)[1]["x-job-id"] == account.jobs()[0]["id"]
     assert retry(server.url, account, 1)[1]["x-job-id"] == account.jobs()[1]["id"]
 
@@ -187,7 +199,7 @@ def test_a_retry_of_nothing_is_a_new_request(
     assert len(account.jobs()) == 6
 
 
-def test_the_key_of_another_joins_nothing(
+def test_a_retry_with_another_accounts_key_joins_nothing(
     server: Server, account: Account, upstream: Upstream
 ) -> None:
     upstream.script({"delay": 2})
@@ -242,7 +254,7 @@ def test_a_stream_that_failed_before_its_first_chunk_is_tried_again(
     assert account.standing() == (9_999, 0)
 
 
-def test_a_failure_that_was_told_is_tried_again_however_soon(
+def test_a_failure_that_the_caller_was_told_of_is_tried_again_however_soon(
     server: Server, account: Account, upstream: Upstream
 ) -> None:
     upstream.script({"status": 400, "json": {"error": {"message": "No.", "param": "messages"}}})
@@ -291,6 +303,7 @@ def test_keys_belong_to_api_keys(server: Server, account: Account) -> None:
         assert "idempotent-replayed" not in ask(server.url, caller, idempotency_key="same")[1]
 
 
+@ON_EVERY_DATABASE
 def test_twenty_at_once_under_one_key_are_one_call(
     server: Server, account: Account, upstream: Upstream
 ) -> None:
@@ -309,6 +322,7 @@ def test_twenty_at_once_under_one_key_are_one_call(
     assert headers["x-ratelimit-remaining-requests"] == "1999"
 
 
+@ON_EVERY_DATABASE
 def test_other_requests_under_the_same_key_at_once_get_no_answer_of_anothers(
     server: Server, account: Account, upstream: Upstream
 ) -> None:
@@ -324,10 +338,11 @@ def test_other_requests_under_the_same_key_at_once_get_no_answer_of_anothers(
     assert len(upstream.calls()) == 1
 
 
-def test_many_who_join_keep_nobody_from_being_admitted(
+@ON_EVERY_DATABASE
+def test_many_joined_calls_do_not_keep_others_from_being_admitted(
     server: Server, account: Account, upstream: Upstream
 ) -> None:
-    upstream.script(default={"delay": 4})
+    upstream.script(default={"hold": True})
     callers = Callers()
     callers.call(server.url, account.key, times=40, headers={"Idempotency-Key": "crowd"})
     upstream.wait(received=1)
@@ -336,11 +351,12 @@ def test_many_who_join_keep_nobody_from_being_admitted(
 
     assert status == 404
     assert account.jobs()[0]["status"] == "in_progress"
+    upstream.release()
     assert {status for status, _, _ in callers.replies()} == {200}
     assert len(upstream.calls()) == 1
 
 
-def test_who_joined_a_stream_and_leaves_does_not_end_it_for_others(
+def test_a_reader_that_joined_and_leaves_does_not_end_the_stream_for_others(
     server: Server, account: Account, upstream: Upstream
 ) -> None:
     upstream.script(words(8, gap=0.5))
@@ -381,7 +397,7 @@ def test_a_key_joins_a_job_that_is_fetched_later_too(
 @pytest.mark.parametrize(
     "headers", [{"idempotency_key": "plain"}, {"x_stainless_retry_count": "1"}]
 )
-def test_who_does_not_ask_for_a_job_gets_the_answer_of_one(
+def test_a_plain_call_that_joins_a_background_job_gets_its_answer(
     server: Server, account: Account, upstream: Upstream, headers: dict[str, str]
 ) -> None:
     upstream.script({"delay": 1})
@@ -396,7 +412,7 @@ def test_who_does_not_ask_for_a_job_gets_the_answer_of_one(
     assert account.standing() == (9_999, 0)
 
 
-def test_who_does_not_ask_for_a_job_gets_the_stream_of_one(
+def test_a_streamed_call_that_joins_a_background_job_gets_its_stream(
     server: Server, account: Account, upstream: Upstream
 ) -> None:
     upstream.script({"delay": 1})
@@ -438,6 +454,7 @@ def test_a_key_that_is_too_long_is_refused(server: Server, account: Account) -> 
 # ---- Disasters
 
 
+@ONE_DATABASE
 @pytest.mark.slow
 def test_a_proxy_that_cuts_is_no_hindrance_and_neither_is_a_workers_death(
     fresh_stack: Stack, upstream: Upstream
@@ -466,6 +483,7 @@ def test_a_proxy_that_cuts_is_no_hindrance_and_neither_is_a_workers_death(
     assert account.standing() == (999, 0)
 
 
+@LONG_ON_POSTGRESQL
 @pytest.mark.slow
 def test_a_workers_death_between_a_call_and_its_retry_costs_nothing(
     fresh_stack: Stack, upstream: Upstream
@@ -487,7 +505,7 @@ def test_a_workers_death_between_a_call_and_its_retry_costs_nothing(
 
 
 @pytest.mark.slow
-def test_what_nobody_comes_back_for_is_cancelled_while_it_waits(
+def test_a_relayed_call_that_is_not_retried_is_cancelled_while_queued(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
     web = fresh_stack.web(sync_wait_seconds=1)

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from tests.callers import HELLO
-from tests.conftest import Server
+from tests.conftest import ON_SQLITE, ONE_DATABASE, Server
 from tests.events import STREAMED, at_once, follow, numbered, stream, text_of, trail, value, words
 from tests.stack import Account, Stack, fetch, wait_until
 from tests.upstream import Upstream, chunk, said
@@ -180,6 +180,7 @@ def test_the_stream_options_are_checked(server: Server, account: Account) -> Non
     assert answer.body()["error"]["param"] == "stream_options.include_usage"
 
 
+@ONE_DATABASE
 def test_a_silent_stream_shows_signs_of_life(fresh_stack: Stack, upstream: Upstream) -> None:
     """Also while it waits for a worker: then it says where it stands."""
     web = fresh_stack.web(stream_commit_seconds=0.2)
@@ -196,6 +197,7 @@ def test_a_silent_stream_shows_signs_of_life(fresh_stack: Stack, upstream: Upstr
     ]
 
 
+@ONE_DATABASE
 def test_a_waiting_stream_says_how_long_it_will_wait(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
@@ -220,6 +222,7 @@ def test_a_waiting_stream_says_how_long_it_will_wait(
     assert re.fullmatch(r": estimated_wait_seconds=\d+\n", second)
 
 
+@ONE_DATABASE
 def test_a_failure_after_the_headers_went_is_an_error_event(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
@@ -459,6 +462,7 @@ def test_an_end_that_was_read_is_not_read_again(
         assert trail(rest)[-1][0] == "job.settled"
 
 
+@ONE_DATABASE
 def test_a_cancelled_stream_whose_log_is_gone_is_a_410_too(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
@@ -489,6 +493,7 @@ def test_a_browser_comes_back_with_the_last_events_id(server: Server, account: A
     assert list(numbered(rest)) == list(range(4, len(expected) + 1))
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("after", ["-1", "x", "1.5", "99999999999"])
 def test_a_number_that_is_none_is_refused(server: Server, account: Account, after: str) -> None:
     answer = stream(server.url, account.key)
@@ -510,6 +515,7 @@ def test_another_accounts_stream_is_not_there(server: Server, account: Account) 
     assert fetch(f"{server.api}/jobs/{answer.job_id}/events", key=stranger.key)[0] == 404
 
 
+@ONE_DATABASE
 def test_a_log_that_is_gone_is_a_410(fresh_stack: Stack, upstream: Upstream) -> None:
     web = fresh_stack.web()
     fresh_stack.worker(stream_log_bytes=2_000)

@@ -23,11 +23,13 @@ def impatient(shared_upstream: Upstream) -> Iterator[Server]:
     stack.close()
 
 
-def post(server: Server, key: str) -> http.client.HTTPConnection:
+def post(
+    server: Server, key: str, headers: dict[str, str] | None = None
+) -> http.client.HTTPConnection:
     """Send a call and return its connection, unread."""
     connection = http.client.HTTPConnection("127.0.0.1", server.stack.ports[0], timeout=60)
-    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-    connection.request("POST", PATH, json.dumps(HELLO), headers)
+    sent = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    connection.request("POST", PATH, json.dumps(HELLO), sent | (headers or {}))
     return connection
 
 
@@ -49,12 +51,13 @@ def test_a_long_call_gets_newlines_and_then_its_answer(
 def test_a_late_failure_cuts_the_body_so_that_nobody_takes_it_for_an_answer(
     impatient: Server, upstream: Upstream
 ) -> None:
-    upstream.script(default={"delay": 0.3, "status": 500, "json": {"error": {"message": "oops"}}})
+    upstream.script(default={"hold": True, "status": 500, "json": {"error": {"message": "oops"}}})
     account = impatient.stack.account()
 
     connection = post(impatient, account.key)
     reply = connection.getresponse()
     job_id = reply.headers["x-job-id"]
+    upstream.release()
     with pytest.raises(http.client.IncompleteRead):
         reply.read()
     connection.close()
@@ -68,24 +71,23 @@ def test_a_late_failure_cuts_the_body_so_that_nobody_takes_it_for_an_answer(
 def test_an_announced_read_timeout_brings_the_sign_of_life_forward(
     server: Server, account: Account, upstream: Upstream
 ) -> None:
-    upstream.script({"delay": 3})
+    upstream.script({"hold": True})
 
-    status, _, body = fetch(
-        f"{server.api}/chat/completions",
-        HELLO,
-        key=account.key,
-        headers={"x-stainless-read-timeout": "1.5"},
-        timeout=1.5,
-    )
+    connection = post(server, account.key, {"x-stainless-read-timeout": "1.5"})
+    reply = connection.getresponse()
+    first = reply.read(1)
+    upstream.release()
+    rest = reply.read()
+    connection.close()
 
-    assert status == 200
-    assert body.startswith(b"\n") and json.loads(body)["choices"]
+    assert (reply.status, first) == (200, b"\n")
+    assert json.loads(rest)["choices"]
 
 
 def test_a_call_goes_on_without_its_client_and_is_kept_and_charged(
     server: Server, account: Account, upstream: Upstream
 ) -> None:
-    upstream.script({"delay": 2})
+    upstream.script({"hold": True})
 
     connection = post(server, account.key)
     upstream.wait(received=1)
@@ -93,6 +95,7 @@ def test_a_call_goes_on_without_its_client_and_is_kept_and_charged(
     job_id = account.jobs()[0]["id"]
     wait_until(lambda: _left(server, job_id), "the hang-up was noticed")
     left_while = account.jobs()[0]["status"]
+    upstream.release()
     wait_until(lambda: account.jobs()[0]["status"] == "completed", "the job ended")
 
     assert left_while == "in_progress"

@@ -1,46 +1,26 @@
 """Holding for a batch's line: in full or later, never in the way of others, never twice."""
 
-import time
-
 import pytest
 from sqlalchemy import Connection
 
 import database
-from access import accounts, keys
-from billing import holds, ledger, pricing
+from billing import holds, ledger
 from billing.holds import Hold
-from billing.pricing import ChatQuote
 from config.settings import settings
 from jobs.lifecycle import store
-from models import job
 from models.errors import CreditsHeld, InsufficientCredits, Overloaded
 from models.job import BodyAt
-from tests.billing.test_ledger import PRICE, hold, make_account
+from tests.billing.test_ledger import hold
+from tests.job_rows import job_row, make_account, quote
 
 pytestmark = pytest.mark.usefixtures("stored")
 
 
 def hold_line(account_id: int, most: int, least: int) -> Hold | CreditsHeld | InsufficientCredits:
-    key_id, _ = keys.create(account_id)
-    row = {
-        "id": job.make_id(),
-        "account_id": account_id,
-        "key_id": key_id,
-        "kind": "chat",
-        "model": "gpt-4",
-        "fingerprint": "",
-        "batch_id": "batch_1",
-        "line": 1,
-        "body_bytes": 100,
-        "body_at": BodyAt.FILE,
-        "created": time.time(),
-        "enqueued_at": time.time(),
-        "price": pricing.as_text(PRICE),
-    }
-    terms = ChatQuote((PRICE,), 10, 1, most, least)
+    row = job_row(account_id, batch_id="batch_1", line=1, body_at=BodyAt.FILE)
 
     def work(connection: Connection) -> Hold | CreditsHeld | InsufficientCredits:
-        return holds.hold_line(connection, row, terms)
+        return holds.hold_line(connection, row, quote(most, least))
 
     return database.run(work)
 
@@ -73,10 +53,9 @@ def test_a_line_that_the_balance_does_not_afford_never_begins() -> None:
     assert ledger.standing(account_id).held == 0
 
 
-def test_lines_stand_in_nobodys_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_lines_do_not_count_towards_the_queues_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "max_queue_depth", 1)
-    account_id = accounts.create("someone", "pro")
-    ledger.grant(account_id, 100)
+    account_id = make_account(100)
     for _ in range(5):
         assert isinstance(hold_line(account_id, most=100, least=100), Hold)
 

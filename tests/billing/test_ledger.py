@@ -1,7 +1,6 @@
 """Hold, settle, release: whatever happens in whatever order, the books are right."""
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from typing import Any
@@ -11,15 +10,14 @@ from sqlalchemy import select
 from sqlmodel import col
 
 import database
-from access import accounts, keys
+from access import keys
 from billing import holds, ledger, pricing, settlement
 from billing.holds import Hold
 from billing.outcomes import ChatOutcome, ClaimedJob, UpstreamAttribution
-from billing.pricing import ChatQuote
 from config.catalog.model import ChatPrice
 from config.settings import settings
 from jobs.lifecycle import store
-from models import credit, job
+from models import credit
 from models.account import Account
 from models.chat import Usage
 from models.credit import Entry
@@ -31,17 +29,10 @@ from models.errors import (
     ProviderFailed,
     Unavailable,
 )
-from models.job import Job, Status
-
-PRICE = ChatPrice(prompt=Fraction(1), completion=Fraction(3))
+from models.job import BodyAt, Job, Status
+from tests.job_rows import PRICE, job_row, make_account, quote
 
 pytestmark = pytest.mark.usefixtures("stored")
-
-
-def make_account(credits: int) -> int:
-    account_id = accounts.create(f"account-{time.monotonic_ns()}", "pro")
-    ledger.grant(account_id, credits, "a test")
-    return account_id
 
 
 def hold(
@@ -52,23 +43,8 @@ def hold(
     price: ChatPrice = PRICE,
 ) -> tuple[str, Hold]:
     """Hold for a chat with 10 prompt tokens and up to `most` output tokens."""
-    key_id, _ = keys.create(account_id)
-    row = {
-        "id": job.make_id(),
-        "account_id": account_id,
-        "key_id": key_id,
-        "kind": "chat",
-        "model": "gpt-4",
-        "fingerprint": "f" * 64,
-        "body_bytes": body_bytes,
-        "body_at": "redis",
-        "attempts": 0,
-        "cancel_requested": False,
-        "created": time.time(),
-        "enqueued_at": time.time(),
-        "price": pricing.as_text(price),
-    }
-    return str(row["id"]), holds.hold(row, ChatQuote((price,), 10, 1, most, least))
+    row = job_row(account_id, body_bytes=body_bytes, price=pricing.as_text(price))
+    return str(row["id"]), holds.hold(row, quote(most, least, price))
 
 
 def claim(job_id: str) -> ClaimedJob:
@@ -314,23 +290,9 @@ def test_holds_by_name_and_without_never_wait_for_each_other_in_a_circle() -> No
     key_id, _ = keys.create(account)
 
     def take(number: int) -> str:
-        row = {
-            "id": job.make_id(),
-            "account_id": account,
-            "key_id": key_id,
-            "kind": "chat",
-            "model": "gpt-4",
-            "fingerprint": "f" * 64,
-            "body_bytes": 100_000,
-            "body_at": "storage",
-            "attempts": 0,
-            "cancel_requested": False,
-            "created": time.time(),
-            "enqueued_at": time.time(),
-            "price": pricing.as_text(PRICE),
-        }
+        row = job_row(account, key_id=key_id, body_bytes=100_000, body_at=BodyAt.STORAGE)
         name = f"{number:064}" if number % 2 else None
-        held = holds.hold(row, ChatQuote((PRICE,), 10, 1, 1000, 1000), key_digest=name)
+        held = holds.hold(row, quote(1000, 1000), key_digest=name)
         return type(held).__name__
 
     with ThreadPoolExecutor(8) as threads:

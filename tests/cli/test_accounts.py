@@ -79,9 +79,12 @@ def test_a_taken_name_is_refused_and_nothing_is_changed(likedo: Likedo) -> None:
     assert likedo("accounts", "show", "acme", "--json")["balance"] == 5
 
 
-@pytest.mark.parametrize("name", ["", "   ", "a\0b", "two\nlines", "\x1b[31m", "x" * 201, "\udcff"])
-def test_a_name_that_cannot_be_shown_is_refused(likedo: Likedo, name: str) -> None:
-    assert "The name of an account cannot" in likedo.refuses("accounts", "create", name)
+def test_a_name_that_cannot_be_shown_is_refused(likedo: Likedo) -> None:
+    names = ["", "   ", "a\0b", "two\nlines", "\x1b[31m", "x" * 201, "\udcff"]
+
+    said = {name: likedo.refuses("accounts", "create", name) for name in names}
+
+    assert [name for name in names if "The name of an account cannot" not in said[name]] == []
     assert likedo("accounts", "list", "--json") == []
 
 
@@ -94,27 +97,28 @@ def test_a_plan_that_is_not_in_the_catalogue_is_refused_with_those_that_are(
     assert likedo("accounts", "list", "--json") == []
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("accounts", "show", "nobody"),
-        ("accounts", "suspend", "nobody"),
-        ("accounts", "set-plan", "nobody", "pro"),
-        ("accounts", "show", "no\0body"),
-        ("accounts", "show", "\udcff"),
-        ("keys", "create", "--account", "nobody"),
-        ("keys", "list", "--account", "nobody"),
-        ("credits", "grant", "--account", "nobody", "5"),
-        ("credits", "show", "--account", "nobody"),
-        ("credits", "ledger", "--account", "nobody"),
-        ("jobs", "list", "--account", "nobody"),
-    ],
-    ids=" ".join,
-)
+#: Commands about an account that is not there.
+ABOUT_NOBODY = [
+    ("accounts", "show", "nobody"),
+    ("accounts", "suspend", "nobody"),
+    ("accounts", "set-plan", "nobody", "pro"),
+    ("accounts", "show", "no\0body"),
+    ("accounts", "show", "\udcff"),
+    ("keys", "create", "--account", "nobody"),
+    ("keys", "list", "--account", "nobody"),
+    ("credits", "grant", "--account", "nobody", "5"),
+    ("credits", "show", "--account", "nobody"),
+    ("credits", "ledger", "--account", "nobody"),
+    ("jobs", "list", "--account", "nobody"),
+]
+
+
 def test_an_unknown_account_is_said_to_be_unknown(
-    likedo: Likedo, arguments: tuple[str, ...]
+    likedo: Likedo, subtests: pytest.Subtests
 ) -> None:
-    assert "There is no account named" in likedo.refuses(*arguments)
+    for arguments in ABOUT_NOBODY:
+        with subtests.test(repr(arguments)):
+            assert "There is no account named" in likedo.refuses(*arguments)
 
 
 def test_a_plan_is_changed_and_every_process_told(likedo: Likedo, hearing: Listen) -> None:

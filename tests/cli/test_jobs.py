@@ -9,23 +9,21 @@ from sqlmodel import col
 
 import database
 import storage
-from billing import holds, pricing, settlement
+from billing import settlement
 from billing.outcomes import ChatOutcome, UpstreamAttribution
-from billing.pricing import ChatQuote
-from config.catalog.load import catalog
 from config.settings import settings
 from jobs.lifecycle import bodies, finish, store
 from jobs.lifecycle import queue as lifecycle_queue
 from jobs.maintenance import leases
 from jobs.streaming import messages
 from jobs.streaming.messages import Ended
-from models import job
 from models.batch import Batch, BatchLine
 from models.chat import Usage
 from models.errors import ProviderFailed, Unavailable
 from models.job import BodyAt, Job, Status
 from storage.local import Local
 from tests.cli.conftest import Likedo, Listen
+from tests.job_rows import hold
 
 
 @pytest.fixture(autouse=True)
@@ -70,12 +68,13 @@ def test_a_finished_job_is_shown_with_its_result(likedo: Likedo) -> None:
     assert "completed" in likedo("jobs", "show", job_id)
 
 
-@pytest.mark.parametrize("command", ["show", "cancel"])
-@pytest.mark.parametrize("job_id", ["job_nobodys", "\0", "\udcff"])
 def test_a_job_that_is_not_there_is_said_to_be_unknown(
-    likedo: Likedo, command: str, job_id: str
+    likedo: Likedo, subtests: pytest.Subtests
 ) -> None:
-    assert "There is no job" in likedo.refuses("jobs", command, job_id)
+    for command in ("show", "cancel"):
+        for job_id in ("job_nobodys", "\0", "\udcff"):
+            with subtests.test(f"{command} {job_id!r}"):
+                assert "There is no job" in likedo.refuses("jobs", command, job_id)
 
 
 def test_a_queued_job_is_cancelled_free_of_charge_and_its_waiter_told(
@@ -166,26 +165,8 @@ def test_the_models_are_listed(likedo: Likedo) -> None:
 
 def queue(created: float = 1.0, body_at: BodyAt = BodyAt.REDIS, body: bytes | None = None) -> str:
     """Hold and queue a chat of the account's, and return its id."""
-    job_id = job.make_id()
-    price = catalog.chat.price
-    row = {
-        "id": job_id,
-        "account_id": 1,
-        "key_id": 1,
-        "kind": "chat",
-        "model": "gpt-4",
-        "fingerprint": "0" * 64,
-        "body_bytes": 2,
-        "body_at": body_at,
-        "created": created,
-        "enqueued_at": created,
-        "attempts": 0,
-        "cancel_requested": False,
-        "price": pricing.as_text(price),
-    }
-    quote = ChatQuote((price,), prompt_tokens=10, choices=1, max_output=500, min_output=500)
-    holds.hold(row, quote, body=body)
-    return job_id
+    at = {"created": created, "enqueued_at": created}
+    return hold(1, body=body, key_id=1, body_at=body_at, **at)
 
 
 def complete(job_id: str) -> None:

@@ -47,11 +47,15 @@ def test_a_key_that_has_expired_is_refused(likedo: Likedo) -> None:
         keys.identify(made["key"])
 
 
-@pytest.mark.parametrize("date", ["tomorrow", "", "2027-02-30", "31.12.2027", "1\0", "9999-99-99"])
-def test_what_is_no_date_is_refused_with_an_example(likedo: Likedo, date: str) -> None:
-    said = likedo.refuses("keys", "create", "--account", "acme", "--expires", date)
+def test_what_is_no_date_is_refused_with_an_example(
+    likedo: Likedo, subtests: pytest.Subtests
+) -> None:
+    for date in ("tomorrow", "", "2027-02-30", "31.12.2027", "1\0", "9999-99-99"):
+        with subtests.test(repr(date)):
+            said = likedo.refuses("keys", "create", "--account", "acme", "--expires", date)
 
-    assert "is no date: write one like 2027-01-31" in said
+            assert "is no date: write one like 2027-01-31" in said
+
     assert likedo("keys", "list", "--json") == []
 
 

@@ -2,16 +2,13 @@ import pytest
 from sqlalchemy import text
 
 import database
-from billing import holds, pricing, settlement
-from billing.pricing import ChatQuote
-from config.catalog.load import catalog
+from billing import settlement
 from jobs.lifecycle import store
 from jobs.webhook import outbox, sender
 from jobs.webhook.sender import DeliveryResult
-from models import job
 from models.errors import ProviderFailed
-from models.job import BodyAt
 from tests.cli.conftest import Likedo
+from tests.job_rows import hold
 
 FAILED = ProviderFailed("The provider failed.")
 
@@ -24,23 +21,7 @@ def account(likedo: Likedo) -> None:
 
 def fail(url: str = "https://example.com/hook") -> str:
     """End a chat of the account's, and return its id."""
-    job_id = job.make_id()
-    price = catalog.chat.price
-    row = {
-        "id": job_id,
-        "account_id": 1,
-        "key_id": 1,
-        "kind": "chat",
-        "model": "gpt-4",
-        "fingerprint": "0" * 64,
-        "body_bytes": 2,
-        "body_at": BodyAt.REDIS,
-        "created": 1.0,
-        "enqueued_at": 1.0,
-        "price": pricing.as_text(price),
-        "webhook_url": url,
-    }
-    holds.hold(row, ChatQuote((price,), 10, 1, 500, 500))
+    job_id = hold(1, key_id=1, webhook_url=url)
     claimed = store.claim(job_id, "worker-1")
     assert claimed is not None
     settlement.fail(claimed.job, FAILED)
@@ -105,14 +86,11 @@ def test_a_webhook_is_delivered_again_under_the_same_id(likedo: Likedo, status: 
     assert take(200) == message
 
 
-@pytest.mark.parametrize("message", ["msg_nobodys", "\0", "\udcff"])
-def test_a_webhook_that_is_not_there_is_said_to_be_unknown(likedo: Likedo, message: str) -> None:
-    assert "There is no webhook" in likedo.refuses("webhooks", "redeliver", message)
-
-
-@pytest.mark.parametrize("job_id", ["job_nobodys", "\0", "\udcff"])
-def test_a_job_that_is_not_there_is_said_to_be_unknown(likedo: Likedo, job_id: str) -> None:
-    assert "There is no job" in likedo.refuses("webhooks", "list", "--job", job_id)
+def test_what_is_not_there_is_said_to_be_unknown(likedo: Likedo, subtests: pytest.Subtests) -> None:
+    for name in ("msg_nobodys", "job_nobodys", "\0", "\udcff"):
+        with subtests.test(repr(name)):
+            assert "There is no webhook" in likedo.refuses("webhooks", "redeliver", name)
+            assert "There is no job" in likedo.refuses("webhooks", "list", "--job", name)
 
 
 def test_an_account_has_a_secret_to_sign_with(likedo: Likedo) -> None:

@@ -9,7 +9,7 @@ from openai.types import Batch
 
 from tests.batches import OVER, Batches, chats, counts, line, the_books_are_right
 from tests.callers import HELLO, Callers
-from tests.conftest import provider_settings
+from tests.conftest import LONG_ON_POSTGRESQL, ONE_DATABASE, provider_settings
 from tests.s3 import S3Server, aws_settings
 from tests.stack import Account, Stack, fetch, stack, wait_until
 from tests.upstream import Upstream
@@ -35,7 +35,7 @@ def done(batches: Batches, batch: Batch) -> int:
     return counts(batches.now(batch))[1]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_thousand_lines_outlive_three_workers(fresh_stack: Stack, upstream: Upstream) -> None:
     upstream.script(default={"delay": 0.3})
     account = fresh_stack.account(credits=1000)
@@ -53,7 +53,7 @@ def test_a_thousand_lines_outlive_three_workers(fresh_stack: Stack, upstream: Up
     batches.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_batch_outlives_workers_that_die_at_any_step(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
@@ -82,11 +82,12 @@ def test_a_batch_outlives_workers_that_die_at_any_step(
     batches.close()
 
 
+@LONG_ON_POSTGRESQL
 @pytest.mark.slow
 def test_a_worker_that_was_frozen_feeds_no_line_twice(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
-    upstream.script(default={"delay": 5})
+    upstream.script(default={"hold": True})
     account = fresh_stack.account()
     batches = Batches(fresh_stack.web(), account)
     frozen = fresh_stack.worker()
@@ -95,6 +96,7 @@ def test_a_worker_that_was_frozen_feeds_no_line_twice(
     upstream.wait(received=100)
 
     frozen.child.send_signal(signal.SIGSTOP)
+    upstream.release()
     fresh_stack.worker()
     wait_until(lambda: done(batches, batch) >= 100, "another goes on")
     frozen.child.send_signal(signal.SIGCONT)
@@ -127,13 +129,16 @@ def test_a_worker_told_to_stop_leaves_its_batch_to_the_next(
 
 
 def test_two_workers_share_a_batch(fresh_stack: Stack, upstream: Upstream) -> None:
-    upstream.script(default={"delay": 0.3})
+    upstream.script(default={"hold": True})
     account = fresh_stack.account()
     batches = Batches(fresh_stack.web(), account)
     for _ in range(2):
         fresh_stack.worker(worker_concurrency=80)
 
-    batch = batches.run(chats(200))
+    batch = batches.create(chats(200))
+    upstream.wait(received=40)  # A quarter of both workers' slots.
+    upstream.release()
+    batch = batches.until(batch, *OVER)
 
     every_line_is_answered_once(batches, batch, account, 200)
     by_worker = fresh_stack.query("SELECT worker, count(*) FROM jobs GROUP BY worker")
@@ -141,6 +146,7 @@ def test_two_workers_share_a_batch(fresh_stack: Stack, upstream: Upstream) -> No
     batches.close()
 
 
+@ONE_DATABASE
 def test_a_redis_that_forgets_loses_no_line(fresh_stack: Stack, upstream: Upstream) -> None:
     upstream.script(default={"delay": 0.5})
     account = fresh_stack.account()
@@ -157,6 +163,7 @@ def test_a_redis_that_forgets_loses_no_line(fresh_stack: Stack, upstream: Upstre
     batches.close()
 
 
+@LONG_ON_POSTGRESQL
 @pytest.mark.slow
 def test_lines_wait_for_a_worker_while_there_is_none(
     fresh_stack: Stack, upstream: Upstream
@@ -210,6 +217,7 @@ def test_lines_that_wait_in_the_queue_are_cancelled_free_of_charge(
     batches.close()
 
 
+@ONE_DATABASE
 def test_a_worker_with_a_single_slot_runs_chats_and_lines(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
@@ -227,6 +235,7 @@ def test_a_worker_with_a_single_slot_runs_chats_and_lines(
     batches.close()
 
 
+@ONE_DATABASE
 def test_chats_are_answered_while_a_batch_runs(fresh_stack: Stack, upstream: Upstream) -> None:
     """Lines take a quarter of the slots, however many there are."""
     upstream.script(*[{"delay": 60}] * 2, default={})
@@ -269,7 +278,7 @@ def test_a_batch_in_a_bucket(upstream: Upstream, tmp_path: Path) -> None:
 
 
 def test_nothing_of_a_suspended_account_begins(fresh_stack: Stack, upstream: Upstream) -> None:
-    upstream.script(default={"delay": 0.5})
+    upstream.script(default={"hold": True})
     account = fresh_stack.account()
     batches = Batches(fresh_stack.web(), account)
     fresh_stack.worker()
@@ -277,6 +286,7 @@ def test_nothing_of_a_suspended_account_begins(fresh_stack: Stack, upstream: Ups
     upstream.wait(received=50)
 
     fresh_stack.run("accounts", "suspend", account.name)
+    upstream.release()
     wait_until(lambda: fresh_stack.unfinished() == 0, "what had begun has ended")
     begun = len(account.jobs())
     fresh_stack.run("accounts", "suspend", account.name, "--undo")

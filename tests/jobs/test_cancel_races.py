@@ -30,7 +30,21 @@ IMAGES = IMAGE | {"prompt": ["A cat.", "A dog."], "n": 2}
 #: Of the batches that race, each.
 LINES = 20
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+#: As many as show what would go wrong every time.
+SAMPLE = 40
+
+CHATS_COST = {"completed": {1}, "cancelled": {0, 1}}
+#: (path, body, what a job may cost by its end)
+KINDS = {
+    "chat": ("chat/completions", CHAT, CHATS_COST),
+    "stream": ("chat/completions", STREAM, CHATS_COST),
+    "image": ("images/generations", IMAGE, {"completed": {10}, "cancelled": {0, 10}}),
+    "images": (
+        "images/generations",
+        IMAGES,
+        {"completed": {40}, "cancelled": {0, 10, 20, 30, 40}},
+    ),
+}
 
 
 def race(web: str, account: Account, path: str, body: Any) -> str:
@@ -43,35 +57,45 @@ def race(web: str, account: Account, path: str, body: Any) -> str:
         f"{web}/v1/jobs/{job_id}/cancel", b"", key=account.key, method="POST"
     )
     told = json.loads(content)
-    assert (status, told.get("status")) == (200, "cancelled") or (
-        told["error"]["code"] == "job_already_finished"
-    )
+    if status == 200:
+        # As it stands after some seconds: on a busy machine its worker may need longer.
+        assert told["status"] in ("cancelled", "in_progress")
+    else:
+        assert told["error"]["code"] == "job_already_finished"
     return job_id
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "costs"),
-    [
-        ("chat/completions", CHAT, {"completed": {1}, "cancelled": {0, 1}}),
-        ("chat/completions", STREAM, {"completed": {1}, "cancelled": {0, 1}}),
-        ("images/generations", IMAGE, {"completed": {10}, "cancelled": {0, 10}}),
-        ("images/generations", IMAGES, {"completed": {40}, "cancelled": {0, 10, 20, 30, 40}}),
-    ],
-    ids=["chat", "stream", "image", "images"],
-)
+def races_on(stack: Stack) -> int:
+    return RACES if stack.database_url.startswith("sqlite") else RACES_ON_POSTGRESQL
+
+
+@pytest.mark.long
+@pytest.mark.alone
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_charge_is_right_whoever_is_first(
-    fresh_stack: Stack, upstream: Upstream, path: str, body: Any, costs: dict[str, set[int]]
+    fresh_stack: Stack, upstream: Upstream, kind: str
 ) -> None:
-    on_sqlite = fresh_stack.database_url.startswith("sqlite")
-    races = RACES if on_sqlite else RACES_ON_POSTGRESQL
+    the_charge_is_right(fresh_stack, upstream, kind, races_on(fresh_stack))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["stream", "images"])
+def test_the_charge_is_right_in_a_sample_of_the_races(
+    fresh_stack: Stack, upstream: Upstream, kind: str
+) -> None:
+    the_charge_is_right(fresh_stack, upstream, kind, SAMPLE)
+
+
+def the_charge_is_right(stack: Stack, upstream: Upstream, kind: str, races: int) -> None:
+    path, body, costs = KINDS[kind]
     upstream.script(default={"delay": LONGEST / 2})
-    web = fresh_stack.web()
-    fresh_stack.worker(image_concurrency=AT_ONCE)
-    account = fresh_stack.account(credits=100_000)
+    web = stack.web()
+    stack.worker(image_concurrency=AT_ONCE)
+    account = stack.account(credits=100_000)
 
     with ThreadPoolExecutor(AT_ONCE) as threads:
         ids = list(threads.map(lambda _: race(web, account, path, body), range(races)))
-    wait_until(lambda: fresh_stack.unfinished() == 0, "every job has ended")
+    wait_until(lambda: stack.unfinished() == 0, "every job has ended")
 
     jobs = {job["id"]: job for job in account.jobs()}
     assert jobs.keys() == set(ids)
@@ -84,17 +108,17 @@ def test_the_charge_is_right_whoever_is_first(
     assert -sum(entries) == charged
     assert len(entries) == sum(bool(job["charged"]) for job in jobs.values())
     # What was cancelled before anybody was asked is free; what was asked for is not.
-    asked = {row[0] for row in fresh_stack.query("SELECT id FROM jobs WHERE provider IS NOT NULL")}
+    asked = {row[0] for row in stack.query("SELECT id FROM jobs WHERE provider IS NOT NULL")}
     for job_id, job in jobs.items():
         if path == "chat/completions":
             assert bool(job["charged"]) == (job_id in asked), job
     # An image that is stored is delivered and paid for.
     sql = "SELECT job_id, count(*) FROM media WHERE is_stored GROUP BY job_id"
-    stored = {job_id: 10 * count for job_id, count in fresh_stack.query(sql)}
+    stored = {job_id: 10 * count for job_id, count in stack.query(sql)}
     if path == "images/generations":
         assert {job_id: job["charged"] for job_id, job in jobs.items() if job["charged"]} == stored
 
-    nobody_waited_in_a_circle(fresh_stack)
+    nobody_waited_in_a_circle(stack)
 
 
 def nobody_waited_in_a_circle(stack: Stack) -> None:
@@ -127,18 +151,18 @@ def why(entry: dict[str, Any]) -> str:
     return str((entry["error"] or entry["response"]["body"]["error"])["code"])
 
 
+@pytest.mark.long
+@pytest.mark.alone
 def test_the_charge_is_right_for_every_line_of_a_batch(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
-    on_sqlite = fresh_stack.database_url.startswith("sqlite")
-    races = (RACES if on_sqlite else RACES_ON_POSTGRESQL) // LINES
     upstream.script(default={"delay": LONGEST / 2})
     web = fresh_stack.web()
     fresh_stack.worker()
     account = fresh_stack.account(credits=10_000)
     batches = Batches(web, account)
 
-    found = [race_a_batch(batches, upstream) for _ in range(races)]
+    found = [race_a_batch(batches, upstream) for _ in range(races_on(fresh_stack) // LINES)]
 
     batches.close()
     wait_until(lambda: fresh_stack.unfinished() == 0, "every job has ended")

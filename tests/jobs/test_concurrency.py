@@ -3,7 +3,7 @@
 import json
 
 from tests.callers import HELLO, Callers
-from tests.conftest import EVERY_DATABASE
+from tests.conftest import EVERY_DATABASE, ONE_DATABASE
 from tests.stack import Stack, fetch, wait_until
 from tests.upstream import Upstream
 
@@ -82,6 +82,7 @@ def test_an_asynchronous_job_outlives_an_emptied_redis(
     wait_until(lambda: fresh_stack.query(sql)[0][0] == 0, "the bodies are forgotten")
 
 
+@ONE_DATABASE
 def test_bulk_images_take_no_slot_of_a_chat(fresh_stack: Stack, upstream: Upstream) -> None:
     upstream.script(*[{"match": "/predictions", "prediction": {"hold": True}}] * 100)
     web = fresh_stack.web()

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from tests.callers import HELLO, Callers
-from tests.conftest import EVERY_DATABASE
+from tests.conftest import EVERY_DATABASE, LONG_ON_POSTGRESQL, ONE_DATABASE
 from tests.stack import Account, Reply, Stack, fetch, wait_until
 from tests.upstream import Upstream
 
@@ -38,7 +38,7 @@ def nothing_is_left_behind(stack: Stack, account: Account, replies: list[Reply])
 def test_a_workers_sudden_death_costs_nobody_an_answer(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
-    upstream.script(default={"delay": 4})
+    upstream.script(default={"hold": True})
     web, doomed = fresh_stack.web(), fresh_stack.worker()
     account = fresh_stack.account()
     callers = Callers()
@@ -47,6 +47,7 @@ def test_a_workers_sudden_death_costs_nobody_an_answer(
     upstream.wait(received=CALLS)
     doomed.kill()
     fresh_stack.worker()
+    upstream.release()
     replies = callers.replies()
 
     assert Counter(status for status, _, _ in replies) == {200: CALLS}
@@ -54,6 +55,7 @@ def test_a_workers_sudden_death_costs_nobody_an_answer(
     assert {job["attempts"] for job in account.jobs()} == {2}
 
 
+@LONG_ON_POSTGRESQL
 @pytest.mark.slow
 def test_without_any_worker_left_callers_get_a_clear_error(
     fresh_stack: Stack, upstream: Upstream
@@ -96,6 +98,7 @@ def test_a_call_that_no_worker_ever_takes_on_ends_with_its_time(
     assert account.standing() == (999, 0)
 
 
+@LONG_ON_POSTGRESQL
 @pytest.mark.slow
 def test_without_any_worker_left_an_accepted_job_waits_for_the_next(
     fresh_stack: Stack, upstream: Upstream
@@ -124,7 +127,7 @@ def test_without_any_worker_left_an_accepted_job_waits_for_the_next(
 
 
 def test_a_worker_told_to_stop_finishes_what_it_has(fresh_stack: Stack, upstream: Upstream) -> None:
-    upstream.script(default={"delay": 3})
+    upstream.script(default={"hold": True})
     web, worker = fresh_stack.web(), fresh_stack.worker()
     account = fresh_stack.account()
     callers = Callers()
@@ -132,6 +135,8 @@ def test_a_worker_told_to_stop_finishes_what_it_has(fresh_stack: Stack, upstream
     callers.call(web, account.key, times=CALLS)
     upstream.wait(received=CALLS)
     worker.terminate()
+    wait_until(lambda: "worker.stopping" in worker.said(), "the worker knows", worker)
+    upstream.release()
 
     assert worker.wait() == 0
     replies = callers.replies()
@@ -141,6 +146,7 @@ def test_a_worker_told_to_stop_finishes_what_it_has(fresh_stack: Stack, upstream
     assert fresh_stack.live_workers() == []
 
 
+@LONG_ON_POSTGRESQL
 @pytest.mark.slow
 def test_a_worker_told_to_stop_hands_back_what_takes_too_long(
     fresh_stack: Stack, upstream: Upstream
@@ -163,6 +169,7 @@ def test_a_worker_told_to_stop_hands_back_what_takes_too_long(
     assert other.child.poll() is None
 
 
+@ONE_DATABASE
 def test_a_web_process_told_to_stop_answers_who_waits_and_closes_who_does_not(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
@@ -188,6 +195,7 @@ def test_a_web_process_told_to_stop_answers_who_waits_and_closes_who_does_not(
     assert fresh_stack.unfinished() == 0
 
 
+@ONE_DATABASE
 def test_every_worker_keeps_its_lease(fresh_stack: Stack) -> None:
     workers = [fresh_stack.worker() for _ in range(6)]
 
@@ -199,6 +207,7 @@ def test_every_worker_keeps_its_lease(fresh_stack: Stack) -> None:
     assert not any("Traceback" in worker.said() for worker in workers)
 
 
+@ONE_DATABASE
 def test_a_worker_whose_log_nobody_reads_any_more_works_on_and_stops_when_told(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
@@ -243,8 +252,9 @@ def test_a_job_whose_workers_lease_is_gone_is_run_again(
     assert account.standing() == (999, 0)
 
 
+@ONE_DATABASE
 def test_two_workers_share_the_work(fresh_stack: Stack, upstream: Upstream) -> None:
-    upstream.script(default={"delay": 0.5})
+    upstream.script(default={"hold": True})
     web = fresh_stack.web()
     for _ in range(2):
         fresh_stack.worker(worker_concurrency=10)
@@ -252,6 +262,8 @@ def test_two_workers_share_the_work(fresh_stack: Stack, upstream: Upstream) -> N
     callers = Callers()
 
     callers.call(web, account.key, times=40)
+    upstream.wait(received=20)  # As many as both have slots.
+    upstream.release()
     replies = callers.replies()
 
     assert Counter(status for status, _, _ in replies) == {200: 40}
@@ -294,7 +306,7 @@ def test_calls_that_were_queued_when_redis_forgot_end_free_of_charge(
 ) -> None:
     web = fresh_stack.web()
     fresh_stack.worker(worker_concurrency=1)
-    upstream.script({"delay": 8})
+    upstream.script({"hold": True})
     account = fresh_stack.account()
     callers = Callers()
 
@@ -303,6 +315,8 @@ def test_calls_that_were_queued_when_redis_forgot_end_free_of_charge(
     wait_until(lambda: len(account.jobs()) == 10, "all calls are in")
     fresh_stack.valkey.process.kill()
     fresh_stack.valkey.start()
+    wait_until(lambda: sum(call.done() for call in callers.calls) == 9, "nine have ended")
+    upstream.release()
     replies = callers.replies()
 
     statuses = Counter(status for status, _, _ in replies)
@@ -343,6 +357,7 @@ def test_the_bytes_that_wait_are_bounded_too(fresh_stack: Stack, upstream: Upstr
     assert Counter(status for status, _, _ in replies) == {200: 2, 503: 3}
 
 
+@ONE_DATABASE
 def test_without_a_worker_the_service_is_degraded_and_says_so(fresh_stack: Stack) -> None:
     web = fresh_stack.web()
 
@@ -351,6 +366,7 @@ def test_without_a_worker_the_service_is_degraded_and_says_so(fresh_stack: Stack
     assert (status, json.loads(body)) == (200, {"status": "degraded", "missing": ["worker"]})
 
 
+@ONE_DATABASE
 def test_a_listening_connection_that_keeps_breaking_loses_no_answer(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
@@ -374,6 +390,7 @@ def test_a_listening_connection_that_keeps_breaking_loses_no_answer(
     assert fetch(f"{web}/v1/chat/completions", HELLO, key=account.key)[0] == 200
 
 
+@ONE_DATABASE
 def test_a_storage_that_does_not_answer_fails_its_own_calls_only(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
@@ -394,6 +411,7 @@ def test_a_storage_that_does_not_answer_fails_its_own_calls_only(
     assert fresh_stack.unfinished() == 0
 
 
+@LONG_ON_POSTGRESQL
 @pytest.mark.slow
 def test_a_worker_that_was_frozen_for_too_long_charges_nobody_twice(
     fresh_stack: Stack, upstream: Upstream

@@ -20,7 +20,7 @@ def peak_mib(process: Process) -> float:
     return int(line.split()[1]) / 1024
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.alone
 def test_sixteen_jobs_of_four_large_images_take_less_than_400_mib(upstream: Upstream) -> None:
     upstream.script(default={"noise": SIDE})

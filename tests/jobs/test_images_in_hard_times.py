@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.callers import Callers
-from tests.conftest import EVERY_DATABASE
+from tests.conftest import EVERY_DATABASE, ONE_DATABASE
 from tests.stack import Account, Process, Stack, fetch, wait_until
 from tests.upstream import Upstream
 
@@ -110,7 +110,8 @@ def test_a_worker_told_to_stop_hands_its_prediction_on(
     assert account.standing() == (990, 0)
 
 
-def test_what_cannot_be_resumed_is_not_asked_for_again(
+@ONE_DATABASE
+def test_an_image_call_that_cannot_be_resumed_is_not_repeated(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
     upstream.script({"match": "/images/generations", "delay": 60})
@@ -129,7 +130,7 @@ def test_what_cannot_be_resumed_is_not_asked_for_again(
     assert account.standing() == (1000, 0)
 
 
-def test_what_is_stored_is_delivered_whatever_became_of_the_worker(
+def test_stored_images_are_delivered_whatever_became_of_the_worker(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
     upstream.script({"match": "/predictions"}, HELD)
@@ -201,10 +202,11 @@ def test_a_job_that_is_cancelled_when_its_worker_is_dead_pays_for_what_is_stored
     assert account.standing() == (990, 0)
 
 
+@ONE_DATABASE
 def test_a_worker_that_stops_asks_for_nothing_more_of_a_batch(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
-    upstream.script(*[{"match": "/images/generations", "delay": 3}] * 4)
+    upstream.script(*[{"match": "/images/generations", "hold": True}] * 4)
     web, worker = fresh_stack.web(), fresh_stack.worker()
     account = fresh_stack.account()
     prompts = [f"Cat number {number}." for number in range(6)]
@@ -212,6 +214,8 @@ def test_a_worker_that_stops_asks_for_nothing_more_of_a_batch(
     upstream.wait(received=4)
 
     worker.terminate()
+    wait_until(lambda: "worker.stopping" in worker.said(), "the worker knows", worker)
+    upstream.release()
     assert worker.wait() == 0
     asked_before = creates(upstream)
     fresh_stack.worker()
@@ -223,6 +227,7 @@ def test_a_worker_that_stops_asks_for_nothing_more_of_a_batch(
     assert account.standing() == (940, 0)
 
 
+@ONE_DATABASE
 def test_an_odd_prediction_does_not_take_the_others_with_it(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
@@ -239,7 +244,8 @@ def test_an_odd_prediction_does_not_take_the_others_with_it(
     assert account.standing() == (990, 0)
 
 
-def test_what_is_stored_is_delivered_though_the_storage_takes_no_more(
+@ONE_DATABASE
+def test_stored_images_are_delivered_though_the_storage_takes_no_more(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
     upstream.script({"match": "/predictions"}, *[HELD] * 5)
@@ -262,7 +268,8 @@ def test_what_is_stored_is_delivered_though_the_storage_takes_no_more(
     assert account.standing() == (990, 0)
 
 
-def test_what_is_stored_is_delivered_though_nobody_makes_more(
+@ONE_DATABASE
+def test_stored_images_are_delivered_though_no_provider_makes_more(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
     upstream.script({"match": "/predictions"}, HELD)
@@ -279,7 +286,8 @@ def test_what_is_stored_is_delivered_though_nobody_makes_more(
     assert account.standing() == (990, 0)
 
 
-def test_what_surely_was_not_begun_is_asked_for_by_the_next_worker(
+@ONE_DATABASE
+def test_an_image_that_was_certainly_not_begun_is_requested_by_the_next_worker(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
     refusal = {"error": {"message": "Slow down.", "code": "rate_limit_exceeded"}}
@@ -299,7 +307,8 @@ def test_what_surely_was_not_begun_is_asked_for_by_the_next_worker(
     assert account.standing() == (990, 0)
 
 
-def test_who_made_the_images_is_known_to_the_worker_that_ends_their_job(
+@ONE_DATABASE
+def test_the_worker_that_finishes_a_job_knows_which_provider_made_its_images(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
     upstream.script({"match": "/images/generations"}, {"match": "/images/generations", "delay": 60})
@@ -316,7 +325,8 @@ def test_who_made_the_images_is_known_to_the_worker_that_ends_their_job(
     assert account.standing() == (990, 0)
 
 
-def test_a_storage_that_takes_nothing_keeps_anybody_from_being_asked(
+@ONE_DATABASE
+def test_no_provider_is_asked_for_images_while_the_storage_fails(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
     web = fresh_stack.web()
@@ -330,6 +340,7 @@ def test_a_storage_that_takes_nothing_keeps_anybody_from_being_asked(
     assert account.standing() == (1000, 0)
 
 
+@ONE_DATABASE
 @pytest.mark.slow
 def test_images_do_not_keep_chats_waiting(fresh_stack: Stack, upstream: Upstream) -> None:
     upstream.script(*[HELD] * 20)

@@ -16,7 +16,7 @@ from jobs.maintenance import expiry, leases, recovery
 from models.chat import Usage
 from models.errors import JobCancelled, Unavailable
 from models.job import Status
-from tests.jobs.held import hold
+from tests.job_rows import hold
 
 #: Small: their rows are those of what has not ended. The other one holds one job.
 SMALL = {"jobs_queued", "jobs_in_progress", "jobs_unfinished", "sqlite_autoindex_jobs_1"}

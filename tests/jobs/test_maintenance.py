@@ -9,15 +9,15 @@ from sqlalchemy import insert
 
 import database
 import storage
-from access import accounts, keys
-from billing import ledger
+from access import keys
 from jobs.kinds import KINDS
 from jobs.lifecycle import bodies as lifecycle_bodies
 from jobs.lifecycle import finish, queue
 from jobs.lifecycle import store as lifecycle_store
 from jobs.maintenance import leases, recovery
 from models.errors import JobCancelled, Unavailable
-from models.job import Body, BodyAt, Job, Status, make_id
+from models.job import Body, BodyAt, Job, Status
+from tests.job_rows import job_row, make_account
 
 pytestmark = pytest.mark.usefixtures("stored")
 
@@ -31,8 +31,7 @@ def emptied(store: redis.Redis) -> Any:
 
 @pytest.fixture
 def account() -> int:
-    account_id = accounts.create(f"account-{time.monotonic_ns()}", "pro")
-    ledger.grant(account_id, 1000, "a test")
+    account_id = make_account()
     keys.create(account_id)
     return account_id
 
@@ -40,24 +39,9 @@ def account() -> int:
 def put(account: int, count: int = 1, age: float = 100, **columns: Any) -> list[str]:
     """Write so many queued jobs, enqueued `age` seconds ago, with their bodies in SQL."""
     at = time.time() - age
-    row = {
-        "account_id": account,
-        "key_id": 1,
-        "kind": "chat",
-        "status": Status.QUEUED.value,
-        "model": "gpt-4",
-        "fingerprint": "",
-        "body_bytes": 2,
-        "body_at": BodyAt.SQL.value,
-        "attempts": 0,
-        "asynchronous": True,
-        "created": at,
-        "enqueued_at": at,
-        "held": 0,
-        "max_tokens": 1,
-        "price": "{}",
-    }
-    made = [row | columns | {"id": make_id()} for _ in range(count)]
+    queued = {"status": Status.QUEUED, "asynchronous": True, "held": 0, "max_tokens": 1}
+    theirs = {"key_id": 1, "body_at": BodyAt.SQL, "created": at, "enqueued_at": at}
+    made = [job_row(account, **queued | theirs | columns) for _ in range(count)]
     bodies = [{"job_id": each["id"], "body": b"{}"} for each in made]
 
     def insert_jobs(connection: Any) -> None:

@@ -15,19 +15,15 @@ from sqlmodel import col
 
 import database
 import storage
-from access import accounts, keys
-from billing import holds, ledger, pricing
-from billing.pricing import ChatQuote
-from config.catalog.load import catalog
 from config.settings import settings
 from database import engine
 from jobs.maintenance import expiry
-from models import job
 from models.errors import Unavailable
 from models.media import Media
 from storage import media
 from storage.local import Local
 from storage.media import NormalizedImage
+from tests.job_rows import hold, make_account
 from tests.stack import ROOT, clean_environment
 
 pytestmark = pytest.mark.usefixtures("stored", "files")
@@ -77,32 +73,8 @@ def job_id(stored: None) -> str:  # noqa: F811  # the fixture of that name
     return make_job(make_account())
 
 
-def make_account() -> int:
-    account_id = accounts.create(f"account-{time.monotonic_ns()}", "pro")
-    ledger.grant(account_id, 1000, "a test")
-    return account_id
-
-
 def make_job(account_id: int) -> str:
-    key_id, _ = keys.create(account_id)
-    price = catalog.chat.price
-    row = {
-        "id": job.make_id(),
-        "account_id": account_id,
-        "key_id": key_id,
-        "kind": "image",
-        "model": "dall-e-3",
-        "fingerprint": "f" * 64,
-        "body_bytes": 2,
-        "body_at": "redis",
-        "attempts": 0,
-        "cancel_requested": False,
-        "created": time.time(),
-        "enqueued_at": time.time(),
-        "price": pricing.as_text(price),
-    }
-    holds.hold(row, ChatQuote((price,), 10, 1, 100, 100))
-    return str(row["id"])
+    return hold(account_id, kind="image", model="dall-e-3")
 
 
 def keep(job_id: str, image: Path, place: int = 0) -> str:

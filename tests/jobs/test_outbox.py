@@ -2,7 +2,6 @@
 
 import socket
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +13,8 @@ import pytest
 from sqlalchemy import event, insert, text
 
 import database
-from access import accounts
-from billing import ledger, settlement
+from billing import settlement
 from billing.outcomes import ChatOutcome, ClaimedJob, UpstreamAttribution
-from config.catalog.load import catalog
 from config.settings import settings
 from database import engine
 from jobs.lifecycle import store
@@ -34,19 +31,12 @@ from models.webhook import Webhook
 from net import connection as net_connection
 from net import public_hosts
 from net.call import Call
-from tests.jobs.held import hold
+from tests.job_rows import hold, make_account
 from tests.receiver import Receiver
 
 pytestmark = pytest.mark.usefixtures("stored")
 
 URL = "http://127.0.0.1:9/hook"
-PRICE = catalog.chat.price
-
-
-def make_account() -> int:
-    account_id = accounts.create(f"account-{time.monotonic_ns()}", "pro")
-    ledger.grant(account_id, 1000, "a test")
-    return account_id
 
 
 def queue(account_id: int, url: str | None = URL) -> str:
@@ -128,7 +118,7 @@ def test_whatever_ends_a_claimed_job_puts_that_into_the_outbox(end: Any, kind: s
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.CANCELLED, Status.EXPIRED])
-def test_whatever_ends_a_job_that_no_worker_has_does_so_too(status: Status) -> None:
+def test_whatever_ends_an_unclaimed_job_puts_that_into_the_outbox(status: Status) -> None:
     job_id = queue(make_account())
 
     assert settlement.end_unclaimed(job_id, status, FAILED)
@@ -137,7 +127,7 @@ def test_whatever_ends_a_job_that_no_worker_has_does_so_too(status: Status) -> N
     assert [message.type for message in kept(job_id)] == [f"job.{status}"]
 
 
-def test_a_job_that_is_not_this_attempts_to_end_puts_nothing_there() -> None:
+def test_a_stale_attempt_puts_nothing_into_the_outbox() -> None:
     job_id = queue(make_account())
     stale = claim(job_id)
     store.hand_back(stale, [])
@@ -338,24 +328,26 @@ def test_tries_go_on_for_a_day_and_are_given_up_then() -> None:
     assert 0.9 < sum(sender.BACKOFF_SECONDS) / 86400 < 1.1
 
 
-@pytest.mark.parametrize("status", [200, 202, 204, 299])
-def test_any_2xx_has_it_delivered(status: int) -> None:
-    message = taken()
+def test_any_2xx_counts_as_delivered(subtests: pytest.Subtests) -> None:
+    for status in (200, 202, 204, 299):
+        with subtests.test(status=status):
+            message = taken()
 
-    sender.record(message, heard(status))
+            sender.record(message, heard(status))
 
-    (now,) = kept(message.job_id)
-    assert now.delivered_at and now.next_at is None
+            (now,) = kept(message.job_id)
+            assert now.delivered_at and now.next_at is None
 
 
-@pytest.mark.parametrize("status", [None, 100, 199, 300, 302, 400, 401, 404, 409, 429, 500, 503])
-def test_anything_else_has_it_tried_again(status: int | None) -> None:
-    message = taken()
+def test_anything_else_is_tried_again(subtests: pytest.Subtests) -> None:
+    for status in (None, 100, 199, 300, 302, 400, 401, 404, 409, 429, 500, 503):
+        with subtests.test(status=status):
+            message = taken()
 
-    sender.record(message, heard(status))
+            sender.record(message, heard(status))
 
-    (now,) = kept(message.job_id)
-    assert now.next_at and not now.delivered_at and not now.gave_up_at
+            (now,) = kept(message.job_id)
+            assert now.next_at and not now.delivered_at and not now.gave_up_at
 
 
 def test_a_pause_is_what_the_receiver_asks_for_where_that_is_more() -> None:
@@ -484,14 +476,14 @@ def test_one_address_inside_is_enough_to_be_refused(
     assert receiver.messages == []
 
 
-@pytest.mark.parametrize(
-    "address",
-    ["10.1.2.3", "127.0.0.1", "169.254.169.254", "192.168.0.1", "::1", "fe80::1", "fd00::1"],
-)
-def test_nothing_inside_is_told_anything(names: Names, address: str) -> None:
-    names.addresses["hooks.example"] = [[address]]
+def test_no_webhook_goes_to_a_private_address(names: Names, subtests: pytest.Subtests) -> None:
+    inside = ["10.1.2.3", "127.0.0.1", "169.254.169.254", "192.168.0.1", "::1", "fe80::1"]
 
-    assert send("http://hooks.example/hook").reason == webhook_receiver.NOT_PUBLIC
+    for address in [*inside, "fd00::1"]:
+        with subtests.test(address):
+            names.addresses["hooks.example"] = [[address]]
+
+            assert send("http://hooks.example/hook").reason == webhook_receiver.NOT_PUBLIC
 
 
 def test_an_operator_may_let_them_go_inside(

@@ -9,7 +9,7 @@ from access import accounts
 from billing import ledger
 from jobs.lifecycle import concurrency, queue
 from models.job import BodyAt
-from tests.jobs.held import hold
+from tests.job_rows import hold
 
 pytestmark = pytest.mark.usefixtures("stored")
 

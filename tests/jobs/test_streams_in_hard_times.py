@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from bench import processes
+from tests.conftest import LONG_ON_POSTGRESQL, ONE_DATABASE
 from tests.events import STREAMED, Stream, follow, numbered, stream, text_of, value, words
 from tests.stack import Account, Stack, wait_until
 from tests.upstream import Upstream, said
@@ -53,6 +54,7 @@ def test_a_workers_sudden_death_ends_its_streams_with_an_error_and_free_of_charg
     assert {job["status"] for job in account.jobs()} == {"failed"}
 
 
+@LONG_ON_POSTGRESQL
 @pytest.mark.slow
 def test_a_stream_of_which_nothing_was_said_yet_is_run_again(
     fresh_stack: Stack, upstream: Upstream
@@ -72,6 +74,7 @@ def test_a_stream_of_which_nothing_was_said_yet_is_run_again(
     assert [job["attempts"] for job in account.jobs()] == [2]
 
 
+@LONG_ON_POSTGRESQL
 @pytest.mark.slow
 def test_a_stream_hung_up_on_while_its_worker_was_dying_is_not_run_for_nobody(
     fresh_stack: Stack, upstream: Upstream
@@ -120,11 +123,12 @@ def test_only_what_was_left_before_it_began_and_is_not_to_finish_is_dropped(
     nothing_is_held(fresh_stack, account, balance=997)
 
 
+@LONG_ON_POSTGRESQL
 @pytest.mark.slow
 def test_a_worker_that_was_frozen_says_nothing_into_anothers_stream(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
-    upstream.script(words(3, delay=3), default=words(5, gap=0.5))
+    upstream.script(words(3, hold=True), default=words(5, gap=0.5))
     web, frozen = fresh_stack.web(stream_commit_seconds=0.1), fresh_stack.worker()
     account = fresh_stack.account()
     answer = stream(web, account.key)
@@ -132,8 +136,8 @@ def test_a_worker_that_was_frozen_says_nothing_into_anothers_stream(
 
     frozen.child.send_signal(signal.SIGSTOP)
     fresh_stack.worker()
-    upstream.wait(received=1)
-    wait_until(lambda: upstream.counts()["received"] == 2, "the other worker has begun it")
+    upstream.wait(received=2)
+    upstream.release()
     frozen.child.send_signal(signal.SIGCONT)
     events = answer.events()
 
@@ -141,6 +145,7 @@ def test_a_worker_that_was_frozen_says_nothing_into_anothers_stream(
     nothing_is_held(fresh_stack, account, balance=999)
 
 
+@LONG_ON_POSTGRESQL
 @pytest.mark.slow
 def test_a_worker_told_to_stop_ends_what_it_streams_and_hands_back_what_it_does_not(
     fresh_stack: Stack, upstream: Upstream
@@ -165,6 +170,7 @@ def test_a_worker_told_to_stop_ends_what_it_streams_and_hands_back_what_it_does_
     assert other.child.poll() is None
 
 
+@LONG_ON_POSTGRESQL
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "status", "balance"), [("cancel", "cancelled", 1000), ("finish", "completed", 995)]
@@ -190,6 +196,7 @@ def test_a_web_processs_sudden_death_ends_its_streams_as_their_callers_wished(
     assert text_of(list(events.values())[:4]).startswith("w0 w1 ")
 
 
+@ONE_DATABASE
 @pytest.mark.slow
 def test_a_web_process_told_to_stop_lets_go_on_what_is_to_finish(
     fresh_stack: Stack, upstream: Upstream
@@ -211,6 +218,7 @@ def test_a_web_process_told_to_stop_lets_go_on_what_is_to_finish(
     nothing_is_held(fresh_stack, account, balance=999)
 
 
+@ONE_DATABASE
 @pytest.mark.slow
 def test_a_web_process_told_to_stop_ends_its_streams_free_of_charge(
     fresh_stack: Stack, upstream: Upstream
@@ -230,6 +238,7 @@ def test_a_web_process_told_to_stop_ends_its_streams_free_of_charge(
     nothing_is_held(fresh_stack, account, balance=999)
 
 
+@ONE_DATABASE
 def test_a_listening_connection_that_keeps_breaking_loses_and_repeats_no_byte(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
@@ -254,6 +263,7 @@ def test_a_listening_connection_that_keeps_breaking_loses_and_repeats_no_byte(
     nothing_is_held(fresh_stack, account, balance=800)
 
 
+@ONE_DATABASE
 def test_a_redis_that_is_away_for_a_while_costs_no_stream_a_byte(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
@@ -275,6 +285,7 @@ def test_a_redis_that_is_away_for_a_while_costs_no_stream_a_byte(
     nothing_is_held(fresh_stack, account, balance=990)
 
 
+@LONG_ON_POSTGRESQL
 @pytest.mark.slow
 def test_a_stream_that_had_begun_is_not_begun_anew_where_redis_forgot_it(
     fresh_stack: Stack, upstream: Upstream
@@ -299,6 +310,7 @@ def test_a_stream_that_had_begun_is_not_begun_anew_where_redis_forgot_it(
     nothing_is_held(fresh_stack, account, balance=1000)
 
 
+@ONE_DATABASE
 def test_a_redis_that_dies_and_forgets_ends_no_stream_quietly(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
@@ -322,6 +334,7 @@ def test_a_redis_that_dies_and_forgets_ends_no_stream_quietly(
     assert account.standing()[1] == 0
 
 
+@ONE_DATABASE
 def test_a_slow_reader_is_cut_when_it_falls_out_of_the_log_and_slows_nobody(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
@@ -355,7 +368,8 @@ def test_a_slow_reader_is_cut_when_it_falls_out_of_the_log_and_slows_nobody(
     assert grown < 25, grown
 
 
-@pytest.mark.slow
+@pytest.mark.long
+@ONE_DATABASE
 @pytest.mark.alone
 def test_five_hundred_streams_side_by_side_arrive_whole(
     fresh_stack: Stack, upstream: Upstream

@@ -324,30 +324,33 @@ def test_two_workers_do_not_send_the_same(
     assert len({message.id for message in receiver.messages}) == 20
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "",
-        "example.com/hook",
-        "ftp://example.com/hook",
-        "https://",
-        "https://user:word@example.com/",
-        "https://exa mple.com/",
-        "https://example.com/\0",
-        "https://example.com\\@127.0.0.1/",
-        "http://2130706433/",
-        "http://0x7f.1/",
-        "http://[::1",
-        "http://example.com:0/",
-        "http://example.com:99999/",
-        "https://example.com/" + "x" * 2000,
-    ],
-)
-def test_what_can_be_no_receivers_address_is_refused(calling: Server, url: str) -> None:
+NO_ADDRESSES = [
+    "",
+    "example.com/hook",
+    "ftp://example.com/hook",
+    "https://",
+    "https://user:word@example.com/",
+    "https://exa mple.com/",
+    "https://example.com/\0",
+    "https://example.com\\@127.0.0.1/",
+    "http://2130706433/",
+    "http://0x7f.1/",
+    "http://[::1",
+    "http://example.com:0/",
+    "http://example.com:99999/",
+    "https://example.com/" + "x" * 2000,
+]
+
+
+def test_an_invalid_webhook_url_is_refused(calling: Server, subtests: pytest.Subtests) -> None:
     account = calling.stack.account()
-    body = HELLO | {"background": True, "webhook_url": url}
 
-    status, _, answer = fetch(f"{calling.url}/v1/chat/completions", body, key=account.key)
+    for url in NO_ADDRESSES:
+        with subtests.test(url):
+            body = HELLO | {"background": True, "webhook_url": url}
 
-    assert (status, json.loads(answer)["error"]["param"]) == (400, "webhook_url")
+            status, _, answer = fetch(f"{calling.url}/v1/chat/completions", body, key=account.key)
+
+            assert (status, json.loads(answer)["error"]["param"]) == (400, "webhook_url")
+
     assert account.standing() == (1000, 0)

@@ -169,102 +169,102 @@ def test_a_call_past_its_deadline_times_out(
         way_to_ask(provider, call=Call(0))
 
 
+#: What each status means, whoever answers with it.
+STATUSES: dict[int, type[LikeDoError]] = {
+    400: InvalidRequest,
+    401: ProviderRefusedUs,
+    402: ProviderRefusedUs,
+    403: ProviderRefusedUs,
+    404: ModelGone,
+    408: ProviderFailed,
+    409: ProviderFailed,
+    418: ProviderFailed,
+    422: InvalidRequest,
+    429: ProviderBusy,
+    500: ProviderFailed,
+    502: ProviderFailed,
+    503: ProviderFailed,
+    504: ProviderTimeout,
+    520: ProviderFailed,
+    302: ProviderFailed,
+}
+
+
 @both_ways
 @every_remote_provider
-@pytest.mark.parametrize(
-    ("status", "kind"),
-    [
-        (400, InvalidRequest),
-        (401, ProviderRefusedUs),
-        (402, ProviderRefusedUs),
-        (403, ProviderRefusedUs),
-        (404, ModelGone),
-        (408, ProviderFailed),
-        (409, ProviderFailed),
-        (418, ProviderFailed),
-        (422, InvalidRequest),
-        (429, ProviderBusy),
-        (500, ProviderFailed),
-        (502, ProviderFailed),
-        (503, ProviderFailed),
-        (504, ProviderTimeout),
-        (520, ProviderFailed),
-        (302, ProviderFailed),
-    ],
-)
 def test_a_status_has_its_class(
-    provider: Provider,
-    upstream: Upstream,
-    status: int,
-    kind: type[LikeDoError],
-    way_to_ask: Any,
+    provider: Provider, upstream: Upstream, way_to_ask: Any, subtests: pytest.Subtests
 ) -> None:
     said = {"error": {"message": "No.", "type": None, "param": None, "code": None}}
 
-    error = refusal(provider, upstream, {"status": status, "json": said}, way_to_ask)
+    for status, kind in STATUSES.items():
+        with subtests.test(status=status):
+            error = refusal(provider, upstream, {"status": status, "json": said}, way_to_ask)
 
-    assert type(error) is kind
+            assert type(error) is kind
 
 
 @both_ways
 @every_remote_provider
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 429, 500, 502])
 def test_a_page_of_html_shows_nothing_of_itself(
-    provider: Provider, upstream: Upstream, status: int, way_to_ask: Any
+    provider: Provider, upstream: Upstream, way_to_ask: Any, subtests: pytest.Subtests
 ) -> None:
     page = "<!DOCTYPE html><title>Sorry</title><center>cloudflare</center>"
-    step = {"status": status, "headers": {"content-type": "text/html"}, "body": page}
+    step = {"headers": {"content-type": "text/html"}, "body": page}
 
-    error = refusal(provider, upstream, step, way_to_ask)
+    for status in (400, 401, 403, 404, 422, 429, 500, 502):
+        with subtests.test(status=status):
+            error = refusal(provider, upstream, step | {"status": status}, way_to_ask)
 
-    assert "cloudflare" not in error.message
-    assert "<" not in error.message
+            assert "cloudflare" not in error.message
+            assert "<" not in error.message
 
 
 @both_ways
 @every_remote_provider
-@pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 422, 429, 500])
 def test_no_error_quotes_our_key(
-    provider: Provider, upstream: Upstream, status: int, way_to_ask: Any
+    provider: Provider, upstream: Upstream, way_to_ask: Any, subtests: pytest.Subtests
 ) -> None:
     said = {"error": {"message": f"Bad key: {KEY}, Bearer {KEY} or sk-12*********cdEF."}}
 
-    error = refusal(provider, upstream, {"status": status, "json": said}, way_to_ask)
+    for status in (200, 400, 401, 403, 404, 422, 429, 500):
+        with subtests.test(status=status):
+            error = refusal(provider, upstream, {"status": status, "json": said}, way_to_ask)
 
-    assert KEY not in error.message
-    assert "cdEF" not in error.message
+            assert KEY not in error.message
+            assert "cdEF" not in error.message
+
+
+NOT_ANSWERS: list[dict[str, Any]] = [
+    {"body": ""},
+    {"body": "   "},
+    {"body": "OK"},
+    {"body": "<html>"},
+    {"json": None},
+    {"json": []},
+    {"json": "text"},
+    {"json": {}},
+    {"json": {"choices": []}},
+    {"json": {"choices": None}},
+    {"json": {"choices": [None]}},
+    {"json": {"choices": [{"message": None}]}},
+    {"json": {"error": {"message": "Something.", "code": None}}},
+    {"json": {"error": "Something."}},
+    {"cut": 30},
+    {"cut": -1},
+    {"chunked": True, "cut": 30},
+    {"raw": "no HTTP at all"},
+]
 
 
 @both_ways
 @every_remote_provider
-@pytest.mark.parametrize(
-    "step",
-    [
-        {"body": ""},
-        {"body": "   "},
-        {"body": "OK"},
-        {"body": "<html>"},
-        {"json": None},
-        {"json": []},
-        {"json": "text"},
-        {"json": {}},
-        {"json": {"choices": []}},
-        {"json": {"choices": None}},
-        {"json": {"choices": [None]}},
-        {"json": {"choices": [{"message": None}]}},
-        {"json": {"error": {"message": "Something.", "code": None}}},
-        {"json": {"error": "Something."}},
-        {"cut": 30},
-        {"cut": -1},
-        {"chunked": True, "cut": 30},
-        {"raw": "no HTTP at all"},
-    ],
-    ids=str,
-)
 def test_a_200_without_an_answer_is_a_failure(
-    provider: Provider, upstream: Upstream, step: dict[str, Any], way_to_ask: Any
+    provider: Provider, upstream: Upstream, way_to_ask: Any, subtests: pytest.Subtests
 ) -> None:
-    assert type(refusal(provider, upstream, step, way_to_ask)) is ProviderFailed
+    for step in NOT_ANSWERS:
+        with subtests.test(str(step)):
+            assert type(refusal(provider, upstream, step, way_to_ask)) is ProviderFailed
 
 
 @both_ways
@@ -359,33 +359,37 @@ def test_the_temperature_is_ours_where_the_caller_gave_none(
     assert sent == [0.7, 0, None]
 
 
-@every_speaker
-@pytest.mark.parametrize(
-    ("parameter", "value"),
-    [
-        ("temperature", 0.2),
-        ("top_p", 0.5),
-        ("presence_penalty", 1),
-        ("frequency_penalty", -1),
-        ("logit_bias", {"50256": -100}),
-        ("logprobs", True),
-        ("stop", "END"),
-        ("seed", 1),
-        ("n", 2),
-        ("tools", [{"type": "function", "function": {"name": "f"}}]),
-        ("functions", [{"name": "f"}]),
-        ("reasoning_effort", "high"),
-        ("response_format", {"type": "json_object"}),
-    ],
-)
-def test_what_a_model_lacks_is_refused_by_name(
-    provider: Provider, parameter: str, value: Any
-) -> None:
-    with pytest.raises(UnsupportedParameter) as refused:
-        provider.check(chat(**{parameter: value}), route(provider.name, frozenset({"x"})))
+#: Parameters that a model may lack.
+OPTIONAL: dict[str, Any] = {
+    "temperature": 0.2,
+    "top_p": 0.5,
+    "presence_penalty": 1,
+    "frequency_penalty": -1,
+    "logit_bias": {"50256": -100},
+    "logprobs": True,
+    "stop": "END",
+    "seed": 1,
+    "n": 2,
+    "tools": [{"type": "function", "function": {"name": "f"}}],
+    "functions": [{"name": "f"}],
+    "reasoning_effort": "high",
+    "response_format": {"type": "json_object"},
+}
 
-    assert refused.value.param == parameter
-    assert parameter in refused.value.message
+
+@every_speaker
+def test_what_a_model_lacks_is_refused_by_name(
+    provider: Provider, subtests: pytest.Subtests
+) -> None:
+    lacking = route(provider.name, frozenset({"x"}))
+
+    for parameter, value in OPTIONAL.items():
+        with subtests.test(parameter):
+            with pytest.raises(UnsupportedParameter) as refused:
+                provider.check(chat(**{parameter: value}), lacking)
+
+            assert refused.value.param == parameter
+            assert parameter in refused.value.message
 
 
 @every_speaker
@@ -498,26 +502,28 @@ def test_a_stream_that_is_closed_early_is_hung_up_on(
     upstream.wait(aborted=1)
 
 
+BROKEN_STREAMS: list[tuple[list[str], dict[str, Any]]] = [
+    ([], {}),
+    (["[DONE]"], {}),
+    (["Hi"], {}),
+    (["Hi", "[DONE]"], {}),
+    (["Hi", "{"], {}),
+    (["Hi", "the end"], {"cut": 120}),
+    (["Hi", '{"error": {"message": "Sorry."}}', "[DONE]"], {}),
+]
+
+
 @every_remote_provider
-@pytest.mark.parametrize(
-    ("events", "more"),
-    [
-        ([], {}),
-        (["[DONE]"], {}),
-        (["Hi"], {}),
-        (["Hi", "[DONE]"], {}),
-        (["Hi", "{"], {}),
-        (["Hi", "the end"], {"cut": 120}),
-        (["Hi", '{"error": {"message": "Sorry."}}', "[DONE]"], {}),
-    ],
-)
 def test_a_stream_that_breaks_off_is_a_failure(
-    provider: Provider, upstream: Upstream, events: list[str], more: dict[str, Any]
+    provider: Provider, upstream: Upstream, subtests: pytest.Subtests
 ) -> None:
     texts = {"Hi": said_by(provider, "Hi"), "the end": said_by(provider, "!", at_the_end=True)}
-    step = {"events": [texts.get(event, event) for event in events]} | more
 
-    assert type(refusal(provider, upstream, step, stream)) is ProviderFailed
+    for events, more in BROKEN_STREAMS:
+        step = {"events": [texts.get(event, event) for event in events]} | more
+
+        with subtests.test(str((events, more))):
+            assert type(refusal(provider, upstream, step, stream)) is ProviderFailed
 
 
 @every_speaker

@@ -48,8 +48,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 UNLISTED = ("anthropic/claude-sonnet-4.6", "meta-llama/llama-3.2-3b-instruct:free")
 
 
-def routes() -> Iterator[Any]:
-    """Yield every route of a model that chats once, with an id that callers reach it by."""
+def routes() -> Iterator[tuple[str, str, Route]]:
+    """Yield every route of a model that chats once: its name, an id it is reached by, itself."""
     seen = set()
     for model in [*catalog.models.values(), *map(catalog.find, UNLISTED)]:
         assert model is not None
@@ -58,14 +58,17 @@ def routes() -> Iterator[Any]:
             name = f"{route.provider}:{route.upstream.id}{'' if extra == '{}' else extra}"
             if name not in seen and route.provider != "sandbox":
                 seen.add(name)
-                yield pytest.param(model.id, route, id=name)
+                yield name, model.id, route
 
 
-every_route = pytest.mark.parametrize(("alias", "route"), list(routes()))
+def read(alias: str, example: dict[str, Any]) -> ChatRequest:
+    """Return an example as a request that came in for the model `alias`."""
+    return ChatRequest.read(orjson.loads(orjson.dumps({"model": alias} | example)))
 
 
 def ask(request: ChatRequest, route: Route) -> dict[str, Any]:
-    """Return the whole answer to `request`, streamed or not."""
+    """Check `request` and return the whole answer to it, streamed or not."""
+    by_name[route.provider].check(request, route)
     asked = (request, route, None, "sk-proj-0123456789", Call(20))
     if not request.stream:
         return by_name[route.provider].complete(*asked)
@@ -76,27 +79,25 @@ def ask(request: ChatRequest, route: Route) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES.keys())
-@every_route
-def test_an_example_of_the_documentation_is_answered(
-    alias: str, route: Route, example: dict[str, Any], upstream: Upstream
+def test_an_example_of_the_documentation_is_answered_on_every_route(
+    example: dict[str, Any], upstream: Upstream, subtests: pytest.Subtests
 ) -> None:
-    if route.provider not in by_name:
-        pytest.skip(f"There is no provider '{route.provider}' yet.")
-    request = ChatRequest.read(orjson.loads(orjson.dumps({"model": alias} | example)))
+    for name, alias, route in routes():
+        with subtests.test(name):
+            upstream.reset()
 
-    by_name[route.provider].check(request, route)
-    answer = ask(request, route)
+            answer = ask(read(alias, example), route)
 
-    (choice,) = answer["choices"]
-    assert choice["message"]["content"]
-    assert choice["finish_reason"] == "stop"
-    assert answer["usage"]["total_tokens"] > 0
-    (call,) = upstream.calls()
-    assert call["path"].startswith(f"/{route.provider}/")
-    assert call["body"].keys().isdisjoint(OWN_PARAMETERS)
-    if isinstance(by_name[route.provider], OpenAICompatible):
-        assert_it_is_openais(call["body"], example, route)
-        TAKEN.get(route.provider, _by_anybody)(call["body"], route)
+            (choice,) = answer["choices"]
+            assert choice["message"]["content"]
+            assert choice["finish_reason"] == "stop"
+            assert answer["usage"]["total_tokens"] > 0
+            (call,) = upstream.calls()
+            assert call["path"].startswith(f"/{route.provider}/")
+            assert call["body"].keys().isdisjoint(OWN_PARAMETERS)
+            if isinstance(by_name[route.provider], OpenAICompatible):
+                assert_it_is_openais(call["body"], example, route)
+                TAKEN.get(route.provider, _by_anybody)(call["body"], route)
 
 
 @pytest.mark.parametrize("alias", DOCUMENTED)
@@ -106,7 +107,6 @@ def test_a_documented_id_takes_any_temperature_on_every_route(
     request = ChatRequest.read({"model": alias, "messages": [HELLO], "temperature": 0.2})
 
     for route in catalog.models[alias].routes:
-        by_name[route.provider].check(request, route)
         ask(request, route)
 
     for route, call in zip(catalog.models[alias].routes, upstream.calls(), strict=True):

@@ -23,7 +23,7 @@ from providers.wire.chunks import Assembly
 from tests import recordings
 from tests.providers import gemini_recordings
 from tests.providers.requests_and_routes import chat, route
-from tests.providers.test_recordings import is_geminis
+from tests.providers.test_recordings import Case, is_geminis
 from tests.upstream import Upstream, gemini_said
 
 FLASH, OLD_FLASH, OLD_PRO = "gemini-3.8-flash", "gemini-2.5-flash", "gemini-2.5-pro"
@@ -771,24 +771,24 @@ def test_a_part_that_says_nothing_to_us_is_passed_over(upstream: Upstream, part:
 # ---- Recorded requests
 
 
-def recorded() -> list[Any]:
-    found = [
-        (recording, exchange)
-        for recording in recordings.load("gemini")
-        for exchange in recording.exchanges
-        if is_geminis(exchange) and gemini_recordings.request(exchange)
-    ]
-    names = [f"{recording.case}-{place}" for place, (recording, _) in enumerate(found)]
-    return recordings.parameters(found, names)
+def recorded() -> list[Case]:
+    return recordings.some(
+        [
+            Case(recording, exchange)
+            for recording in recordings.load("gemini")
+            for exchange in recording.exchanges
+            if is_geminis(exchange) and gemini_recordings.request(exchange)
+        ]
+    )
 
 
-@pytest.mark.parametrize("case", recorded())
-def test_what_others_asked_gemini_is_what_we_ask(case: Any) -> None:
-    recording, exchange = case
-    request = chat(**gemini_recordings.request(exchange) or {})
-    way = route("gemini", model=recording.model)
+def test_what_others_asked_gemini_is_what_we_ask(subtests: pytest.Subtests) -> None:
+    for case in recorded():
+        with subtests.test(str(case)):
+            request = chat(**gemini_recordings.request(case.exchange) or {})
+            way = route("gemini", model=case.recording.model)
 
-    ours = Gemini().payload(request, way, None, Call(5))
+            ours = Gemini().payload(request, way, None, Call(5))
 
-    theirs = gemini_recordings.plain(exchange["request"]["body"])
-    assert gemini_recordings.essence(ours) == gemini_recordings.essence(theirs)
+            theirs = gemini_recordings.plain(case.exchange["request"]["body"])
+            assert gemini_recordings.essence(ours) == gemini_recordings.essence(theirs)

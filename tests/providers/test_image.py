@@ -179,13 +179,21 @@ def test_openai_gets_what_is_not_known_here() -> None:
     }
 
 
-@pytest.mark.parametrize("model", catalog.images)
 @pytest.mark.parametrize("size", ["256x256", "512x512", "1024x1024"])
-def test_every_route_of_the_catalogue_has_the_documented_sizes(model: str, size: str) -> None:
-    for route in catalog.images[model].routes:
-        for quality in route.qualities:
-            asked = ImageRequest.read(
-                {"model": model, "prompt": "A cat.", "size": size, "quality": quality}
-            )
+def test_every_route_of_the_catalogue_has_the_documented_sizes(
+    size: str, subtests: pytest.Subtests
+) -> None:
+    found = [
+        (model, route, quality)
+        for model, images in catalog.images.items()
+        for route in images.routes
+        for quality in route.qualities
+    ]
+
+    for model, route, quality in found:
+        with subtests.test(f"{model} {route.provider} {quality}"):
+            asked = request(model=model, size=size, quality=quality)
+
             check(asked, route)
+
             assert image.wanted(asked, route, 1).sent is not None

@@ -10,7 +10,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import suppress
@@ -35,13 +34,14 @@ from net.call import Call
 from providers.wire import caller_images, result_images
 from providers.wire.caller_images import Media
 from providers.wire.spooling import SpooledImage
+from tests.stack import wait_until
 from tests.upstream import ROOT, Step, Upstream
 
 PARAM = "messages[0].content[1].image_url.url"
 CANCELLED = JobCancelled("The job was cancelled.")
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
-#: Long before the 20 that any fetch ends with.
-SOON_SECONDS = 8.0
+#: More than anything here takes: what hangs is a failure, not a wait.
+PATIENCE_SECONDS = 60.0
 
 
 def image(data: bytes = PNG, **more: Any) -> Step:
@@ -87,8 +87,8 @@ def local(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the 20 seconds be less than one."""
-    monkeypatch.setattr(caller_images, "FETCH_SECONDS", 0.4)
+    """Let the 20 seconds be one."""
+    monkeypatch.setattr(caller_images, "FETCH_SECONDS", 1.0)
 
 
 class Names:
@@ -254,80 +254,83 @@ def test_only_200_is_an_image(upstream: Upstream, local: None, status: int) -> N
 # ---- Where it may be
 
 
-@pytest.mark.parametrize(
-    ("address", "allowed"),
-    [
-        ("8.8.8.8", True),
-        ("93.184.216.34", True),
-        ("172.15.255.255", True),
-        ("172.32.0.0", True),
-        ("100.63.255.255", True),
-        ("100.128.0.0", True),
-        ("223.255.255.255", True),
-        ("2606:4700:4700::1111", True),
-        ("2a00:1450:4001:80b::200e", True),
-        ("2001:4860:4860::8888", True),
-        ("64:ff9b::808:808", True),  # NAT64 of 8.8.8.8, all that a network without IPv4 has.
-        ("0.0.0.0", False),
-        ("0.1.2.3", False),
-        ("10.0.0.1", False),
-        ("10.255.255.255", False),
-        ("100.64.0.1", False),
-        ("100.100.100.200", False),
-        ("127.0.0.1", False),
-        ("127.255.255.254", False),
-        ("168.63.129.16", False),
-        ("169.254.169.254", False),
-        ("172.16.0.1", False),
-        ("172.31.255.255", False),
-        ("192.0.0.192", False),
-        ("192.0.2.1", False),
-        ("192.88.99.1", False),
-        ("192.168.0.1", False),
-        ("198.18.0.1", False),
-        ("198.19.255.255", False),
-        ("198.51.100.1", False),
-        ("203.0.113.1", False),
-        ("224.0.0.1", False),
-        ("239.255.255.250", False),
-        ("240.0.0.1", False),
-        ("255.255.255.255", False),
-        ("::", False),
-        ("::1", False),
-        ("::127.0.0.1", False),
-        ("::8.8.8.8", False),
-        ("::ffff:127.0.0.1", False),
-        ("::ffff:10.0.0.1", False),
-        ("::ffff:169.254.169.254", False),
-        ("::ffff:0:127.0.0.1", False),
-        ("64:ff9b::7f00:1", False),
-        ("64:ff9b::10.0.0.1", False),
-        ("64:ff9b::169.254.169.254", False),
-        ("64:ff9b:1::7f00:1", False),
-        ("64:ff9b:1::8.8.8.8", False),
-        ("100::1", False),
-        ("2001::1", False),
-        ("2001:0:4136:e378:8000:63bf:80ff:fffe", False),  # Teredo of 127.0.0.1.
-        ("2001:2::1", False),
-        ("2001:10::1", False),
-        ("2001:20::1", False),
-        ("2001:db8::1", False),
-        ("2002:7f00:1::1", False),
-        ("2002:a9fe:a9fe::1", False),
-        ("3fff::1", False),
-        ("4000::1", False),
-        ("5f00::1", False),
-        ("fc00::1", False),
-        ("fd00:ec2::254", False),
-        ("fe80::1", False),
-        ("fe80::1%1", False),
-        ("fec0::1", False),
-        ("ff02::1", False),
-        ("ff0e::1", False),
-    ],
-)
-def test_only_public_addresses_are_allowed(address: str, allowed: bool) -> None:
-    assert public_hosts.is_allowed(ip_address(address)) is allowed
+PUBLIC = [
+    "8.8.8.8",
+    "93.184.216.34",
+    "172.15.255.255",
+    "172.32.0.0",
+    "100.63.255.255",
+    "100.128.0.0",
+    "223.255.255.255",
+    "2606:4700:4700::1111",
+    "2a00:1450:4001:80b::200e",
+    "2001:4860:4860::8888",
+    "64:ff9b::808:808",  # NAT64 of 8.8.8.8, all that a network without IPv4 has.
+]
+NOT_PUBLIC = [
+    "0.0.0.0",
+    "0.1.2.3",
+    "10.0.0.1",
+    "10.255.255.255",
+    "100.64.0.1",
+    "100.100.100.200",
+    "127.0.0.1",
+    "127.255.255.254",
+    "168.63.129.16",
+    "169.254.169.254",
+    "172.16.0.1",
+    "172.31.255.255",
+    "192.0.0.192",
+    "192.0.2.1",
+    "192.88.99.1",
+    "192.168.0.1",
+    "198.18.0.1",
+    "198.19.255.255",
+    "198.51.100.1",
+    "203.0.113.1",
+    "224.0.0.1",
+    "239.255.255.250",
+    "240.0.0.1",
+    "255.255.255.255",
+    "::",
+    "::1",
+    "::127.0.0.1",
+    "::8.8.8.8",
+    "::ffff:127.0.0.1",
+    "::ffff:10.0.0.1",
+    "::ffff:169.254.169.254",
+    "::ffff:0:127.0.0.1",
+    "64:ff9b::7f00:1",
+    "64:ff9b::10.0.0.1",
+    "64:ff9b::169.254.169.254",
+    "64:ff9b:1::7f00:1",
+    "64:ff9b:1::8.8.8.8",
+    "100::1",
+    "2001::1",
+    "2001:0:4136:e378:8000:63bf:80ff:fffe",  # Teredo of 127.0.0.1.
+    "2001:2::1",
+    "2001:10::1",
+    "2001:20::1",
+    "2001:db8::1",
+    "2002:7f00:1::1",
+    "2002:a9fe:a9fe::1",
+    "3fff::1",
+    "4000::1",
+    "5f00::1",
+    "fc00::1",
+    "fd00:ec2::254",
+    "fe80::1",
+    "fe80::1%1",
+    "fec0::1",
+    "ff02::1",
+    "ff0e::1",
+]
+
+
+def test_only_public_addresses_are_allowed() -> None:
+    allowed = [each for each in PUBLIC + NOT_PUBLIC if public_hosts.is_allowed(ip_address(each))]
+
+    assert allowed == PUBLIC
 
 
 @pytest.mark.parametrize(
@@ -738,7 +741,7 @@ def test_an_image_comes_in_time_or_not_at_all(
 
 
 def test_the_redirects_are_part_of_the_time(upstream: Upstream, local: None, hurried: None) -> None:
-    upstream.script(*[redirect("/next") | {"delay": 0.15}] * 3, image())
+    upstream.script(*[redirect("/next") | {"delay": 0.4}] * 3, image())
 
     assert refusal(upstream.url) == caller_images.LATE
 
@@ -753,12 +756,11 @@ def test_the_look_up_is_part_of_the_time(names: Names, hurried: None) -> None:
 
 
 def test_a_look_up_ends_with_the_deadline_of_its_call(names: Names) -> None:
-    begun = time.monotonic()
-
     with pytest.raises(ProviderTimeout):
         untrusted.resolve(Call(0.1), "silent.example", 80)
 
-    assert time.monotonic() - begun < SOON_SECONDS
+    # The look-up itself has not ended, and would not.
+    assert names.begun.is_set() and not names.end.is_set()
 
 
 def test_names_that_nobody_answers_for_take_few_threads(names: Names, hurried: None) -> None:
@@ -785,7 +787,7 @@ def test_the_deadline_of_the_call_is_the_calls_own(
     upstream.script(step)
 
     with pytest.raises(ProviderTimeout):
-        fetch(upstream.url, Call(0.2))
+        fetch(upstream.url, Call(1))
 
     upstream.wait(aborted=1)
 
@@ -827,7 +829,7 @@ class Outcome:
         return self.at_last()
 
     def at_last(self) -> LikeDoError | None:
-        self._thread.join(SOON_SECONDS)
+        self._thread.join(PATIENCE_SECONDS)
         assert not self._thread.is_alive()
         return self.error
 
@@ -882,17 +884,20 @@ def test_a_call_goes_on_after_an_image_that_did_not_come(
     call.check()
 
 
-def in_a_greenlet(url: str, way: str) -> str:
+def in_a_greenlet(host: Host, url: str, way: str) -> str:
     """Fetch in a process of gevent's, and return what came of it, by its class."""
     command = [sys.executable, "-c", GREENLET, url, way]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20)
-    assert done.stderr == ""
-    return done.stdout.strip()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as child:
+        wait_until(lambda: host.sent > 5, "it has begun to read")
+        said, errors = child.communicate("Go on.", timeout=PATIENCE_SECONDS)
+    assert errors == ""
+    return said.strip()
 
 
 def test_a_greenlet_fetches_as_a_thread_does() -> None:
     with Host(chunked(PNG) + b"\r\n") as host:
-        assert in_a_greenlet(host.url(), "fetch") == "Media"
+        assert in_a_greenlet(host, host.url(), "fetch") == "Media"
 
 
 @pytest.mark.parametrize(("way", "error"), [("abort", "JobCancelled"), ("time", "InvalidRequest")])
@@ -900,12 +905,13 @@ def test_a_greenlet_ends_in_a_handshake_that_trickles(way: str, error: str) -> N
     """A greenlet waits for each byte of it with a time-out that begins anew."""
     # The head of a record of 16 KiB.
     with Host(b"\x16\x03\x03\x40\x00" + bytes(2000), gap=0.02) as host:
-        assert in_a_greenlet(host.url().replace("http:", "https:"), way) == error
+        assert in_a_greenlet(host, host.url().replace("http:", "https:"), way) == error
 
 
 GREENLET = """
 from gevent import monkey
 monkey.patch_all()
+import select
 import sys
 import gevent
 from models.errors import JobCancelled, LikeDoError
@@ -926,7 +932,7 @@ def run(call):
 call = Call(60)
 greenlet = gevent.spawn(run, call)
 if sys.argv[2] == "abort":
-    gevent.sleep(0.3)
+    select.select([sys.stdin], [], [])
     call.abort(JobCancelled("Cancelled."))
 print(type(greenlet.get()).__name__)
 """
@@ -989,8 +995,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the 60 seconds be less than one."""
-    monkeypatch.setattr(result_images, "DOWNLOAD_SECONDS", 0.4)
+    """Let the 60 seconds be one."""
+    monkeypatch.setattr(result_images, "DOWNLOAD_SECONDS", 1.0)
 
 
 @pytest.mark.parametrize(
@@ -1241,7 +1247,7 @@ def test_a_result_comes_in_time_or_not_at_all(
 def test_all_attempts_at_a_result_are_part_of_the_time(
     upstream: Upstream, tmp_path: Path, short: None, impatient: None
 ) -> None:
-    upstream.script(default={"status": 500, "body": "", "delay": 0.3})
+    upstream.script(default={"status": 500, "body": "", "delay": 0.6})
 
     assert type(failure(upstream.url, tmp_path, upstream.url)) is ProviderTimeout
     assert upstream.counts()["received"] < 3

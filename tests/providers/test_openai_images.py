@@ -403,7 +403,7 @@ def test_a_create_that_takes_too_long_is_not_repeated(
 ) -> None:
     upstream.script(default=step)
 
-    error = failure(tmp_path, call=Call(0.3))
+    error = failure(tmp_path, call=Call(1))
 
     assert type(error) is ProviderTimeout
     assert not error.nothing_ran

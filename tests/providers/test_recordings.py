@@ -1,7 +1,7 @@
 """Every recorded chat goes through its provider, and comes out as the vendor said it."""
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -96,7 +96,15 @@ BROKEN_OFF = frozenset(
 )
 PROVIDERS = ("openai", "gemini", "deepseek", "openrouter")
 
-Case = tuple[Recording, dict[str, Any]]
+
+class Case(NamedTuple):
+    """One exchange of a recording."""
+
+    recording: Recording
+    exchange: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.recording}-{self.recording.exchanges.index(self.exchange)}"
 
 
 def is_chat(exchange: dict[str, Any], *, streamed: bool) -> bool:
@@ -148,30 +156,49 @@ def is_whole(exchange: dict[str, Any]) -> bool:
     return counted and not any(sign in asked for sign in NOT_WHOLE)
 
 
-def cases(*, answered: bool, whole: bool = False) -> list[Any]:
-    found: list[Case] = [
-        (recording, exchange)
+def cases(*, answered: bool) -> list[Case]:
+    """Return the recorded chats that were answered, or refused, as a whole."""
+    return recordings.some(
+        [case for case in _chats(streamed=False) if is_answer(case.exchange) == answered]
+    )
+
+
+def whole_prompts() -> list[Case]:
+    return [case for case in cases(answered=True) if is_whole(case.exchange)]
+
+
+def streamed_cases(*, answered: bool = True) -> list[Case]:
+    """Return the recorded streams that came to their end, or were refused."""
+    return recordings.some(
+        [
+            case
+            for case in _chats(streamed=True)
+            if str(case.recording) not in BROKEN_OFF
+            and (str(case.recording) not in REFUSALS) == answered
+        ]
+    )
+
+
+def broken_off() -> list[Case]:
+    """Return the recorded streams that broke off."""
+    return recordings.some(
+        [
+            Case(recording, recording.exchanges[0])
+            for provider in PROVIDERS
+            for recording in recordings.load(provider)
+            if str(recording) in BROKEN_OFF
+        ]
+    )
+
+
+def _chats(*, streamed: bool) -> list[Case]:
+    return [
+        Case(recording, exchange)
         for provider in PROVIDERS
         for recording in recordings.load(provider)
         for exchange in recording.exchanges
-        if is_chat(exchange, streamed=False) and is_answer(exchange) == answered
-        if not whole or is_whole(exchange)
+        if is_chat(exchange, streamed=streamed)
     ]
-    names = [f"{recording}-{place}" for place, (recording, _) in enumerate(found)]
-    return recordings.parameters(found, names)
-
-
-def streamed_cases(*, answered: bool = True) -> list[Any]:
-    found: list[Case] = [
-        (recording, exchange)
-        for provider in PROVIDERS
-        for recording in recordings.load(provider)
-        for exchange in recording.exchanges
-        if is_chat(exchange, streamed=True) and str(recording) not in BROKEN_OFF
-        if (str(recording) not in REFUSALS) == answered
-    ]
-    names = [f"{recording}-{place}" for place, (recording, _) in enumerate(found)]
-    return recordings.parameters(found, names)
 
 
 def asked(exchange: dict[str, Any]) -> tuple[ChatRequest, Route]:
@@ -186,6 +213,7 @@ def asked(exchange: dict[str, Any]) -> tuple[ChatRequest, Route]:
 
 def streamed(case: Case, upstream: Upstream) -> list[dict[str, Any]]:
     recording, exchange = case
+    upstream.reset()
     upstream.play(exchange)
     request, way = asked(exchange)
     provider = get_one(recording.provider)
@@ -194,27 +222,31 @@ def streamed(case: Case, upstream: Upstream) -> list[dict[str, Any]]:
 
 def replay(case: Case, upstream: Upstream) -> dict[str, Any]:
     recording, exchange = case
+    upstream.reset()
     upstream.play(exchange)
     request, way = asked(exchange)
     return get_one(recording.provider).complete(request, way, None, "a-key", Call(10))
 
 
-@pytest.mark.parametrize("case", cases(answered=True))
-def test_an_answer_comes_out_as_the_vendor_gave_it(case: Case, upstream: Upstream) -> None:
-    said = said_in(case[1])
+def test_an_answer_comes_out_as_the_vendor_gave_it(
+    upstream: Upstream, subtests: pytest.Subtests
+) -> None:
+    for case in cases(answered=True):
+        with subtests.test(str(case)):
+            said = said_in(case.exchange)
 
-    answer = replay(case, upstream)
+            answer = replay(case, upstream)
 
-    assert answer["object"] == "chat.completion"
-    for name in ("id", "created", "model", "system_fingerprint"):
-        if name in said or name == "system_fingerprint":
-            assert answer.get(name) == said.get(name), name
-    assert len(answer["choices"]) == len(said["choices"])
-    for choice, original in zip(answer["choices"], said["choices"], strict=True):
-        assert choice["index"] == original["index"]
-        assert choice["finish_reason"] == original.get("finish_reason")
-        assert choice["logprobs"] == original.get("logprobs")
-        same_message(choice["message"], original["message"])
+            assert answer["object"] == "chat.completion"
+            for name in ("id", "created", "model", "system_fingerprint"):
+                if name in said or name == "system_fingerprint":
+                    assert answer.get(name) == said.get(name), name
+            assert len(answer["choices"]) == len(said["choices"])
+            for choice, original in zip(answer["choices"], said["choices"], strict=True):
+                assert choice["index"] == original["index"]
+                assert choice["finish_reason"] == original.get("finish_reason")
+                assert choice["logprobs"] == original.get("logprobs")
+                same_message(choice["message"], original["message"])
 
 
 def same_message(message: dict[str, Any], original: dict[str, Any]) -> None:
@@ -226,40 +258,45 @@ def same_message(message: dict[str, Any], original: dict[str, Any]) -> None:
     assert calls == [(c["id"], c["function"]) for c in original.get("tool_calls") or []]
 
 
-@pytest.mark.parametrize("case", cases(answered=True))
-def test_tokens_are_those_the_vendor_counted(case: Case, upstream: Upstream) -> None:
-    said = said_in(case[1])["usage"]
+def test_tokens_are_those_the_vendor_counted(upstream: Upstream, subtests: pytest.Subtests) -> None:
+    for case in cases(answered=True):
+        with subtests.test(str(case)):
+            said = said_in(case.exchange)["usage"]
 
-    usage = replay(case, upstream)["usage"]
+            usage = replay(case, upstream)["usage"]
 
-    for field in ("prompt_tokens", "completion_tokens", "total_tokens"):
-        assert usage[field] == said[field]
-    for field in ("prompt_tokens_details", "completion_tokens_details"):
-        assert (said.get(field) or {}).items() <= usage.get(field, {}).items()
-    assert set(usage) <= {
-        "prompt_tokens",
-        "completion_tokens",
-        "total_tokens",
-        "prompt_tokens_details",
-        "completion_tokens_details",
-    }
-
-
-@pytest.mark.parametrize("case", cases(answered=True, whole=True))
-def test_what_is_held_for_a_prompt_is_at_least_what_the_vendor_counted(case: Case) -> None:
-    held = prompt_ceiling(asked_in(case[1]) or {})
-
-    assert held >= said_in(case[1])["usage"]["prompt_tokens"]
+            for field in ("prompt_tokens", "completion_tokens", "total_tokens"):
+                assert usage[field] == said[field]
+            for field in ("prompt_tokens_details", "completion_tokens_details"):
+                assert (said.get(field) or {}).items() <= usage.get(field, {}).items()
+            assert set(usage) <= {
+                "prompt_tokens",
+                "completion_tokens",
+                "total_tokens",
+                "prompt_tokens_details",
+                "completion_tokens_details",
+            }
 
 
-@pytest.mark.parametrize("case", cases(answered=False))
-def test_a_refusal_is_of_the_right_class(case: Case, upstream: Upstream) -> None:
-    with pytest.raises(LikeDoError) as refused:
-        replay(case, upstream)
+def test_what_is_held_for_a_prompt_is_at_least_what_the_vendor_counted(
+    subtests: pytest.Subtests,
+) -> None:
+    for case in whole_prompts():
+        with subtests.test(str(case)):
+            held = prompt_ceiling(asked_in(case.exchange) or {})
 
-    error = refused.value
-    assert type(error) is REFUSALS[str(case[0])]
-    assert "***" not in error.message
+            assert held >= said_in(case.exchange)["usage"]["prompt_tokens"]
+
+
+def test_a_refusal_is_of_the_right_class(upstream: Upstream, subtests: pytest.Subtests) -> None:
+    for case in cases(answered=False):
+        with subtests.test(str(case)):
+            with pytest.raises(LikeDoError) as refused:
+                replay(case, upstream)
+
+            error = refused.value
+            assert type(error) is REFUSALS[str(case.recording)]
+            assert "***" not in error.message
 
 
 # ---- Streams
@@ -300,60 +337,70 @@ def _listen(so_far: dict[str, Any], delta: dict[str, Any]) -> None:
     so_far["function"] += called.get("name", "") + called.get("arguments", "")
 
 
-@pytest.mark.parametrize("case", streamed_cases())
-def test_a_stream_comes_out_as_the_vendor_gave_it(case: Case, upstream: Upstream) -> None:
-    original = events(case[1])
+def test_a_stream_comes_out_as_the_vendor_gave_it(
+    upstream: Upstream, subtests: pytest.Subtests
+) -> None:
+    for case in streamed_cases():
+        with subtests.test(str(case)):
+            original = events(case.exchange)
 
-    said = streamed(case, upstream)
+            said = streamed(case, upstream)
 
-    assert told(said) == told(original)
-    for name in {"id", "created", "model"} & original[0].keys():
-        assert {chunk[name] for chunk in said} == {original[0][name]}
-    fingerprints = {chunk.get("system_fingerprint") for chunk in said}
-    assert fingerprints == {original[0].get("system_fingerprint")}
-
-
-@pytest.mark.parametrize("case", streamed_cases())
-def test_a_stream_has_openais_form(case: Case, upstream: Upstream) -> None:
-    said = streamed(case, upstream)
-
-    choices = [choice for chunk in said for choice in chunk["choices"]]
-    indexes = {choice["index"] for choice in choices}
-    finishes = [choice for choice in choices if choice["finish_reason"]]
-    assert [choice["index"] for choice in choices if "role" in choice["delta"]] == sorted(indexes)
-    assert sorted(choice["index"] for choice in finishes) == sorted(indexes)
-    assert all(choice["delta"] == {} for choice in finishes)
-    assert all(choice["delta"] or choice["finish_reason"] for choice in choices)
+            assert told(said) == told(original)
+            for name in {"id", "created", "model"} & original[0].keys():
+                assert {chunk[name] for chunk in said} == {original[0][name]}
+            fingerprints = {chunk.get("system_fingerprint") for chunk in said}
+            assert fingerprints == {original[0].get("system_fingerprint")}
 
 
-@pytest.mark.parametrize("case", streamed_cases())
-def test_the_tokens_of_a_stream_are_in_its_last_chunk(case: Case, upstream: Upstream) -> None:
-    counted = [event["usage"] for event in events(case[1]) if event.get("usage")]
+def test_a_stream_has_openais_form(upstream: Upstream, subtests: pytest.Subtests) -> None:
+    for case in streamed_cases():
+        with subtests.test(str(case)):
+            said = streamed(case, upstream)
 
-    *said, last = streamed(case, upstream)
+            choices = [choice for chunk in said for choice in chunk["choices"]]
+            indexes = {choice["index"] for choice in choices}
+            finishes = [choice for choice in choices if choice["finish_reason"]]
+            assert [choice["index"] for choice in choices if "role" in choice["delta"]] == sorted(
+                indexes
+            )
+            assert sorted(choice["index"] for choice in finishes) == sorted(indexes)
+            assert all(choice["delta"] == {} for choice in finishes)
+            assert all(choice["delta"] or choice["finish_reason"] for choice in choices)
 
-    assert all("usage" not in chunk for chunk in said)
-    assert ("usage" in last) == bool(counted)
-    if counted:
-        assert last["choices"] == []
-        for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
-            assert last["usage"][name] == counted[-1][name]
+
+def test_the_tokens_of_a_stream_are_in_its_last_chunk(
+    upstream: Upstream, subtests: pytest.Subtests
+) -> None:
+    for case in streamed_cases():
+        with subtests.test(str(case)):
+            counted = [event["usage"] for event in events(case.exchange) if event.get("usage")]
+
+            *said, last = streamed(case, upstream)
+
+            assert all("usage" not in chunk for chunk in said)
+            assert ("usage" in last) == bool(counted)
+            if counted:
+                assert last["choices"] == []
+                for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
+                    assert last["usage"][name] == counted[-1][name]
 
 
-@pytest.mark.parametrize("case", streamed_cases())
-def test_a_stream_adds_up_to_its_completion(case: Case, upstream: Upstream) -> None:
-    assembly = Assembly()
-    original = told(events(case[1]))
+def test_a_stream_adds_up_to_its_completion(upstream: Upstream, subtests: pytest.Subtests) -> None:
+    for case in streamed_cases():
+        with subtests.test(str(case)):
+            assembly = Assembly()
+            original = told(events(case.exchange))
 
-    said = streamed(case, upstream)
-    for chunk in said:
-        assembly.add(chunk)
+            said = streamed(case, upstream)
+            for chunk in said:
+                assembly.add(chunk)
 
-    whole = assembly.completion()
-    assert whole.get("usage") == said[-1].get("usage")
-    assert [choice["index"] for choice in whole["choices"]] == sorted(original)
-    for choice in whole["choices"]:
-        same_as_told(choice, original[choice["index"]])
+            whole = assembly.completion()
+            assert whole.get("usage") == said[-1].get("usage")
+            assert [choice["index"] for choice in whole["choices"]] == sorted(original)
+            for choice in whole["choices"]:
+                same_as_told(choice, original[choice["index"]])
 
 
 def same_as_told(choice: dict[str, Any], original: dict[str, Any]) -> None:
@@ -371,24 +418,21 @@ def same_as_told(choice: dict[str, Any], original: dict[str, Any]) -> None:
     assert called["name"] + called["arguments"] == original["function"]
 
 
-def broken_off() -> list[Any]:
-    found = [
-        each for name in PROVIDERS for each in recordings.load(name) if str(each) in BROKEN_OFF
-    ]
-    return recordings.parameters(found, [str(recording) for recording in found])
+def test_an_error_in_mid_stream_is_a_failure(upstream: Upstream, subtests: pytest.Subtests) -> None:
+    for case in broken_off():
+        with subtests.test(str(case)):
+            with pytest.raises(LikeDoError) as failed:
+                streamed(case, upstream)
+
+            assert type(failed.value) is ProviderFailed
 
 
-@pytest.mark.parametrize("case", broken_off())
-def test_an_error_in_mid_stream_is_a_failure(case: Recording, upstream: Upstream) -> None:
-    with pytest.raises(LikeDoError) as failed:
-        streamed((case, case.exchanges[0]), upstream)
+def test_a_refused_stream_is_refused_as_a_whole_answer_is(
+    upstream: Upstream, subtests: pytest.Subtests
+) -> None:
+    for case in streamed_cases(answered=False) + cases(answered=False):
+        with subtests.test(str(case)):
+            with pytest.raises(LikeDoError) as refused:
+                streamed(case, upstream)
 
-    assert type(failed.value) is ProviderFailed
-
-
-@pytest.mark.parametrize("case", streamed_cases(answered=False) + cases(answered=False))
-def test_a_refused_stream_is_refused_as_a_whole_answer_is(case: Case, upstream: Upstream) -> None:
-    with pytest.raises(LikeDoError) as refused:
-        streamed(case, upstream)
-
-    assert type(refused.value) is REFUSALS[str(case[0])]
+            assert type(refused.value) is REFUSALS[str(case.recording)]

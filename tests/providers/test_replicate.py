@@ -354,7 +354,7 @@ def test_an_answer_that_does_not_come_is_not_asked_for_again(
 ) -> None:
     upstream.script({"delay": 60})
 
-    error = failure(tmp_path, call=Call(0.5))
+    error = failure(tmp_path, call=Call(1))
 
     assert isinstance(error, ProviderTimeout)
     assert not error.nothing_ran

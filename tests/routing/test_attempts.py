@@ -170,7 +170,7 @@ def test_a_time_out_with_no_other_way_is_tried_once_more(vendors: Upstream) -> N
 def test_an_answer_that_takes_too_long_leaves_time_for_another(vendors: Upstream) -> None:
     vendors.script({"delay": 60})
 
-    assert Asked(HELLO, seconds=2).answer()["choices"]
+    assert Asked(HELLO, seconds=4).answer()["choices"]
 
     assert asked_for(vendors) == ["gpt-4.1", "gpt-6-sol"]
 
@@ -178,7 +178,7 @@ def test_an_answer_that_takes_too_long_leaves_time_for_another(vendors: Upstream
 def test_a_call_whose_time_is_up_is_not_tried_again(vendors: Upstream) -> None:
     vendors.script(default={"delay": 60})
 
-    assert type(Asked(OPENAI, seconds=0.5).fails()) is ProviderTimeout
+    assert type(Asked(OPENAI, seconds=1).fails()) is ProviderTimeout
 
     assert len(vendors.calls()) == 1
 

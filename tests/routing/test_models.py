@@ -62,12 +62,10 @@ def test_what_the_provider_makes_up_for_is_taken_and_what_the_route_rules_out_is
     assert (chat["reasoning"], reasoner["reasoning"]) == (False, True)
 
 
-@pytest.mark.parametrize("model", catalog.models.values(), ids=lambda model: model.id)
-def test_what_every_model_is_said_to_take_is_in_words_of_the_catalogue(model: Model) -> None:
-    takes = model_view.as_json(model)["takes"]
+def test_what_every_model_is_said_to_take_is_in_words_of_the_catalogue() -> None:
+    takes = {model.id: model_view.as_json(model)["takes"] for model in catalog.models.values()}
 
-    assert takes
-    assert set(takes) <= TAKES
+    assert {name: words for name, words in takes.items() if not words or set(words) - TAKES} == {}
 
 
 def test_what_an_unlisted_model_takes_is_unknown() -> None:

@@ -5,7 +5,7 @@ import pytest
 from bench import outage
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.alone
 def test_callers_do_not_notice_that_a_provider_is_down() -> None:
     seen = outage.simulate(seconds=20)

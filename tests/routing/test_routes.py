@@ -97,15 +97,16 @@ def test_without_a_key_the_variables_to_set_are_named() -> None:
         find("gpt-4")
 
 
-@pytest.mark.parametrize("model", [model.id for model in catalog.models.values()])
 def test_the_documentations_example_is_honoured_by_every_route_of_every_model(
-    model: str, keys: Any, sandbox: None
+    keys: Any, sandbox: None, subtests: pytest.Subtests
 ) -> None:
     keys(*CHAT_PROVIDERS)
 
-    ways = candidates.find(ChatRequest({"model": model} | DOCUMENTED_EXAMPLE))
+    for model in catalog.models.values():
+        with subtests.test(model.id):
+            ways = candidates.find(ChatRequest({"model": model.id} | DOCUMENTED_EXAMPLE))
 
-    assert [way.route for way in ways] == list(catalog.models[model].routes)
+            assert [way.route for way in ways] == list(model.routes)
 
 
 @pytest.mark.parametrize(
@@ -218,9 +219,10 @@ def test_a_provider_with_a_key_answers_for_real_beside_the_sandbox(
     assert names(find("gpt-4", provider="openrouter")) == ["sandbox:gpt-4"]
 
 
-@pytest.mark.parametrize("model", [model.id for model in catalog.models.values()])
-def test_the_sandbox_serves_every_model(model: str, sandbox: None) -> None:
-    assert names(find(model)) == [f"sandbox:{model}"]
+def test_the_sandbox_serves_every_model(sandbox: None, subtests: pytest.Subtests) -> None:
+    for model in catalog.models:
+        with subtests.test(model):
+            assert names(find(model)) == [f"sandbox:{model}"]
 
 
 def test_the_sandbox_serves_a_vendor_and_model(sandbox: None) -> None:

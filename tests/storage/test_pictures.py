@@ -107,30 +107,32 @@ def test_each_format_becomes_each_other(studio: Studio, came_as: str, output_for
     assert is_near(colour(image, 58, 58), BLUE)
 
 
-@pytest.mark.parametrize(
-    ("wide", "high", "size"),
-    [
-        (64, 64, "64x64"),
-        (1024, 1024, "256x256"),
-        (1024, 1024, "1000x1000"),
-        (8, 8, "512x512"),
-        (200, 100, "50x100"),
-        (100, 200, "100x50"),
-        (1, 1, "64x64"),
-        (4096, 1, "16x16"),
-        (1, 4096, "16x16"),
-        (333, 777, "123x457"),
-        (1536, 1024, "1024x1024"),
-    ],
-)
+#: (width and height of what came, the size that was asked for)
+SIZES = [
+    (64, 64, "64x64"),
+    (1024, 1024, "256x256"),
+    (1024, 1024, "1000x1000"),
+    (8, 8, "512x512"),
+    (200, 100, "50x100"),
+    (100, 200, "100x50"),
+    (1, 1, "64x64"),
+    (4096, 1, "16x16"),
+    (1, 4096, "16x16"),
+    (333, 777, "123x457"),
+    (1536, 1024, "1024x1024"),
+]
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 def test_the_size_is_exactly_what_was_asked_for(
-    studio: Studio, mode: str, wide: int, high: int, size: str
+    studio: Studio, mode: str, subtests: pytest.Subtests
 ) -> None:
-    finished = studio.finish(encoded(Image.new(mode, (wide, high)), "PNG"), size)
+    for wide, high, size in SIZES:
+        with subtests.test(f"{wide}x{high} to {size}"):
+            finished = studio.finish(encoded(Image.new(mode, (wide, high)), "PNG"), size)
 
-    assert str(Size(finished.width, finished.height)) == size
-    assert studio.read().size == (finished.width, finished.height)
+            assert str(Size(finished.width, finished.height)) == size
+            assert studio.read().size == (finished.width, finished.height)
 
 
 def test_an_image_of_another_shape_loses_both_ends(studio: Studio) -> None:
@@ -154,39 +156,37 @@ def test_scaling_down_averages_and_does_not_drop(studio: Studio) -> None:
     assert least > 110 and most < 145
 
 
-@pytest.mark.parametrize(
-    ("mode", "format_name"),
-    [
-        ("1", "PNG"),
-        ("L", "PNG"),
-        ("LA", "PNG"),
-        ("P", "PNG"),
-        ("PA", "PNG"),
-        ("RGB", "PNG"),
-        ("RGBA", "PNG"),
-        ("I;16", "PNG"),
-        ("L", "JPEG"),
-        ("CMYK", "JPEG"),
-        ("YCbCr", "JPEG"),
-        ("L", "GIF"),
-        ("P", "GIF"),
-        ("RGBA", "GIF"),
-        ("RGBA", "WEBP"),
-        ("L", "WEBP"),
-    ],
-)
+#: Each mode of Pillow's, in a format that has it.
+MODES = [
+    ("1", "PNG"),
+    ("L", "PNG"),
+    ("LA", "PNG"),
+    ("P", "PNG"),
+    ("PA", "PNG"),
+    ("RGB", "PNG"),
+    ("RGBA", "PNG"),
+    ("I;16", "PNG"),
+    ("L", "JPEG"),
+    ("CMYK", "JPEG"),
+    ("YCbCr", "JPEG"),
+    ("L", "GIF"),
+    ("P", "GIF"),
+    ("RGBA", "GIF"),
+    ("RGBA", "WEBP"),
+    ("L", "WEBP"),
+]
+
+
 @pytest.mark.parametrize("output_format", MEDIA_TYPES)
-def test_every_mode_is_taken(
-    studio: Studio, mode: str, format_name: str, output_format: str
-) -> None:
-    content = encoded(_in(mode), format_name)
+def test_every_mode_is_taken(studio: Studio, output_format: str, subtests: pytest.Subtests) -> None:
+    for mode, format_name in MODES:
+        with subtests.test(f"{mode} {format_name}"):
+            studio.finish(encoded(_in(mode), format_name), "32x32", output_format)
 
-    studio.finish(content, "32x32", output_format)
-
-    image = studio.read()
-    assert image.mode == "RGB"
-    left, right = sum(colour(image, 2, 16)), sum(colour(image, 29, 16))
-    assert left < 60 and right > 700
+            image = studio.read()
+            assert image.mode == "RGB"
+            left, right = sum(colour(image, 2, 16)), sum(colour(image, 29, 16))
+            assert left < 60 and right > 700
 
 
 def _in(mode: str) -> Image.Image:
@@ -269,9 +269,10 @@ def test_of_what_moves_the_first_image_is_taken(studio: Studio, format_name: str
     assert getattr(studio.read(), "n_frames", 1) == 1
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP"])
-def test_an_image_is_put_upright(studio: Studio, format_name: str, orientation: int) -> None:
+def test_an_image_is_put_upright(
+    studio: Studio, format_name: str, subtests: pytest.Subtests
+) -> None:
     upright = Image.new("RGB", (80, 40), "white")
     upright.paste(RED, (0, 0, 40, 20))
     upright.paste(BLUE, (40, 20, 80, 40))
@@ -284,16 +285,19 @@ def test_an_image_is_put_upright(studio: Studio, format_name: str, orientation: 
         6: upright.transpose(Image.Transpose.ROTATE_90),
         7: upright.transpose(Image.Transpose.TRANSVERSE),
         8: upright.transpose(Image.Transpose.ROTATE_270),
-    }[orientation]
-    exif = Image.Exif()
-    exif[normalize.ORIENTATION] = orientation
+    }
 
-    studio.finish(encoded(laid, format_name, exif=exif), "80x40")
+    for orientation, image in laid.items():
+        with subtests.test(orientation=orientation):
+            exif = Image.Exif()
+            exif[normalize.ORIENTATION] = orientation
 
-    image = studio.read()
-    assert is_near(colour(image, 10, 5), RED)
-    assert is_near(colour(image, 70, 35), BLUE)
-    assert is_near(colour(image, 10, 35), (255, 255, 255))
+            studio.finish(encoded(image, format_name, exif=exif), "80x40")
+
+            made = studio.read()
+            assert is_near(colour(made, 10, 5), RED)
+            assert is_near(colour(made, 70, 35), BLUE)
+            assert is_near(colour(made, 10, 35), (255, 255, 255))
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # Pillow's own, beside what it reads.
@@ -379,25 +383,26 @@ def told_much(format_name: str) -> bytes:
     return encoded(halves(), format_name, icc_profile=profile, **options)
 
 
-@pytest.mark.parametrize("size", ["64x64", "32x32"])
-@pytest.mark.parametrize("output_format", MEDIA_TYPES)
+#: The parts of a file that are its pixels; in JPEG, JFIF, tables, the frame and its scan.
+PIXELS = {
+    "png": {"IHDR", "IDAT", "IEND"},
+    "webp": {"VP8 ", "VP8L"},
+    "jpeg": {"e0", "db", "c0", "c4", "da"},
+}
+
+
 @pytest.mark.parametrize("came_as", ["PNG", "JPEG", "WEBP", "GIF"])
 def test_nothing_but_pixels_is_left(
-    studio: Studio, came_as: str, output_format: str, size: str
+    studio: Studio, came_as: str, subtests: pytest.Subtests
 ) -> None:
-    studio.finish(told_much(came_as), size, output_format)
+    for output_format in MEDIA_TYPES:
+        for size in ("64x64", "32x32"):
+            with subtests.test(f"{output_format} {size}"):
+                studio.finish(told_much(came_as), size, output_format)
 
-    made = studio.target.read_bytes()
-    assert SECRET.encode() not in made
-    assert (
-        parts(made)
-        <= {
-            "png": {"IHDR", "IDAT", "IEND"},
-            "webp": {"VP8 ", "VP8L"},
-            # JFIF, tables, the frame and its scan.
-            "jpeg": {"e0", "db", "c0", "c4", "da"},
-        }[output_format]
-    )
+                made = studio.target.read_bytes()
+                assert SECRET.encode() not in made
+                assert parts(made) <= PIXELS[output_format]
 
 
 def test_the_metadata_was_there_before(studio: Studio) -> None:
