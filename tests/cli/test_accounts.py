@@ -1,7 +1,7 @@
 import orjson
 import pytest
 
-from access import accounts, keys
+from access import keys, listings
 from models.errors import InvalidKey
 from tests.cli.conftest import Likedo, Listen
 
@@ -139,4 +139,4 @@ def test_an_account_is_suspended_and_let_in_again(likedo: Likedo, hearing: Liste
 
 
 def test_an_account_that_is_not_there_is_not_found(likedo: Likedo) -> None:
-    assert accounts.find("nobody") is None
+    assert listings.find_account("nobody") is None
