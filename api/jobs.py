@@ -114,7 +114,7 @@ def get_receipt(job_id: str) -> Response:
     return Response(orjson.dumps(content), content_type="application/json")
 
 
-def entry_as_json(entry: Row[Any]) -> dict[str, Any]:
+def entry_as_json(entry: ledger.EntryRow) -> dict[str, Any]:
     """Return an entry of the ledger as callers see it everywhere."""
     names = ("id", "kind", "credits", "balance_after")
     return {name: getattr(entry, name) for name in names} | {"created": int(entry.created)}

@@ -10,7 +10,7 @@ from cli.terminal.output import json_option, show, show_all
 
 if TYPE_CHECKING:
     from access.listings import AccountRow
-    from models.credit import Entry
+    from billing.ledger import EntryRow
 
 account_option = click.option("--account", required=True, help="The account's name.")
 
@@ -61,7 +61,7 @@ def ledger_(account: str, limit: int | None, as_json: bool) -> None:
     show_all([as_fields(entry) for entry in entries], columns, as_json)
 
 
-def as_fields(entry: "Entry") -> dict[str, Any]:
+def as_fields(entry: "EntryRow") -> dict[str, Any]:
     """Return a ledger entry as commands show it, with its job and reason."""
     return {
         "id": entry.id,

@@ -197,7 +197,7 @@ def _answer(running: RunningChat, way: Candidate, completion: dict[str, Any]) ->
     return ChatOutcome(
         content=completion | shown,
         usage=usage,
-        asked=running.asked,
+        upstream=running.asked,
         free=_says_nothing(completion),
         events=running.stream.number if running.stream else None,
     )

@@ -155,7 +155,7 @@ def _ended(
     bodies.forget_body(running.id, running.claim.body_at, status)
     if settled.has_webhook:
         in_flight.webhook_due.set()
-    if settled.others_wait:
+    if settled.has_waiting_jobs:
         _promote_waiting(running.claim.job.account_id)
     if error is not None and running.events:
         tail = [sse.error(error)]
