@@ -1,7 +1,7 @@
-"""Requests per hour: never more than the plan's limit in any 60 minutes, for a whole account.
+"""The rate limit: at most the plan's requests per account in any 60 minutes.
 
-The window slides: what is kept is the time of each request that was let in. The clock is Redis's
-own, the one that all machines share, and a request is looked at and counted in one round trip.
+A sliding window holds the time of each accepted request. It uses Redis's clock, which all machines
+share, and a request is checked and counted in one round trip.
 """
 
 import math
@@ -19,8 +19,8 @@ WINDOW_SECONDS = 3600
 NO_HIT = "The request could not be counted just now. Try again."
 
 #: KEYS: the account's window. ARGV: the limit, the window in seconds, 1 to count a request.
-#: Returns whether it was let in, how many are in the window, the microseconds until the one leaves
-#: it that makes room for another (0 where there is room), and what stands there for the request.
+#: Returns whether the request is accepted, the number of requests in the window, the microseconds
+#: until one leaves it that makes room for another (0 if it is empty), and the mark of this request.
 _SLIDE = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -51,13 +51,13 @@ return {accepted and 1 or 0, used, wait, mark}
 
 @dataclass(frozen=True)
 class Window:
-    """How an account stands in its sliding hour."""
+    """The state of an account's rate window."""
 
     limit: int
     remaining: int
-    #: Seconds until the oldest request that stands in the way leaves the window.
+    #: Seconds until a request leaves the window that makes room for another.
     reset_seconds: float
-    #: What stands in it for the request that was counted last; its time.
+    #: The window's entry for the request that was just counted: its time.
     mark: str = ""
 
 
@@ -67,9 +67,9 @@ def _script() -> Script:
 
 
 def hit(account_id: int, plan: Plan) -> Window:
-    """Count one request; raise `RateLimitExceeded` where the window is full, without counting.
+    """Count one request; raise `RateLimitExceeded`, without counting, if the window is full.
 
-    Raises `Unavailable` where Redis does not answer: nobody is let in uncounted.
+    Raises `Unavailable` if Redis does not answer: no request is accepted uncounted.
     """
     accepted, window = _slide(account_id, plan, counted=True)
     if not accepted:
@@ -83,9 +83,9 @@ def hit(account_id: int, plan: Plan) -> Window:
 
 
 def take_back(account_id: int, plan: Plan, mark: str) -> Window:
-    """Take a request that was counted out of the window, and return how the account stands then.
+    """Remove a counted request from the window, and return the window's state.
 
-    Raises `Unavailable` as `count` does.
+    Raises `Unavailable` like `hit`.
     """
     try:
         connection().lrem(_key(account_id), 1, mark)
@@ -95,7 +95,7 @@ def take_back(account_id: int, plan: Plan, mark: str) -> Window:
 
 
 def peek(account_id: int, plan: Plan) -> Window:
-    """Return how the account stands, without counting."""
+    """Return the window's state, without counting."""
     return _slide(account_id, plan, counted=False)[1]
 
 

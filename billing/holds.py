@@ -1,4 +1,4 @@
-"""Holds: the credits a call may cost are set aside in the transaction that makes its job."""
+"""Holds: the credits a call may cost, set aside in the transaction that inserts its job."""
 
 import time
 from dataclasses import dataclass
@@ -15,23 +15,23 @@ from models.account import Account
 from models.errors import CreditsHeld, InsufficientCredits, LikeDoError, Overloaded
 from models.job import IS_QUEUED, IS_UNFINISHED, Body, Idempotency, Job, Status
 
-#: A key of the caller's own names a job for this long.
+#: An `Idempotency-Key` refers to a job for this long.
 IDEMPOTENCY_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True)
 class Hold:
-    """What was held for a job: credits, and the output tokens of one choice they allow."""
+    """What was held for a job: credits, and the output tokens per choice that they allow."""
 
     credits: int
     max_tokens: int
-    #: Whether it has a place among the jobs of its account that may run; else it waits for one.
+    #: Whether it has one of its account's concurrency slots; otherwise it waits for one.
     has_slot: bool = True
 
 
 @dataclass(frozen=True)
 class ExistingJob:
-    """The job that the caller's own key names already: nothing was held for another."""
+    """The job that the `Idempotency-Key` already refers to; nothing was held for another."""
 
     job_id: str
 
@@ -45,11 +45,11 @@ def hold(
 ) -> Hold | ExistingJob:
     """Insert `job` (columns of `Job`) as queued and hold the most it can cost.
 
-    If `quote.max_credits` are not available, less output is held for, down to
-    `quote.min_to_start`. If the account has `max_running` jobs of the kind queued or running, it
-    waits for a slot. `key_digest`, of an `Idempotency-Key`, lets retries find it. `body`, if given,
-    is kept beside it. Raises `Overloaded`, `InsufficientCredits` or `CreditsHeld`; then nothing was
-    written.
+    If `quote.max_credits` are not available, the hold is for less output, down to
+    `quote.min_to_start`. If the account has `max_running` jobs of the kind queued or running, the
+    job waits for a slot. `key_digest`, of an `Idempotency-Key`, lets retries find it. `body`, if
+    given, is stored with it. Raises `Overloaded`, `InsufficientCredits` or `CreditsHeld`; then
+    nothing was written.
     """
     outcome = database.run(
         lambda connection: _hold(connection, job, quote, max_running, key_digest, body)
@@ -68,20 +68,20 @@ def _hold(
     body: bytes | None,
 ) -> Hold | ExistingJob | LikeDoError:
     # A refusal is returned, not raised: on SQLite other transactions share this one's commit.
-    # The queue's lock comes before the account's, everywhere.
-    full = _overload(connection, job["body_bytes"])
-    if key_digest and (there := _existing(connection, job, key_digest)):
-        return there
-    if full:
-        return full
+    # Everywhere, the queue's lock is taken before the account's.
+    overload = _overload(connection, job["body_bytes"])
+    if key_digest and (existing := _existing(connection, job, key_digest)):
+        return existing
+    if overload:
+        return overload
     max_tokens, credits = quote.max_output, quote.max_credits
     if not _take(connection, job["account_id"], credits):
         account = ledger.lock(connection, job["account_id"])
-        less = quote.within(account.balance - account.held)
-        if less is None or not _take(connection, job["account_id"], less[1]):
+        reduced = quote.within(account.balance - account.held)
+        if reduced is None or not _take(connection, job["account_id"], reduced[1]):
             return _refusal(quote, account.balance, account.held)
-        max_tokens, credits = less
-    # The account's row is locked by now, so nobody takes the same place.
+        max_tokens, credits = reduced
+    # The account's row is locked by now, so no other job takes the same slot.
     has_slot = _running(connection, job["account_id"], job["kind"]) < max_running
     _insert(connection, job if has_slot else job | {"enqueued_at": None}, credits, max_tokens)
     if key_digest:
@@ -99,17 +99,17 @@ def _insert(connection: Connection, job: dict[str, Any], credits: int, max_token
 def hold_line(
     connection: Connection, job: dict[str, Any], quote: Quote
 ) -> Hold | CreditsHeld | InsufficientCredits:
-    """Insert a batch's line as a job and hold for it, within the transaction of who feeds it.
+    """Insert a batch line as a job and hold for it, within the dispatcher's transaction.
 
-    It needs no place, and the queue is never too full for it. It is held for less output only
-    where the whole balance would not afford the most: what others hold is waited for.
+    It needs no slot, and the queue is never too full for it. The hold is for less output only if
+    the whole balance would not cover the most; credits held by other jobs are waited for.
     """
     account = ledger.lock(connection, job["account_id"])
     available = account.balance - account.held
     if available >= quote.max_credits:
         max_tokens, credits = quote.max_output, quote.max_credits
-    elif account.balance < quote.max_credits and (less := quote.within(available)):
-        max_tokens, credits = less
+    elif account.balance < quote.max_credits and (reduced := quote.within(available)):
+        max_tokens, credits = reduced
     else:
         return _refusal(quote, account.balance, account.held)
     _take(connection, job["account_id"], credits)
@@ -118,13 +118,14 @@ def hold_line(
 
 
 def _existing(connection: Connection, job: dict[str, Any], key_digest: str) -> ExistingJob | None:
-    """Return the job that an `Idempotency-Key` names; wait while another request takes the key."""
+    """Return the job of an `Idempotency-Key`; wait if another request is using the key just now."""
     ledger.lock(connection, job["account_id"])
-    mine = (col(Idempotency.key_id) == job["key_id"], col(Idempotency.name) == key_digest)
-    found = connection.execute(select(database.table(Idempotency)).where(*mine)).one_or_none()
-    if found is not None and found.created > time.time() - IDEMPOTENCY_SECONDS:
-        return ExistingJob(found.job_id)
-    connection.execute(delete(Idempotency).where(*mine))
+    is_key = (col(Idempotency.key_id) == job["key_id"], col(Idempotency.name) == key_digest)
+    query = select(database.table(Idempotency)).where(*is_key)
+    row = database.one(query, Idempotency, connection)
+    if row is not None and row.created > time.time() - IDEMPOTENCY_SECONDS:
+        return ExistingJob(row.job_id)
+    connection.execute(delete(Idempotency).where(*is_key))
     return None
 
 
@@ -136,7 +137,7 @@ def _remember_digest(connection: Connection, job: dict[str, Any], key_digest: st
     )
 
 
-# Statements are made once: making one costs ten times what running it does.
+# Statements are built once: building one costs ten times what running it does.
 _TAKE = (
     update(Account)
     # The condition and the update are one statement, so two calls cannot spend the same credit.
@@ -146,15 +147,15 @@ _TAKE = (
     )
     .values(held=col(Account.held) + bindparam("credits"))
 )
-#: Lines of batches are fed as there is room: they stand in nobody's way.
-_IS_NO_LINE = col(Job.batch_id).is_(None)
+#: Batch lines are dispatched as there is room, so they never count against other jobs.
+_IS_NOT_LINE = col(Job.batch_id).is_(None)
 _WAITING = select(func.count(), func.coalesce(func.sum(col(Job.body_bytes)), 0)).where(
-    IS_QUEUED, _IS_NO_LINE
+    IS_QUEUED, _IS_NOT_LINE
 )
 _UNFINISHED = (
     col(Job.account_id) == bindparam("account"),
     IS_UNFINISHED,
-    _IS_NO_LINE,
+    _IS_NOT_LINE,
 )
 _RUNNING = select(func.count()).where(
     *_UNFINISHED, col(Job.enqueued_at).is_not(None), col(Job.kind) == bindparam("kind")
@@ -164,39 +165,39 @@ _INSERT_JOB = insert(Job)
 
 
 def _take(connection: Connection, account_id: int, credits: int) -> bool:
-    taken = connection.execute(_TAKE, {"account": account_id, "credits": credits})
-    return bool(taken.rowcount)
+    result = connection.execute(_TAKE, {"account": account_id, "credits": credits})
+    return bool(result.rowcount)
 
 
 def _running(connection: Connection, account_id: int, kind: str) -> int:
-    """Return how many jobs of the account and kind run, or are in the queue to."""
-    found = connection.execute(_RUNNING, {"account": account_id, "kind": kind})
-    return int(found.scalar_one())
+    """Return how many jobs of the account and kind are running or in the queue."""
+    count = connection.execute(_RUNNING, {"account": account_id, "kind": kind}).scalar_one()
+    return int(count)
 
 
 def has_waiting_jobs(connection: Connection, account_id: int) -> bool:
-    """Tell whether jobs of the account wait for a place to run."""
+    """Tell whether jobs of the account wait for a slot."""
     return connection.execute(_WAITS, {"account": account_id}).first() is not None
 
 
-#: Any number, the same for every process: it names the lock.
+#: The number identifies the lock; any will do, if every process uses the same.
 _QUEUE_LOCK = text("SELECT pg_advisory_xact_lock(7203115)")
-#: On PostgreSQL, transactions side by side do not see what the others insert. This many of up to
-#: this size each may be under way; where they could pass a limit, and for every larger body,
-#: holds are taken one after the other.
-SIDE_BY_SIDE, SMALL_BYTES = 200, 64 * 1024
+#: On PostgreSQL, concurrent transactions do not see each other's inserts. This many, of up to this
+#: size each, may be in progress; if they could exceed a limit, and for every larger body, holds are
+#: taken one at a time.
+CONCURRENT_HOLDS, SMALL_BYTES = 200, 64 * 1024
 
 
 def _overload(connection: Connection, body_bytes: int) -> Overloaded | None:
-    """Say why the queue takes no more. What waits is counted where it is true: in SQL."""
+    """Return the error if the queue is full. What waits is counted in SQL, which is the truth."""
     depth, size = connection.execute(_WAITING).one()
-    near = (
+    may_exceed = (
         body_bytes > SMALL_BYTES
-        or depth + SIDE_BY_SIDE >= settings.max_queue_depth
-        or size + SIDE_BY_SIDE * SMALL_BYTES > settings.max_queue_bytes
+        or depth + CONCURRENT_HOLDS >= settings.max_queue_depth
+        or size + CONCURRENT_HOLDS * SMALL_BYTES > settings.max_queue_bytes
     )
-    if near and connection.dialect.name == "postgresql":
-        # From here on the others wait, and what those before them inserted can be seen.
+    if may_exceed and connection.dialect.name == "postgresql":
+        # From here on other holds wait, and what earlier ones inserted is visible.
         connection.execute(_QUEUE_LOCK)
         depth, size = connection.execute(_WAITING).one()
     if depth >= settings.max_queue_depth:
@@ -206,19 +207,19 @@ def _overload(connection: Connection, body_bytes: int) -> Overloaded | None:
     return None
 
 
-_WAY_OUT = {
+_ADVICE = {
     True: "Lower max_tokens or add credits.",
     False: "Ask for fewer images or add credits.",
 }
 
 
 def _refusal(quote: Quote, balance: int, held: int) -> CreditsHeld | InsufficientCredits:
-    need = f"This call may cost {quote.min_to_start} credits"
+    cost = f"This call may cost {quote.min_to_start} credits"
     if balance >= quote.min_to_start:
         return CreditsHeld(
-            f"{need}; {balance - held} of your {balance} are available while calls that are "
+            f"{cost}; {balance - held} of your {balance} are available while calls that are "
             "running hold the rest. Try again when one has ended."
         )
     return InsufficientCredits(
-        f"{need}; your balance is {balance}. {_WAY_OUT[quote.max_output > 0]}"
+        f"{cost}; your balance is {balance}. {_ADVICE[quote.max_output > 0]}"
     )

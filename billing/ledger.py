@@ -2,9 +2,9 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlmodel import col
 
 import database
@@ -12,6 +12,28 @@ from models import credit
 from models.account import Account
 from models.credit import Entry
 from models.errors import InsufficientCredits
+
+
+class LockedAccount:
+    """The columns of an account that a movement of its credits needs."""
+
+    id: int
+    balance: int
+    held: int
+    chain: str
+
+
+class EntryRow:
+    """One entry of the ledger, without its hashes."""
+
+    id: int
+    kind: str
+    credits: int
+    balance_after: int
+    created: float
+    job_id: str | None
+    reason: str
+
 
 _LOCK = database.locked(
     select(col(Account.id), col(Account.balance), col(Account.held), col(Account.chain)).where(
@@ -28,24 +50,25 @@ _MOVE = (
 _INSERT_ENTRY = insert(Entry)
 
 
-def lock(connection: Connection, account_id: int) -> Any:
-    return connection.execute(_LOCK, {"account": account_id}).one()
+def lock(connection: Connection, account_id: int) -> LockedAccount:
+    """Lock and return the account's row."""
+    return cast("LockedAccount", connection.execute(_LOCK, {"account": account_id}).one())
 
 
 def grant(account_id: int, credits: int, reason: str = "") -> int:
-    """Add `credits` (or take them, if negative) by the operator's hand; return the new balance.
+    """Add `credits`, or take them if negative, for the operator; return the new balance.
 
-    Raises `InsufficientCredits` where the balance would fall below what is held.
+    Raises `InsufficientCredits` if the balance would fall below what is held.
     """
 
-    def work(connection: Connection) -> int | None:
+    def record_grant(connection: Connection) -> int | None:
         account = lock(connection, account_id)
         if account.balance + credits < account.held:
             return None
         record(connection, account, 0, [("grant", credits)], None, reason)
-        return int(account.balance) + credits
+        return account.balance + credits
 
-    balance = database.run(work, repeatable=False)
+    balance = database.run(record_grant, repeatable=False)
     if balance is None:
         raise InsufficientCredits(
             "The balance cannot fall below zero, or below what running calls hold."
@@ -55,17 +78,17 @@ def grant(account_id: int, credits: int, reason: str = "") -> int:
 
 def record(
     connection: Connection,
-    account: Any,
+    account: LockedAccount,
     released: int,
     movements: list[tuple[str, int]],
     job_id: str | None,
     reason: str = "",
 ) -> None:
-    """Append `movements` to the locked account's chain, and bring its balance and hold along."""
+    """Append `movements` to the locked account's chain; update its balance and held credits."""
     balance, previous = account.balance, account.chain
     for kind, credits in movements:
         balance += credits
-        link = credit.chain(previous, account.id, job_id, kind, credits, balance, reason)
+        entry_hash = credit.chain(previous, account.id, job_id, kind, credits, balance, reason)
         connection.execute(
             _INSERT_ENTRY,
             {
@@ -77,10 +100,10 @@ def record(
                 "reason": reason,
                 "created": time.time(),
                 "previous_hash": previous,
-                "hash": link,
+                "hash": entry_hash,
             },
         )
-        previous = link
+        previous = entry_hash
     connection.execute(
         _MOVE,
         {
@@ -94,7 +117,7 @@ def record(
 
 @dataclass(frozen=True)
 class Standing:
-    """What an account has, in credits."""
+    """An account's balance and held credits."""
 
     balance: int
     held: int
@@ -105,28 +128,24 @@ class Standing:
 
 
 def standing(account_id: int) -> Standing:
-    """Return what the account has."""
-
-    def work(connection: Connection) -> Standing:
-        row = connection.execute(
-            select(col(Account.balance), col(Account.held)).where(col(Account.id) == account_id)
-        ).one()
-        return Standing(row.balance, row.held)
-
-    return database.run(work)
+    """Return the account's balance and held credits."""
+    query = select(col(Account.balance), col(Account.held)).where(col(Account.id) == account_id)
+    row = database.one(query, Standing)
+    assert row is not None  # Accounts are never deleted.
+    return Standing(row.balance, row.held)
 
 
-def entries(account_id: int, newest: int | None = None) -> list[Row[Any]]:
-    """Return an account's ledger, the oldest entry first: all of it, or the `newest` so many."""
+def entries(account_id: int, newest: int | None = None) -> list[EntryRow]:
+    """Return an account's entries, oldest first: all of them, or only the `newest` ones."""
     query = select(*_ENTRY).where(col(Entry.account_id) == account_id)
     query = query.order_by(col(Entry.id).desc()).limit(newest)
-    return database.run(lambda connection: list(connection.execute(query))[::-1])
+    return database.all(query, EntryRow)[::-1]
 
 
-def entries_of(job_id: str) -> list[Row[Any]]:
-    """Return the entries that a job has made, the oldest first."""
+def entries_of(job_id: str) -> list[EntryRow]:
+    """Return the entries of a job, oldest first."""
     query = select(*_ENTRY).where(col(Entry.job_id) == job_id).order_by(col(Entry.id))
-    return database.run(lambda connection: list(connection.execute(query)))
+    return database.all(query, EntryRow)
 
 
 _ENTRY: tuple[Any, ...] = (

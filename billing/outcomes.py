@@ -1,4 +1,4 @@
-"""What a job came to, as settlement needs it: who answered, with what, using how much."""
+"""The outcome of a job as settlement needs it: the answer, its usage, and the upstream."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ from models.chat import Usage
 
 @dataclass(frozen=True)
 class UpstreamAttribution:
-    """Who was asked for an answer: a provider and its model, or nobody; and who was before."""
+    """The provider and model that a job was sent to, if any, and the calls before."""
 
     provider: str | None = None
     upstream_model: str | None = None
-    #: What it costs there, where that is not what the model costs that the job is for.
+    #: The price there, if it differs from that of the requested model.
     price: Price | None = None
-    #: Each time a provider was asked, this one included.
+    #: Every provider call of the job, including this one.
     trail: Sequence[Mapping[str, Any]] = ()
 
     def price_for(self, job: "ClaimedJob") -> Price:
         return self.price or pricing.from_text(job.price)
 
     def columns(self, job: "ClaimedJob") -> dict[str, Any]:
-        """Return what the job's row says of it."""
+        """Return its columns of the job's row."""
         return {
             "provider": self.provider,
             "upstream_model": self.upstream_model,
@@ -40,44 +40,44 @@ NO_UPSTREAM = UpstreamAttribution()
 
 
 class JobOutcome(Protocol):
-    """What a job gave, and what that costs."""
+    """What a job produced, and what that costs."""
 
-    #: The answer as callers get it, without what was charged.
+    #: The answer as callers get it, without `credits_consumed`.
     @property
     def content(self) -> dict[str, Any]: ...
     @property
-    def asked(self) -> UpstreamAttribution: ...
+    def upstream(self) -> UpstreamAttribution: ...
 
-    #: Of a stream: the number of the last event before those that end it.
+    #: For a stream, the number of the last event before those that end it.
     @property
     def events(self) -> int | None: ...
 
-    #: Whether callers get it even where the job was cancelled meanwhile.
+    #: Whether callers get it even if the job was cancelled meanwhile.
     @property
     def outlasts_cancel(self) -> bool: ...
 
     def cost(self, job: "ClaimedJob") -> int:
-        """Return what it costs, in credits."""
+        """Return the cost in credits."""
 
     def usage_record(self) -> str:
-        """Return what the provider reported of what it took, as the JSON that the job keeps."""
+        """Return the usage that the provider reported, as the JSON of the job's row."""
 
 
 @dataclass(frozen=True)
 class ChatOutcome:
-    """What a chat gave: the completion, the tokens it used, and who was asked for it."""
+    """A chat's completion, the tokens it used, and the upstream."""
 
     content: dict[str, Any]
     usage: Usage
-    asked: UpstreamAttribution
-    #: The provider reported nothing that could be charged.
+    upstream: UpstreamAttribution
+    #: Whether the provider reported nothing that could be charged.
     free: bool = False
     events: int | None = None
 
     outlasts_cancel = False
 
     def cost(self, job: "ClaimedJob") -> int:
-        price = self.asked.price_for(job)
+        price = self.upstream.price_for(job)
         assert isinstance(price, ChatPrice)
         return 0 if self.free else pricing.chat(price, self.usage)
 
@@ -87,11 +87,11 @@ class ChatOutcome:
 
 @dataclass(frozen=True)
 class ImagesOutcome:
-    """The images that are stored: what callers get to know of them, and their price together."""
+    """The images that are stored, as callers see them, and their total price."""
 
     content: dict[str, Any]
     credits: int
-    asked: UpstreamAttribution
+    upstream: UpstreamAttribution
 
     events = None
     outlasts_cancel = True
@@ -100,35 +100,35 @@ class ImagesOutcome:
         return self.credits
 
     def usage_record(self) -> str:
-        counted = self.content.get("usage") or {"images": len(self.content["data"])}
-        return orjson.dumps(counted | {"estimated": False}).decode()
+        usage = self.content.get("usage") or {"images": len(self.content["data"])}
+        return orjson.dumps(usage | {"estimated": False}).decode()
 
 
 @dataclass(frozen=True)
 class Settled:
-    """A job that has been paid for: the answer as callers get it, and the credits."""
+    """A settled job: the answer as callers get it, and the credits."""
 
     body: bytes
     charged: int
     available: int
-    #: Whether jobs of the account wait for the place that it leaves.
-    others_wait: bool = False
-    #: Whether its end is in the outbox of webhooks.
+    #: Whether jobs of the account wait for the slot that it frees.
+    has_waiting_jobs: bool = False
+    #: Whether a webhook about it is in the outbox.
     has_webhook: bool = False
 
 
 @dataclass(frozen=True)
 class ClaimedJob:
-    """What a settle has to know of the job it ends."""
+    """A claimed job, as far as settling it needs to know."""
 
     id: str
     account_id: int
     attempt: int
     held: int
     price: str
-    #: The batch that it is a line of.
+    #: The batch whose line it is, if any.
     batch_id: str | None = None
 
 
-def _usage_record(usage: Usage, shown: dict[str, Any] | None = None) -> str:
-    return orjson.dumps((shown or usage.as_json()) | {"estimated": usage.estimated}).decode()
+def _usage_record(usage: Usage, reported: dict[str, Any] | None = None) -> str:
+    return orjson.dumps((reported or usage.as_json()) | {"estimated": usage.estimated}).decode()

@@ -1,4 +1,4 @@
-"""What a call costs, in whole credits. Pure arithmetic, exact: no floats."""
+"""Prices and quotes in whole credits: pure, exact arithmetic without floats."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,7 +14,7 @@ MIN_OUTPUT_TOKENS = 256
 
 @dataclass(frozen=True)
 class EachPrice:
-    """Credits for one image, of the quality that was asked for."""
+    """Credits per image, at the requested quality."""
 
     each: int
 
@@ -27,11 +27,11 @@ class Quote(Protocol):
 
     @property
     def price(self) -> Price:
-        """The price of the model that was asked for."""
+        """The price of the requested model."""
 
     @property
     def max_output(self) -> int:
-        """The most output tokens that one choice may use."""
+        """The most output tokens one choice may use."""
 
     @property
     def max_credits(self) -> int:
@@ -39,22 +39,22 @@ class Quote(Protocol):
 
     @property
     def min_to_start(self) -> int:
-        """The fewest credits that let it start."""
+        """The fewest credits the call can start with."""
 
     @property
     def min_charge(self) -> int:
-        """The fewest credits that an answer costs."""
+        """The fewest credits an answer can cost."""
 
     def within(self, credits: int) -> tuple[int, int] | None:
-        """Return the output tokens that `credits` afford, and what to hold for them.
+        """Return the output tokens that `credits` can buy, and the credits to hold for them.
 
-        None where it cannot start with so few.
+        None if the call cannot start with so few.
         """
 
 
 @dataclass(frozen=True)
 class ImageQuote:
-    """What some images may cost: credits for each, at all models they may come from."""
+    """What images may cost: credits per image, at every model they may come from."""
 
     prices: tuple[int, ...]
     count: int
@@ -79,17 +79,17 @@ class ImageQuote:
         return min(self.prices) * self.count
 
     def within(self, credits: int) -> tuple[int, int] | None:
-        return None  # There is no half of an image.
+        return None  # There is no part of an image to hold for.
 
 
 @dataclass(frozen=True)
 class ChatQuote:
-    """What a chat may cost: its price, or those of all models it may go to, and its tokens."""
+    """What a chat may cost: the price of every model it may go to, and its tokens."""
 
     prices: tuple[ChatPrice, ...]
     prompt_tokens: int
     choices: int
-    #: Output tokens of one choice: as many as the call may use, and as few as it can do with.
+    #: Output tokens of one choice: the most the call may use, and the fewest it can start with.
     max_output: int
     min_output: int
 
@@ -104,12 +104,12 @@ class ChatQuote:
 
     @property
     def min_to_start(self) -> int:
-        """The fewest credits that let it start."""
+        """The fewest credits the call can start with."""
         return self.hold(self.min_output)
 
     @property
     def min_charge(self) -> int:
-        """The fewest credits that an answer costs: any at all costs one."""
+        """The fewest credits an answer can cost: any answer costs at least one."""
         return 1
 
     def hold(self, output_tokens: int) -> int:
@@ -118,21 +118,21 @@ class ChatQuote:
         return max(chat(price, usage) for price in self.prices)
 
     def within(self, credits: int) -> tuple[int, int] | None:
-        """Return the output tokens of one choice that `credits` afford, and what to hold."""
+        """Return the output tokens per choice that `credits` can buy, and the credits to hold."""
         tokens = self.affordable_output(credits)
         return (tokens, self.hold(tokens)) if tokens >= self.min_output else None
 
     def affordable_output(self, credits: int) -> int:
-        """Return the most output tokens of one choice for which `hold` asks at most `credits`."""
+        """Return the most output tokens per choice whose `hold` is at most `credits`."""
         if credits < 1:
-            return 0  # Whatever the price, no call costs less.
+            return 0  # Every call costs at least one credit.
         return min(self._affordable_at(price, credits) for price in self.prices)
 
     def _affordable_at(self, price: ChatPrice, credits: int) -> int:
-        left = credits * 1000 - self.prompt_tokens * price.prompt
+        remaining = credits * 1000 - self.prompt_tokens * price.prompt
         if not price.completion:
-            return self.max_output if left >= 0 else 0
-        tokens = left / (price.completion * self.choices)
+            return self.max_output if remaining >= 0 else 0
+        tokens = remaining / (price.completion * self.choices)
         return max(0, min(self.max_output, int(tokens)))
 
 
@@ -143,14 +143,14 @@ def chat(price: ChatPrice, usage: Usage) -> int:
 
 
 def as_text(price: Price) -> str:
-    """Return a price as a job keeps it: fractions as text, exact."""
+    """Return a price as stored with a job: fractions as text, exact."""
     if isinstance(price, EachPrice):
         return str(price.each)
     return f"{price.prompt} {price.completion}"
 
 
 def from_text(text: str) -> Price:
-    """Make the price that `as_text` wrote whole again."""
+    """Return the price that `as_text` serialized."""
     if " " not in text:
         return EachPrice(int(text))
     prompt, completion = text.split(" ")
@@ -158,7 +158,7 @@ def from_text(text: str) -> Price:
 
 
 def as_json(price: Price) -> dict[str, int | str]:
-    """Return a price as callers see it: credits, for what, and what is not whole as a string."""
+    """Return a price as callers see it: its unit and credits, fractions as strings."""
     if isinstance(price, EachPrice):
         return {"unit": "credits per image", "each": price.each}
     return {

@@ -1,11 +1,11 @@
-"""Settlement: charge a job's cost, release the rest, store its answer: one transaction."""
+"""Settlement: charge a job's cost, release the rest and store its answer, in one transaction."""
 
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import orjson
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlmodel import col
 
 import database
@@ -18,65 +18,64 @@ from models.errors import LikeDoError
 from models.job import Job, Result, Status
 from models.webhook import Webhook
 
-#: An answer is kept this long unless it is handed over sooner.
+#: An answer is kept this long unless it is delivered sooner.
 RESULT_SECONDS = 24 * 3600
-#: That of a batch's line is forgotten when the batch is over; so long at the most.
+#: The answer of a batch line is deleted when the batch is over, at the latest after this.
 LINE_RESULT_SECONDS = 30 * 24 * 3600
 _INSERT_RESULT = insert(Result)
-# When it is due is read by the database's clock, on whichever machine.
+# Whether it is due is decided by the database's clock, on every machine.
 _INSERT_WEBHOOK = insert(Webhook).values(next_at=now(), tries=0)
 
 
-def settle(job: ClaimedJob, answer: JobOutcome) -> Settled | None:
-    """Store the answer, charge its real cost and give the rest of the hold back, all in one.
+def settle(job: ClaimedJob, outcome: JobOutcome) -> Settled | None:
+    """Store the answer, charge its actual cost and release the rest, in one transaction.
 
-    Returns None where the job is no longer this attempt's to end; then nothing was written.
-    What the cost exceeds the hold by is taken from what is available, and what even that does
-    not cover is written off.
+    Returns None if this attempt no longer owns the job; then nothing was written. A cost above the
+    hold is taken from the available credits, and what they do not cover is written off.
     """
-    cost = answer.cost(job)
-    # The body is ready before the transaction begins; only a write-off makes it say otherwise.
-    body = _body(answer, cost)
-    columns = {"status": Status.COMPLETED.value, **_columns(job, answer)}
+    cost = outcome.cost(job)
+    # The body is built before the transaction begins; only a write-off changes it.
+    body = _body(outcome, cost)
+    columns = {"status": Status.COMPLETED.value, **_columns(job, outcome)}
 
-    def work(connection: Connection) -> Settled | None:
-        charge = _charge(connection, job, cost, columns)
-        if charge is None:
+    def charge_and_store(connection: Connection) -> Settled | None:
+        settled = _charge(connection, job, cost, columns)
+        if settled is None:
             return None
-        kept = body if charge.charged == cost else _body(answer, charge.charged)
-        _keep(connection, job, kept)
-        return replace(charge, body=kept)
+        stored = body if settled.charged == cost else _body(outcome, settled.charged)
+        _store(connection, job, stored)
+        return replace(settled, body=stored)
 
-    return database.run(work)
+    return database.run(charge_and_store)
 
 
-def settle_cancelled(job: ClaimedJob, used: JobOutcome, error: LikeDoError) -> Settled | None:
-    """End a job that was cancelled after its provider was called, and charge what it `used`.
+def settle_cancelled(job: ClaimedJob, outcome: JobOutcome, error: LikeDoError) -> Settled | None:
+    """End a job that was cancelled after its provider was called, and charge what it used.
 
-    What outlasts that is kept for its caller, as an answer is.
+    An outcome that outlasts the cancellation is stored for its caller like an answer.
     """
-    cost = used.cost(job)
+    cost = outcome.cost(job)
     columns = {
         "status": Status.CANCELLED.value,
-        **_columns(job, used),
+        **_columns(job, outcome),
         "error": orjson.dumps(error.as_record()).decode(),
     }
 
-    def work(connection: Connection) -> Settled | None:
-        charge = _charge(connection, job, cost, columns)
-        if charge is not None and used.outlasts_cancel:
-            _keep(connection, job, _body(used, charge.charged))
-        return charge
+    def charge_and_store(connection: Connection) -> Settled | None:
+        settled = _charge(connection, job, cost, columns)
+        if settled is not None and outcome.outlasts_cancel:
+            _store(connection, job, _body(outcome, settled.charged))
+        return settled
 
-    return database.run(work)
-
-
-def _columns(job: ClaimedJob, answer: JobOutcome) -> dict[str, Any]:
-    asked = answer.asked.columns(job)
-    return {**asked, "usage": answer.usage_record(), "events": answer.events}
+    return database.run(charge_and_store)
 
 
-def _keep(connection: Connection, job: ClaimedJob, body: bytes) -> None:
+def _columns(job: ClaimedJob, outcome: JobOutcome) -> dict[str, Any]:
+    upstream = outcome.upstream.columns(job)
+    return {**upstream, "usage": outcome.usage_record(), "events": outcome.events}
+
+
+def _store(connection: Connection, job: ClaimedJob, body: bytes) -> None:
     seconds = RESULT_SECONDS if job.batch_id is None else LINE_RESULT_SECONDS
     result = {"job_id": job.id, "body": body, "expires_at": time.time() + seconds}
     connection.execute(_INSERT_RESULT, result)
@@ -85,7 +84,7 @@ def _keep(connection: Connection, job: ClaimedJob, body: bytes) -> None:
 def _charge(
     connection: Connection, job: ClaimedJob, cost: int, columns: dict[str, Any]
 ) -> Settled | None:
-    """End a claimed job and charge `cost` for it, or what the account can spend of that."""
+    """End a claimed job and charge `cost` for it, or as much of it as the account can spend."""
     account = ledger.lock(connection, job.account_id)
     spendable = account.balance - account.held + job.held
     charged = min(cost, spendable)
@@ -93,16 +92,16 @@ def _charge(
     if ended is None:
         return None
     ledger.record(connection, account, job.held, _movements(cost, charged), job.id)
-    wait = holds.has_waiting_jobs(connection, job.account_id)
-    return Settled(b"", charged, spendable - charged, wait, bool(ended.webhook_url))
+    has_waiting_jobs = holds.has_waiting_jobs(connection, job.account_id)
+    return Settled(b"", charged, spendable - charged, has_waiting_jobs, bool(ended.webhook_url))
 
 
-def _body(answer: JobOutcome, charged: int) -> bytes:
-    return orjson.dumps(answer.content | {"credits_consumed": charged})
+def _body(outcome: JobOutcome, charged: int) -> bytes:
+    return orjson.dumps(outcome.content | {"credits_consumed": charged})
 
 
 def _movements(cost: int, charged: int) -> list[tuple[str, int]]:
-    """Return the ledger's entries for a cost: what is written off comes in before it goes out."""
+    """Return the ledger's entries for a cost; a write-off is credited before it is charged."""
     written_off = [("write_off", cost - charged)] if cost > charged else []
     return written_off + ([("charge", -cost)] if cost else [])
 
@@ -110,15 +109,15 @@ def _movements(cost: int, charged: int) -> list[tuple[str, int]]:
 def fail(
     job: ClaimedJob,
     error: LikeDoError,
-    asked: UpstreamAttribution = outcomes.NO_UPSTREAM,
+    upstream: UpstreamAttribution = outcomes.NO_UPSTREAM,
     status: Status = Status.FAILED,
     events: int | None = None,
 ) -> Settled | None:
-    """End a claimed job with `error`, free of charge. None where it was no longer ours to end."""
+    """End a claimed job with `error`, free of charge. None if this attempt no longer owns it."""
     columns = {
         "status": status.value,
         "events": events,
-        **asked.columns(job),
+        **upstream.columns(job),
         "error": orjson.dumps(error.as_record()).decode(),
     }
     return database.run(lambda connection: _release(connection, job, columns))
@@ -129,13 +128,21 @@ def _release(connection: Connection, job: ClaimedJob, columns: dict[str, Any]) -
     ended = _end(connection, job, charged=0, **columns)
     if ended is None:
         return None
-    _give_back(connection, job.account_id, job.held)
+    _release_credits(connection, job.account_id, job.held)
     available = account.balance - account.held + job.held
-    wait = holds.has_waiting_jobs(connection, job.account_id)
-    return Settled(b"", 0, available, wait, bool(ended.webhook_url))
+    has_waiting_jobs = holds.has_waiting_jobs(connection, job.account_id)
+    return Settled(b"", 0, available, has_waiting_jobs, bool(ended.webhook_url))
 
 
-#: What is asked back of a job that was brought to its end.
+class _EndedJob:
+    id: str
+    account_id: int
+    status: str
+    finished_at: float
+    webhook_url: str | None
+
+
+#: The columns of `_EndedJob`.
 _ENDED: tuple[Any, ...] = (
     col(Job.id),
     col(Job.account_id),
@@ -143,7 +150,7 @@ _ENDED: tuple[Any, ...] = (
     col(Job.finished_at),
     col(Job.webhook_url),
 )
-# Guarded by state and attempt: a job is ended once, and by nobody but the attempt that runs it.
+# Guarded by status and attempt: a job ends once, and only the attempt that runs it ends it.
 _END = (
     update(Job)
     .where(
@@ -172,20 +179,20 @@ _END = (
 )
 
 
-def _end(connection: Connection, job: ClaimedJob, **columns: Any) -> Row[Any] | None:
-    """Bring a claimed job to its end, and return its row; None where it is not this attempt's."""
-    unsaid = ("usage", "error", "events")
-    new = dict.fromkeys(unsaid) | columns | {"finished_at": time.time()}
+def _end(connection: Connection, job: ClaimedJob, **columns: Any) -> _EndedJob | None:
+    """End a claimed job and return its row; None if this attempt no longer owns it."""
+    optional = ("usage", "error", "events")
+    new = dict.fromkeys(optional) | columns | {"finished_at": time.time()}
     values = {f"new_{name}": value for name, value in new.items()}
     values |= {"job": job.id, "attempt": job.attempt}
-    ended = connection.execute(_END, values).one_or_none()
+    ended = cast("_EndedJob | None", connection.execute(_END, values).one_or_none())
     if ended is not None:
         _put_in_outbox(connection, ended)
     return ended
 
 
-def _put_in_outbox(connection: Connection, ended: Row[Any]) -> None:
-    """Have a job's end told to its webhook, where it has one; `ended` is what `_ENDED` names."""
+def _put_in_outbox(connection: Connection, ended: _EndedJob) -> None:
+    """Put a message about the ended job in the outbox, if it has a webhook."""
     if ended.webhook_url is None:
         return
     message = {
@@ -203,33 +210,38 @@ def _put_in_outbox(connection: Connection, ended: Row[Any]) -> None:
 def end_unclaimed(
     job_id: str, status: Status, error: LikeDoError, events: int | None = None
 ) -> bool:
-    """End a job that no worker has, free of charge. False where one has it, or it has ended."""
+    """End a job that no worker has claimed, free of charge; False if one has, or it has ended."""
     record = orjson.dumps(error.as_record()).decode()
     columns = {"status": status, "error": record, "events": events}
     return database.run(lambda connection: _end_waiting(connection, job_id, **columns))
 
 
+class _HeldJob:
+    account_id: int
+    held: int
+
+
 def _end_waiting(connection: Connection, job_id: str, **columns: Any) -> bool:
-    row = connection.execute(
-        select(col(Job.account_id), col(Job.held)).where(col(Job.id) == job_id)
-    ).one_or_none()
+    query = select(col(Job.account_id), col(Job.held)).where(col(Job.id) == job_id)
+    row = database.one(query, _HeldJob, connection)
     if row is None:
         return False
     ledger.lock(connection, row.account_id)
-    ended = connection.execute(
+    end = (
         update(Job)
         .where(col(Job.id) == job_id, col(Job.status) == Status.QUEUED)
         .values(finished_at=time.time(), charged=0, **columns)
         .returning(*_ENDED)
-    ).one_or_none()
+    )
+    ended = database.one(end, _EndedJob, connection)
     if ended is None:
         return False
-    _give_back(connection, row.account_id, row.held)
+    _release_credits(connection, row.account_id, row.held)
     _put_in_outbox(connection, ended)
     return True
 
 
-def _give_back(connection: Connection, account_id: int, credits: int) -> None:
+def _release_credits(connection: Connection, account_id: int, credits: int) -> None:
     connection.execute(
         update(Account)
         .where(col(Account.id) == account_id)

@@ -1,17 +1,15 @@
-"""`likedo accounts`: who pays."""
+"""`likedo accounts`: the accounts that pay for calls."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from sqlalchemy import Row
 
-from access import accounts
-from billing import ledger
-from cli.local import instance
 from cli.terminal import arguments
 from cli.terminal.arguments import WholeNumber
 from cli.terminal.output import json_option, show, show_all
-from config.catalog.load import catalog
+
+if TYPE_CHECKING:
+    from access.listings import AccountRow
 
 
 @click.group()
@@ -26,20 +24,27 @@ def command() -> None:
 @json_option
 def create(name: str, plan: str, credits: int, as_json: bool) -> None:
     """Make an account, with credits to begin with."""
+    from access import accounts, listings
+    from billing import ledger
+
     name, plan = arguments.name(name), arguments.plan(plan)
     account_id = accounts.create(name, plan)
     if credits:
         ledger.grant(account_id, credits, "To begin with")
-    show(as_facts(accounts.get_one(name)), as_json)
+    show(as_fields(listings.account(name)), as_json)
 
 
 @command.command("list")
 @json_option
 def list_(as_json: bool) -> None:
     """List all accounts, the oldest first."""
+    from access import listings
+    from config.catalog.load import catalog
+
     columns = ("id", "name", "plan", "suspended", "balance", "held", "available", "keys")
-    rows = accounts.listing()
-    show_all([as_facts(row) for row in rows], columns, as_json)
+
+    rows = listings.accounts()
+    show_all([as_fields(row) for row in rows], columns, as_json)
     for row in rows:
         if row.plan not in catalog.plans:
             click.echo(
@@ -54,10 +59,12 @@ def list_(as_json: bool) -> None:
 @json_option
 def show_(name: str, as_json: bool) -> None:
     """Show one account; with --json what its webhooks are signed with, too."""
-    row = accounts.get_one(name)
-    # A secret is for programs: nobody's screen needs it.
+    from access import accounts, listings
+
+    row = listings.account(name)
+    # The secret is for programs; it is never printed on a screen.
     secret = {"webhook_secret": accounts.webhook_secret(row.id)} if as_json else {}
-    show(as_facts(row) | secret, as_json)
+    show(as_fields(row) | secret, as_json)
 
 
 @command.command()
@@ -65,7 +72,10 @@ def show_(name: str, as_json: bool) -> None:
 @click.option("--undo", is_flag=True, help="Let the account's keys in again.")
 def suspend(name: str, undo: bool) -> None:
     """Refuse all keys of an account, from now on."""
-    account = accounts.get_one(name)
+    from access import accounts, listings
+    from cli.local import instance
+
+    account = listings.account(name)
     instance.use_its_redis()
     accounts.suspend(account.id, suspended=not undo)
     click.echo(f"The keys of '{name}' are {'let in again' if undo else 'refused from now on'}.")
@@ -76,23 +86,26 @@ def suspend(name: str, undo: bool) -> None:
 @click.argument("plan")
 def set_plan(name: str, plan: str) -> None:
     """Give an account another plan, from now on."""
+    from access import accounts, listings
+    from cli.local import instance
+
     plan = arguments.plan(plan)
-    account = accounts.get_one(name)
+    account = listings.account(name)
     instance.use_its_redis()
     accounts.set_plan(account.id, plan)
     click.echo(f"'{name}' is on the plan {plan} now.")
 
 
-def as_facts(row: Row[Any]) -> dict[str, Any]:
-    """Return an account as commands show it; credits are whole, times Unix seconds."""
+def as_fields(account: "AccountRow") -> dict[str, Any]:
+    """Return an account as commands show it: whole credits, times in Unix seconds."""
     return {
-        "id": row.id,
-        "name": row.name,
-        "plan": row.plan,
-        "suspended": bool(row.suspended),
-        "balance": row.balance,
-        "held": row.held,
-        "available": row.balance - row.held,
-        "created": int(row.created),
-        "keys": row.key_count,
+        "id": account.id,
+        "name": account.name,
+        "plan": account.plan,
+        "suspended": account.suspended,
+        "balance": account.balance,
+        "held": account.held,
+        "available": account.balance - account.held,
+        "created": int(account.created),
+        "keys": account.key_count,
     }

@@ -1,15 +1,16 @@
-"""`likedo credits`: what accounts have, and how they came to have it."""
+"""`likedo credits`: accounts' balances, and the ledger behind them."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from sqlalchemy import Row
 
-from access import accounts
-from billing import ledger
 from cli.terminal import arguments
 from cli.terminal.arguments import Count, Credits
 from cli.terminal.output import json_option, show, show_all
+
+if TYPE_CHECKING:
+    from access.listings import AccountRow
+    from billing.ledger import EntryRow
 
 account_option = click.option("--account", required=True, help="The account's name.")
 
@@ -26,11 +27,14 @@ def command() -> None:
 @json_option
 def grant(account: str, credits: int, reason: str, as_json: bool) -> None:
     """Add N credits to an account; a negative N takes them."""
+    from access import listings
+    from billing import ledger
+
     reason = arguments.line(reason, "The reason", 500)
     if credits == 0:
         raise click.ClickException("A grant of 0 credits changes nothing: give another number.")
-    ledger.grant(accounts.get_one(account).id, credits, reason)
-    show(_standing(accounts.get_one(account)), as_json)
+    ledger.grant(listings.account(account).id, credits, reason)
+    show(_balance(listings.account(account)), as_json)
 
 
 @command.command("show")
@@ -38,7 +42,9 @@ def grant(account: str, credits: int, reason: str, as_json: bool) -> None:
 @json_option
 def show_(account: str, as_json: bool) -> None:
     """Show an account's balance, what running calls hold of it, and what is left to spend."""
-    show(_standing(accounts.get_one(account)), as_json)
+    from access import listings
+
+    show(_balance(listings.account(account)), as_json)
 
 
 @command.command("ledger")
@@ -47,29 +53,32 @@ def show_(account: str, as_json: bool) -> None:
 @json_option
 def ledger_(account: str, limit: int | None, as_json: bool) -> None:
     """List every movement of an account's credits, the oldest first."""
+    from access import listings
+    from billing import ledger
+
     columns = ("id", "kind", "credits", "balance_after", "created", "job_id", "reason")
-    entries = ledger.entries(accounts.get_one(account).id, limit)
-    show_all([as_facts(row) for row in entries], columns, as_json)
+    entries = ledger.entries(listings.account(account).id, limit)
+    show_all([as_fields(entry) for entry in entries], columns, as_json)
 
 
-def as_facts(row: Row[Any]) -> dict[str, Any]:
-    """Return a ledger entry as it is shown everywhere, with its job and reason."""
+def as_fields(entry: "EntryRow") -> dict[str, Any]:
+    """Return a ledger entry as commands show it, with its job and reason."""
     return {
-        "id": row.id,
-        "kind": row.kind,
-        "credits": row.credits,
-        "balance_after": row.balance_after,
-        "created": int(row.created),
-        "job_id": row.job_id,
-        "reason": row.reason,
+        "id": entry.id,
+        "kind": entry.kind,
+        "credits": entry.credits,
+        "balance_after": entry.balance_after,
+        "created": int(entry.created),
+        "job_id": entry.job_id,
+        "reason": entry.reason,
     }
 
 
-def _standing(row: Row[Any]) -> dict[str, Any]:
+def _balance(account: "AccountRow") -> dict[str, Any]:
     return {
-        "account": row.name,
-        "plan": row.plan,
-        "balance": row.balance,
-        "held": row.held,
-        "available": row.balance - row.held,
+        "account": account.name,
+        "plan": account.plan,
+        "balance": account.balance,
+        "held": account.held,
+        "available": account.balance - account.held,
     }

@@ -2,8 +2,6 @@
 
 import click
 
-import migrations
-
 
 @click.group()
 def command() -> None:
@@ -13,5 +11,7 @@ def command() -> None:
 @command.command()
 def upgrade() -> None:
     """Make or change the tables to what this version needs. Does no harm when run again."""
+    import migrations
+
     migrations.upgrade()
     click.echo("The database is up to date.")

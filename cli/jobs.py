@@ -1,24 +1,22 @@
-"""`likedo jobs`: the work there is and was."""
+"""`likedo jobs`: jobs listed, shown, cancelled and retried."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import orjson
 
-from access import accounts
-from billing.holds import Hold
-from billing.pricing import Quote
-from cli.local import instance
+from cli.terminal import logs
 from cli.terminal.arguments import WholeNumber
 from cli.terminal.output import json_option, show, show_all
-from config.settings import settings
-from jobs.kinds import KINDS
-from jobs.kinds.kind import Kind
-from jobs.lifecycle import bodies, new, store, view
-from jobs.lifecycle import cancel as job_cancel
-from jobs.lifecycle.view import with_result
 from models.errors import InvalidRequest, JobAlreadyFinished, JobCancelled, NotFound, Unavailable
-from models.job import FINAL, Job, Status
+
+if TYPE_CHECKING:
+    from billing.pricing import Quote
+    from jobs.kinds.kind import Kind
+    from models.job import Job
+
+#: `models.job.Status` and `jobs.kinds.KINDS`, named again so that help loads neither.
+STATUSES = ("queued", "in_progress", "completed", "failed", "cancelled", "expired")
+KIND_NAMES = ("chat", "image", "batch")
 
 CANCELLED = JobCancelled("The job was cancelled.")
 
@@ -26,26 +24,30 @@ CANCELLED = JobCancelled("The job was cancelled.")
 @click.group()
 def command() -> None:
     """List, show, cancel and retry jobs."""
+    logs.to_standard_error()
 
 
 @command.command("list")
 @click.option("--account", help="Only the jobs of this account.")
-@click.option("--status", type=click.Choice([*map(str, Status)]))
-@click.option("--kind", type=click.Choice(list(KINDS)))
+@click.option("--status", type=click.Choice(STATUSES))
+@click.option("--kind", type=click.Choice(KIND_NAMES))
 @click.option("--limit", default=50, show_default=True, type=WholeNumber(1, 10_000))
 @json_option
 def list_(
     account: str | None, status: str | None, kind: str | None, limit: int, as_json: bool
 ) -> None:
     """List jobs, the newest first, without their results."""
-    account_id = accounts.get_one(account).id if account is not None else None
-    names = {row.id: row.name for row in accounts.listing()}
-    found = [
+    from access import listings
+    from jobs.lifecycle import store, view
+
+    account_id = listings.account(account).id if account is not None else None
+    names = {row.id: row.name for row in listings.accounts()}
+    jobs = [
         {"account": names.get(row.account_id)} | view.as_json(row)
         for row in store.listing(limit, account_id, status, kind)
     ]
     columns = ("id", "account", "kind", "status", "model", "provider", "attempts", "created")
-    show_all(found, (*columns, "credits_held", "credits_consumed"), as_json)
+    show_all(jobs, (*columns, "credits_held", "credits_consumed"), as_json)
 
 
 @command.command("show")
@@ -53,14 +55,21 @@ def list_(
 @json_option
 def show_(job_id: str, as_json: bool) -> None:
     """Show one job; with --json its result too."""
+    from jobs.lifecycle import view
+
     row = _get_one(job_id)
-    show(_whole(row) if as_json else view.as_json(row), as_json)
+    show(_with_result(row) if as_json else view.as_json(row), as_json)
 
 
-def _whole(row: Job) -> dict[str, Any]:
+def _with_result(row: "Job") -> dict[str, Any]:
+    import orjson
+
+    from config.settings import settings
+    from jobs.lifecycle import view
+
     address = settings.public_url or f"http://127.0.0.1:{settings.port}"
-    found: dict[str, Any] = orjson.loads(b"".join(with_result(row, address)))
-    return found
+    job: dict[str, Any] = orjson.loads(b"".join(view.with_result(row, address)))
+    return job
 
 
 @command.command()
@@ -70,12 +79,16 @@ def cancel(job_id: str) -> None:
     click.echo(_cancel(_get_one(job_id)))
 
 
-def _cancel(row: Job) -> str:
-    """Cancel a job and say what came of it."""
+def _cancel(row: "Job") -> str:
+    """Cancel a job and return a sentence about the outcome."""
+    from cli.local import instance
+    from jobs.lifecycle import cancel
+    from models.job import FINAL, Status
+
     if row.status == Status.CANCELLED:
         return f"Job {row.id} was cancelled before."
     instance.use_its_redis()
-    match job_cancel.cancel(row.id, CANCELLED) if row.status not in FINAL else row.status:
+    match cancel.cancel(row.id, CANCELLED) if row.status not in FINAL else row.status:
         case Status.CANCELLED:
             return f"Job {row.id} is cancelled, free of charge."
         case Status.IN_PROGRESS:
@@ -93,17 +106,24 @@ def retry(job_id: str, as_json: bool) -> None:
     Its request is kept for 24 hours; that of a batch's line, until its batch is over. The account
     is charged for the new job alone, which is no line of the batch.
     """
+    from cli.local import instance
+
     row = _get_one(job_id)
     instance.use_its_redis()
-    new = _retry(row)
-    shown = {"id": new, "retries": row.id}
+    new_id = _retry(row)
     if as_json:
-        show(shown, as_json)
+        show({"id": new_id, "retries": row.id}, as_json)
     else:
-        click.echo(f"Job {new} is in the queue, in place of {row.id}.")
+        click.echo(f"Job {new_id} is in the queue, in place of {row.id}.")
 
 
-def _retry(row: Job) -> str:
+def _retry(row: "Job") -> str:
+    import orjson
+
+    from jobs.kinds import KINDS
+    from jobs.lifecycle import bodies
+    from models.job import FINAL, Status
+
     if row.status not in FINAL:
         raise InvalidRequest(f"Job {row.id} has not ended yet: it is {row.status}.")
     body = bodies.load(row.id, row.body_at) if row.status == Status.FAILED else None
@@ -117,8 +137,12 @@ def _retry(row: Job) -> str:
     return _submit_again(row, kind, request, kind.quote(request), body)
 
 
-def _submit_again(row: Job, kind: Kind[Any], request: Any, quote: Quote, body: bytes) -> str:
+def _submit_again(row: "Job", kind: "Kind[Any]", request: Any, quote: "Quote", body: bytes) -> str:
     """Hold for a new job in place of a failed one, and put it in the queue; return its id."""
+    from billing.holds import Hold
+    from jobs.lifecycle import bodies, new
+    from models.job import FINAL
+
     job = new.row(
         kind,
         request,
@@ -126,33 +150,35 @@ def _submit_again(row: Job, kind: Kind[Any], request: Any, quote: Quote, body: b
         account_id=row.account_id,
         key_id=row.key_id,
         body_bytes=len(body),
-        # The body of a batch line is in its batch's file, which may go.
+        # The body of a batch line is in its batch's file, which may be deleted.
         body_at=bodies.choose_location(body, outlives_redis=True),
         asynchronous=row.asynchronous,
-        **{name: getattr(row, name) for name in _KEPT},
+        **{name: getattr(row, name) for name in _COPIED_COLUMNS},
     )
-    held = new.hold(job, body, quote)
-    assert isinstance(held, Hold)  # Without an `Idempotency-Key` there is no other job.
+    hold = new.hold(job, body, quote)
+    assert isinstance(hold, Hold)  # Without an `Idempotency-Key` there is no existing job.
     try:
         with new.released_on_failure(job):
-            new.enqueue(job, body, held)
+            new.enqueue(job, body, hold)
     except Unavailable as error:
         if _get_one(job["id"]).status not in FINAL:
-            return str(job["id"])  # It had reached the queue all the same, and a worker has it.
+            return str(job["id"])  # It reached the queue after all, and a worker has it.
         raise Unavailable(
             f"Job {job['id']} was to be in its place and has ended, free of charge: {error.message}"
         ) from error
     return str(job["id"])
 
 
-#: Columns that a new job has from the one whose request it repeats.
-_KEPT = (
+#: Columns that a retry copies from the job whose request it repeats.
+_COPIED_COLUMNS = (
     *("fingerprint", "stream", "include_usage", "cancel_on_disconnect"),
     *("webhook_url", "total", "price"),
 )
 
 
-def _get_one(job_id: str) -> Job:
+def _get_one(job_id: str) -> "Job":
+    from jobs.lifecycle import store
+
     row = store.find(job_id) if job_id.isprintable() else None
     if row is None:
         raise NotFound(f"There is no job '{job_id}'. `likedo jobs list` shows the newest.")

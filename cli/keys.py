@@ -1,16 +1,16 @@
-"""`likedo keys`: what speaks for an account."""
+"""`likedo keys`: the API keys of accounts."""
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from sqlalchemy import Row
 
-from access import accounts, keys
-from cli.local import instance
 from cli.terminal import arguments
 from cli.terminal.arguments import Id
 from cli.terminal.output import json_option, show, show_all
+
+if TYPE_CHECKING:
+    from access.listings import KeyRow
 
 
 @click.group()
@@ -28,10 +28,13 @@ def create(account: str, name: str, expires: str | None, as_json: bool) -> None:
 
     A key that expires on a day is refused from the first moment of that day, UTC.
     """
+    from access import keys, listings
+
     name = arguments.line(name, "The name of a key", 200)
     expires_at = arguments.date(expires) if expires is not None else None
-    key_id, key = keys.create(accounts.get_one(account).id, name, expires_at)
-    show({"key": key, "id": key_id, "account": account, "expires_at": _whole(expires_at)}, as_json)
+    key_id, key = keys.create(listings.account(account).id, name, expires_at)
+    fields = {"key": key, "id": key_id, "account": account, "expires_at": _seconds(expires_at)}
+    show(fields, as_json)
     if expires_at is not None and expires_at <= time.time():
         click.echo("This key has expired already: that date is past.", err=True)
     if not as_json:
@@ -43,32 +46,37 @@ def create(account: str, name: str, expires: str | None, as_json: bool) -> None:
 @json_option
 def list_(account: str | None, as_json: bool) -> None:
     """List keys, the oldest first; of each only the last four characters are known."""
-    account_id = accounts.get_one(account).id if account is not None else None
+    from access import listings
+
+    account_id = listings.account(account).id if account is not None else None
     columns = ("id", "account", "name", "hint", "created", "expires_at", "revoked_at")
-    show_all([as_facts(row) for row in keys.listing(account_id)], columns, as_json)
+    show_all([as_fields(row) for row in listings.keys(account_id)], columns, as_json)
 
 
 @command.command()
 @click.argument("key_id", metavar="ID", type=Id)
 def revoke(key_id: int) -> None:
     """End a key, from now on."""
+    from access import keys
+    from cli.local import instance
+
     instance.use_its_redis()
     keys.revoke(key_id)
     click.echo(f"Key {key_id} is refused from now on.")
 
 
-def as_facts(row: Row[Any]) -> dict[str, Any]:
+def as_fields(key: "KeyRow") -> dict[str, Any]:
     """Return a key as commands show it; times are Unix seconds."""
     return {
-        "id": row.id,
-        "account": row.account,
-        "name": row.name,
-        "hint": row.hint,
-        "created": int(row.created),
-        "expires_at": _whole(row.expires_at),
-        "revoked_at": _whole(row.revoked_at),
+        "id": key.id,
+        "account": key.account,
+        "name": key.name,
+        "hint": key.hint,
+        "created": int(key.created),
+        "expires_at": _seconds(key.expires_at),
+        "revoked_at": _seconds(key.revoked_at),
     }
 
 
-def _whole(at: float | None) -> int | None:
+def _seconds(at: float | None) -> int | None:
     return None if at is None else int(at)

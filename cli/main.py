@@ -1,4 +1,4 @@
-"""The command `likedo`: its commands by name, and errors told as one sentence."""
+"""The command `likedo`: its subcommands by name, and errors as one sentence."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from importlib import import_module
 
 import click
 
-#: Each command is the `command` of the module of its name, loaded when it is called.
+#: Each subcommand is the `command` of the module of its name, loaded when it is called.
 COMMANDS = {
     "up": "Start all of it on this machine: web, worker, Valkey, SQLite.",
     "db": "Bring the database up to date.",
@@ -23,7 +23,11 @@ COMMANDS = {
 
 
 class Commands(click.Group):
-    """The table above as a group. Help is printed without loading anything."""
+    """The table above as a group. Help is printed without loading any subcommand.
+
+    A subcommand's module imports only what its options need; what does the work is imported by the
+    function that does it, so that no command pays for another's imports.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -31,9 +35,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        found: click.Command = import_module(f"cli.{cmd_name}").command
-        import_module("cli.terminal.logs").to_standard_error()
-        return found
+        command: click.Command = import_module(f"cli.{cmd_name}").command
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -46,13 +49,12 @@ class Commands(click.Group):
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Tell what goes wrong as one sentence that says what to do; leave bugs as they are."""
+    """Report errors as one sentence that says what to do; let bugs through as they are."""
     try:
         yield
     except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
         raise
     except Exception as error:
-        # What it needs is loaded by then, or the error could not have happened.
         from cli.terminal import explain
 
         if (sentence := explain.sentence(error)) is None:
@@ -61,5 +63,6 @@ def explained() -> Iterator[None]:
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="likedo", prog_name="likedo", message="%(prog)s %(version)s")
 def main() -> None:
     """LikeDo AI API: one OpenAI-compatible address for many providers."""

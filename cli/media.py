@@ -1,16 +1,17 @@
-"""`likedo media`: the images that are kept."""
+"""`likedo media`: the images in storage, listed and pruned."""
 
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from sqlalchemy import Row
 
-from access import accounts
+from cli.terminal import logs
 from cli.terminal.arguments import WholeNumber
 from cli.terminal.output import json_option, show, show_all
 from models.errors import Unavailable
-from storage import media
+
+if TYPE_CHECKING:
+    from models.media import Media
 
 account_option = click.option("--account", help="Only the images of this account.")
 
@@ -18,6 +19,7 @@ account_option = click.option("--account", help="Only the images of this account
 @click.group()
 def command() -> None:
     """List and delete the images that are kept."""
+    logs.to_standard_error()
 
 
 @command.command("list")
@@ -26,14 +28,17 @@ def command() -> None:
 @json_option
 def list_(account: str | None, limit: int, as_json: bool) -> None:
     """List images, the newest first."""
+    from access import listings
+    from storage import media
+
     account_id = _id_of(account)
-    names = {row.id: row.name for row in accounts.listing()}
-    found = [
-        {"name": row.name, "account": names.get(row.account_id)} | _as_facts(row)
+    names = {row.id: row.name for row in listings.accounts()}
+    images = [
+        {"name": row.name, "account": names.get(row.account_id)} | _as_fields(row)
         for row in media.listing(limit, account_id)
     ]
     columns = ("name", "account", "job", "size", "bytes", "stored", "created", "expires")
-    show_all(found, (*columns, "address"), as_json)
+    show_all(images, (*columns, "address"), as_json)
 
 
 @command.command("usage")
@@ -41,6 +46,8 @@ def list_(account: str | None, limit: int, as_json: bool) -> None:
 @json_option
 def usage_(account: str | None, as_json: bool) -> None:
     """Show how many images there are, and the bytes they take."""
+    from storage import media
+
     total = media.usage(_id_of(account))
     oldest = None if total.oldest is None else int(total.oldest)
     show({"images": total.images, "bytes": int(total.bytes), "oldest": oldest}, as_json)
@@ -61,28 +68,27 @@ def prune(older_than: int | None, account: str | None, dry_run: bool, as_json: b
 
     Their addresses lead nowhere afterwards.
     """
+    from storage import media
+
     condition = media.expired() if older_than is None else media.older_than(older_than)
-    done = {"images": 0, "bytes": 0, "failed": 0}
-    for batch in media.pages(condition, _id_of(account)):
-        gone = {row.name for row in batch} if dry_run else set(_forget(batch))
-        done["images"] += len(gone)
-        done["bytes"] += sum(row.bytes for row in batch if row.name in gone)
-        done["failed"] += len(batch) - len(gone)
-    _tell(done, dry_run, as_json)
+    counts = {"images": 0, "bytes": 0, "failed": 0}
+    for page in media.pages(condition, _id_of(account)):
+        names = [row.name for row in page]
+        deleted = set(names if dry_run else media.forget(names))
+        counts["images"] += len(deleted)
+        counts["bytes"] += sum(row.bytes for row in page if row.name in deleted)
+        counts["failed"] += len(page) - len(deleted)
+    _report(counts, dry_run, as_json)
 
 
-def _forget(batch: list[Row[Any]]) -> list[str]:
-    return media.forget(row.name for row in batch)
-
-
-def _tell(done: dict[str, int], dry_run: bool, as_json: bool) -> None:
-    """Print what was done, and fail where not all of it could be."""
+def _report(counts: dict[str, int], dry_run: bool, as_json: bool) -> None:
+    """Print what was deleted, and fail if some images could not be."""
     if as_json:
-        show(done | {"dry_run": dry_run}, as_json)
+        show(counts | {"dry_run": dry_run}, as_json)
     else:
         verb = "Would delete" if dry_run else "Deleted"
-        click.echo(f"{verb} {done['images']} images of {done['bytes']} bytes.")
-    if failed := done["failed"]:
+        click.echo(f"{verb} {counts['images']} images of {counts['bytes']} bytes.")
+    if failed := counts["failed"]:
         raise click.ClickException(
             f"{failed} images could not be deleted, since the storage does not answer for them: "
             "check the storage, and try again."
@@ -90,24 +96,28 @@ def _tell(done: dict[str, int], dry_run: bool, as_json: bool) -> None:
 
 
 def _id_of(account: str | None) -> int | None:
-    return None if account is None else int(accounts.get_one(account).id)
+    from access import listings
+
+    return None if account is None else listings.account(account).id
 
 
-def _as_facts(row: Row[Any]) -> dict[str, Any]:
+def _as_fields(image: "Media") -> dict[str, Any]:
     """Return an image as commands show it; times are Unix seconds."""
     return {
-        "job": row.job_id,
-        "size": f"{row.width}x{row.height}",
-        "bytes": row.bytes,
-        "stored": bool(row.is_stored),
-        "created": int(row.created),
-        "expires": int(row.expires),
-        "address": _address(row.name),
+        "job": image.job_id,
+        "size": f"{image.width}x{image.height}",
+        "bytes": image.bytes,
+        "stored": bool(image.is_stored),
+        "created": int(image.created),
+        "expires": int(image.expires),
+        "address": _address(image.name),
     }
 
 
 def _address(name: str) -> str | None:
-    """Return an image's address; None where nobody can sign a link to it just now."""
+    """Return an image's address; None if the storage cannot sign a link to it just now."""
+    from storage import media
+
     with suppress(Unavailable):
         return media.address(name)
     return None

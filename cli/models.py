@@ -1,17 +1,16 @@
-"""`likedo models`: what callers can name, and whether the catalogue that says so is in order."""
+"""`likedo models`: the models that callers can name, and a check of the catalogue."""
 
-import datetime
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.terminal.output import json_option, show, show_all
-from config.catalog import lint
-from config.catalog.lint import Note, Report
-from config.catalog.source import Diagnostic, InvalidCatalog
-from config.settings import settings
+
+if TYPE_CHECKING:
+    from config.catalog.lint import Note, Report
+    from config.catalog.source import Diagnostic
 
 COLUMNS = ("id", "kind", "owned_by", "providers", "successor", "retires")
 
@@ -25,7 +24,7 @@ def command() -> None:
 @json_option
 def list_(as_json: bool) -> None:
     """List the catalogue, with the providers that would answer now."""
-    # The catalogue in use is loaded by them, and `check` is for one that cannot be.
+    # This loads the catalogue in use, which `check` must not: it may be invalid.
     from routing import model_view
 
     show_all(model_view.listing(), COLUMNS, as_json)
@@ -40,26 +39,32 @@ def check(file: Path | None, as_json: bool) -> None:
     A mistake that a start would refuse is an error, and the exit status 1. What ends soon or leads
     nowhere is a warning.
     """
+    import datetime
+
+    from config.catalog import lint
+    from config.catalog.source import InvalidCatalog
+    from config.settings import settings
+
     path = file or settings.catalog
     try:
         report = lint.check(path, datetime.datetime.now(datetime.UTC).date())
-    except InvalidCatalog as refusal:
+    except InvalidCatalog as error:
         if as_json:
-            show(_document(path, errors=refusal.errors), as_json)
+            show(_document(path, errors=error.errors), as_json)
         else:
-            click.echo(refusal.code, err=True)
+            click.echo(error.code, err=True)
         raise SystemExit(1) from None
     if as_json:
         show(_document(path, warnings=report.warnings, notes=report.notes), as_json)
     else:
-        _tell(path, report)
+        _report(path, report)
 
 
 def _document(
     path: Path,
-    errors: Sequence[Diagnostic] = (),
-    warnings: Sequence[Diagnostic] = (),
-    notes: Sequence[Note] = (),
+    errors: "Sequence[Diagnostic]" = (),
+    warnings: "Sequence[Diagnostic]" = (),
+    notes: "Sequence[Note]" = (),
 ) -> dict[str, Any]:
     return {
         "file": str(path),
@@ -70,16 +75,16 @@ def _document(
     }
 
 
-def _tell(path: Path, report: Report) -> None:
+def _report(path: Path, report: "Report") -> None:
     for warning in report.warnings:
         click.echo(f"Warning: {warning}")
     for note in report.notes:
         click.echo(f"Note: {note.message}")
-    found = f"{_count(_models(report), 'model')}, {_count(len(report.warnings), 'warning')}"
-    click.echo(f"{path} can be used: {found}.")
+    summary = f"{_count(_models(report), 'model')}, {_count(len(report.warnings), 'warning')}"
+    click.echo(f"{path} can be used: {summary}.")
 
 
-def _models(report: Report) -> int:
+def _models(report: "Report") -> int:
     return len(report.catalog.models) + len(report.catalog.images)
 
 

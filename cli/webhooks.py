@@ -1,21 +1,22 @@
-"""`likedo webhooks`: what receivers were told of jobs' ends, and what they were not."""
+"""`likedo webhooks`: the messages about finished jobs, delivered or not."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from access import accounts
+from cli.terminal import logs
 from cli.terminal.arguments import WholeNumber
 from cli.terminal.output import json_option, show_all
-from jobs.lifecycle import store
-from jobs.webhook import outbox
 from models.errors import NotFound
-from models.webhook import Webhook
+
+if TYPE_CHECKING:
+    from models.webhook import Webhook
 
 
 @click.group()
 def command() -> None:
     """List webhooks, and send them again."""
+    logs.to_standard_error()
 
 
 @command.command("list")
@@ -26,38 +27,42 @@ def command() -> None:
 @json_option
 def list_(account: str | None, job: str | None, failed: bool, limit: int, as_json: bool) -> None:
     """List webhooks, the newest first."""
-    account_id = accounts.get_one(account).id if account is not None else None
+    from access import listings
+    from jobs.lifecycle import store
+    from jobs.webhook import outbox
+
+    account_id = listings.account(account).id if account is not None else None
     if job is not None and store.find(job) is None:
         raise NotFound(f"There is no job '{job}'. `likedo jobs list` shows the newest.")
-    names = {row.id: row.name for row in accounts.listing()}
-    found = [
-        {"id": row.id, "account": names.get(row.account_id)} | _as_facts(row)
+    names = {row.id: row.name for row in listings.accounts()}
+    webhooks = [
+        {"id": row.id, "account": names.get(row.account_id)} | _as_fields(row)
         for row in outbox.listing(limit, account_id, job, failed)
     ]
     columns = ("id", "account", "job", "type", "status", "tries", "created", "next_at", "url")
-    show_all(found, (*columns, "last_error"), as_json)
+    show_all(webhooks, (*columns, "last_error"), as_json)
 
 
-def _as_facts(row: Webhook) -> dict[str, Any]:
+def _as_fields(webhook: "Webhook") -> dict[str, Any]:
     """Return a webhook as commands show it; times are Unix seconds."""
     return {
-        "job": row.job_id,
-        "type": row.type,
-        "status": _status(row),
-        "tries": row.tries,
-        "created": int(row.created),
-        "next_at": _seconds(row.next_at),
-        "delivered_at": _seconds(row.delivered_at),
-        "gave_up_at": _seconds(row.gave_up_at),
-        "url": row.url,
-        "last_error": row.last_error,
+        "job": webhook.job_id,
+        "type": webhook.type,
+        "status": _status(webhook),
+        "tries": webhook.tries,
+        "created": int(webhook.created),
+        "next_at": _seconds(webhook.next_at),
+        "delivered_at": _seconds(webhook.delivered_at),
+        "gave_up_at": _seconds(webhook.gave_up_at),
+        "url": webhook.url,
+        "last_error": webhook.last_error,
     }
 
 
-def _status(row: Webhook) -> str:
-    if row.next_at is not None:
+def _status(webhook: "Webhook") -> str:
+    if webhook.next_at is not None:
         return "waiting"
-    return "delivered" if row.delivered_at is not None else "given_up"
+    return "delivered" if webhook.delivered_at is not None else "given_up"
 
 
 def _seconds(at: float | None) -> int | None:
@@ -71,6 +76,8 @@ def redeliver(webhook_id: str) -> None:
 
     It has the same id, by which its receiver knows it, and is tried for a day again.
     """
+    from jobs.webhook import outbox
+
     if not webhook_id.isprintable() or not outbox.redeliver(webhook_id):
         raise NotFound(
             f"There is no webhook '{webhook_id}'. `likedo webhooks list` shows the newest."

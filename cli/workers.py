@@ -1,9 +1,8 @@
-"""`likedo workers`: who does the work."""
+"""`likedo workers`: the workers that are alive."""
 
 import click
 
 from cli.terminal.output import json_option, show_all
-from jobs.maintenance import leases
 
 COLUMNS = ("name", "host", "pid", "running", "capacity", "last_seen")
 
@@ -12,5 +11,7 @@ COLUMNS = ("name", "host", "pid", "running", "capacity", "last_seen")
 @json_option
 def command(as_json: bool) -> None:
     """List the workers that are alive, on whatever machine."""
-    found = [{name: getattr(row, name) for name in COLUMNS} for row in leases.live()]
-    show_all([row | {"last_seen": int(row["last_seen"])} for row in found], COLUMNS, as_json)
+    from jobs.maintenance import leases
+
+    workers = [{name: getattr(row, name) for name in COLUMNS} for row in leases.live()]
+    show_all([row | {"last_seen": int(row["last_seen"])} for row in workers], COLUMNS, as_json)

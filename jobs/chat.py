@@ -176,7 +176,7 @@ def _outcome(job: ChatJob, asked: ChatRequest, completion: dict[str, Any]) -> Ch
     return ChatOutcome(
         content=completion | replaced,
         usage=usage,
-        asked=job.upstream,
+        upstream=job.upstream,
         free=_is_empty(completion),
         events=job.stream.last_number if job.stream else None,
     )

@@ -1,4 +1,4 @@
-"""Who calls and pays: accounts and the keys that speak for them."""
+"""Accounts, which pay for calls, and their API keys."""
 
 import base64
 import hashlib
@@ -7,14 +7,14 @@ import secrets
 from sqlalchemy import BigInteger, Column
 from sqlmodel import Field, SQLModel
 
-#: Every key begins with it, so that a leaked one can be told from other secrets.
+#: The prefix of every key, by which a leaked one can be recognized.
 KEY_PREFIX = "lk-"
-#: How Standard Webhooks has secrets begin; base64 follows.
+#: The prefix of secrets in Standard Webhooks; base64 follows.
 WEBHOOK_SECRET_PREFIX = "whsec_"
 
 
 class Account(SQLModel, table=True):
-    """One payer. `balance - held` is what it can still promise; neither falls below zero."""
+    """One payer. `balance - held` is available for new holds; neither falls below zero."""
 
     __tablename__ = "accounts"
 
@@ -24,26 +24,26 @@ class Account(SQLModel, table=True):
     suspended: bool = False
     #: Credits. Equal to the sum of the account's ledger entries.
     balance: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
-    #: Credits promised to jobs that have not ended. Equal to the sum of their `held`.
+    #: Credits held for jobs that have not ended. Equal to the sum of their `held`.
     held: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
-    #: The hash of the account's newest ledger entry, which the next one follows.
+    #: The hash of the account's newest ledger entry, to which the next one is chained.
     chain: str = Field(max_length=64)
-    #: What the account's webhooks are signed with. None until it is first asked for, where the
-    #: account is older than webhooks are.
+    #: The secret that signs the account's webhooks. Accounts older than webhooks have None until
+    #: it is first needed.
     webhook_secret: str | None = Field(default=None, max_length=64)
     #: Unix seconds.
     created: float
 
 
 class Key(SQLModel, table=True):
-    """A secret that speaks for an account. Only its hash is kept."""
+    """A secret that authenticates as an account. Only its hash is stored."""
 
     __tablename__ = "keys"
 
     id: int | None = Field(default=None, primary_key=True)
     account_id: int = Field(foreign_key="accounts.id", index=True)
     name: str = Field(default="", max_length=200)
-    #: SHA-256 of the key, in hex. A key has 192 random bits, so no slow hash is called for.
+    #: SHA-256 of the key, in hex. A key has 256 random bits, so it needs no slow hash.
     hash: str = Field(unique=True, max_length=64)
     #: The last four characters, to tell keys apart in listings.
     hint: str = Field(max_length=8)
@@ -53,12 +53,12 @@ class Key(SQLModel, table=True):
 
 
 def make_key() -> str:
-    """Return a new key, to be shown once."""
+    """Return a new key, which is shown only once."""
     return KEY_PREFIX + secrets.token_urlsafe(32)
 
 
 def hash_key(key: str) -> str:
-    """Return what is stored of `key`."""
+    """Return the hash that is stored for `key`."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""What callers send, checked: the type and range of each parameter, in the API's own words."""
+"""Validation of requests: wrong types and ranges reported in the API's own words."""
 
 from collections.abc import Iterable
 from typing import Any, TypeVar
@@ -7,23 +7,23 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models.errors import InvalidRequest, MissingParameter
 
-#: Lists and objects inside each other, in one parameter. What writes JSON for us ends at 254, and
-#: a request is put into other objects on its way.
+#: The nesting of lists and objects in one parameter. Our JSON serializer supports 254 levels, and a
+#: request is nested in other objects on its way.
 MAX_NESTING = 100
 
 M = TypeVar("M", bound=BaseModel)
 
 
 class Strict(BaseModel):
-    """JSON types as they are: a number in quotes is not a number. What is not known is kept."""
+    """JSON types are not coerced: a number in quotes is not a number. Unknown fields are kept."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
 
 def read(kind: type[M], body: Any, example: str) -> M:
-    """Return what `body`, decoded JSON, says; raise the most precise `InvalidRequest`.
+    """Return `body`, decoded JSON, as `kind`; raise the most precise `InvalidRequest`.
 
-    `example` is what an object of this `kind` looks like, for who sent none.
+    `example` shows an object of this `kind`, for the message if `body` is no object.
     """
     if not isinstance(body, dict):
         raise InvalidRequest(f"The body must be a JSON object: {example}.")
@@ -44,7 +44,7 @@ def _check_nesting(body: dict[str, Any]) -> None:
 
 
 def nests_deeper(value: Any, levels: int) -> bool:
-    """Tell whether more than `levels` lists and objects stand inside each other in `value`."""
+    """Tell whether lists and objects are nested more than `levels` deep in `value`."""
     level = [value] if type(value) in _NESTING else []
     for _ in range(levels):
         if not level:
@@ -61,8 +61,8 @@ def _inside(outer: Any) -> Iterable[Any]:
 
 
 def _translate(error: ValidationError, body: dict[str, Any]) -> InvalidRequest:
-    """Say the problem that tells most in the API's own words."""
-    problem = _most_telling(error)
+    """Return the most informative problem in the API's own words."""
+    problem = _most_informative(error)
     kind = problem["type"]
     missing = kind in ("missing", "union_tag_not_found")
     param = _path(problem["loc"], body, ends_in_a_name=kind == "missing")
@@ -76,7 +76,7 @@ def _translate(error: ValidationError, body: dict[str, Any]) -> InvalidRequest:
     return InvalidRequest(f"Invalid value for '{param}': {rule}.", param=param)
 
 
-#: pydantic's name of a wrong type, and what JSON calls the right one.
+#: JSON's name of the expected type, by pydantic's name of the problem.
 _TYPES = {
     "string_type": "a string",
     "list_type": "a list",
@@ -91,7 +91,7 @@ _TYPES = {
 
 
 def _types_at(param: str, error: ValidationError, body: dict[str, Any]) -> str:
-    """Say every type that the union at `param` takes."""
+    """Return every type that the union at `param` accepts, as a phrase."""
     allowed = [
         _TYPES[problem["type"]]
         for problem in error.errors(include_url=False)
@@ -100,10 +100,11 @@ def _types_at(param: str, error: ValidationError, body: dict[str, Any]) -> str:
     return "it must be " + " or ".join(dict.fromkeys(allowed))
 
 
-def _most_telling(error: ValidationError) -> Any:
-    """Of the problems of a union's members, a broken rule tells more than another type.
+def _most_informative(error: ValidationError) -> Any:
+    """Return the most informative problem.
 
-    Among those, the one deepest in is about the member that was meant.
+    Among a union's members, a violated rule is more informative than a wrong type, and the deepest
+    problem is about the member that was meant.
     """
     problems = error.errors(include_url=False)
     top = problems[0]["loc"][:1]
@@ -114,18 +115,18 @@ def _most_telling(error: ValidationError) -> Any:
 
 
 def _path(location: tuple[int | str, ...], body: Any, ends_in_a_name: bool) -> str:
-    """Return `messages[0].content[1].image_url.url` for pydantic's location of it.
+    """Return pydantic's `location` as a path such as `messages[0].content[1].image_url.url`.
 
-    pydantic puts the names of union members between the steps. The body knows better: a step
-    that leads nowhere in it is such a name, save the last one of a parameter that is missing.
+    pydantic inserts the names of union members between the steps. A step that does not exist in
+    the body is such a name, except the last step of a missing parameter.
     """
     path, value = "", body
-    for place, step in enumerate(location, 1):
+    for number, step in enumerate(location, 1):
         if isinstance(step, int) and isinstance(value, list) and step < len(value):
             path, value = f"{path}[{step}]", value[step]
         elif isinstance(value, dict) and step in value:
             path, value = _join(path, step), value[step]
-        elif ends_in_a_name and place == len(location):
+        elif ends_in_a_name and number == len(location):
             path = _join(path, step)
     return path
 
@@ -135,7 +136,7 @@ def _join(path: str, step: int | str) -> str:
 
 
 def _rule(problem: Any) -> str:
-    """Say what is allowed, as a phrase."""
+    """Return what is allowed, as a phrase."""
     context = problem.get("ctx", {})
     match problem["type"]:
         case "greater_than_equal":

@@ -1,16 +1,16 @@
-"""The ledger's entries: every credit that came or went, in a chain for each account."""
+"""Ledger entries: every movement of credits, in a hash chain per account."""
 
 import hashlib
 
 from sqlalchemy import BigInteger, Column, Index, Integer, text
 from sqlmodel import Field, SQLModel
 
-#: What the first entry of an account follows.
+#: The previous hash of an account's first entry.
 NO_ENTRY = "0" * 64
 
 
 class Entry(SQLModel, table=True):
-    """One movement of credits. Never changed: mistakes are corrected by further entries."""
+    """One movement of credits. Never changed; mistakes are corrected by further entries."""
 
     __tablename__ = "entries"
     __table_args__ = (
@@ -53,9 +53,9 @@ def chain(
     balance_after: int,
     reason: str,
 ) -> str:
-    """Return the hash of an entry that follows `previous_hash`, in hex.
+    """Return the hash of an entry chained to `previous_hash`, in hex.
 
-    An entry that is changed or taken out breaks the chain from there on.
+    Changing or removing an entry breaks the chain from there on.
     """
     fields = (previous_hash, account_id, job_id or "", kind, credits, balance_after, reason)
     return hashlib.sha256("\x1f".join(map(str, fields)).encode()).hexdigest()

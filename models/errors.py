@@ -1,4 +1,4 @@
-"""The errors a caller can meet, and what each one means on the wire.
+"""The errors a caller can get, and their status, type and code on the wire.
 
     LikeDoError
     ├── InvalidRequest ............ 400 invalid_parameter
@@ -32,20 +32,20 @@
         └── NoProvider ............ 503 no_provider
 
 Statuses, types and codes are those of the table "Errors" in the API's documentation. `retryable`
-is what `x-should-retry` says. Messages hold no keys and no upstream text that was not read.
+becomes the header `x-should-retry`. Messages contain no keys and no unchecked upstream text.
 """
 
 from typing import Any, ClassVar
 
 
 class LikeDoError(Exception):
-    """Something a caller is told: what is wrong and what to do about it."""
+    """An error for the caller: the message says what is wrong and what to do about it."""
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
     code: ClassVar[str] = "internal_error"
     retryable: ClassVar[bool] = False
-    #: Seconds until a retry makes sense, where the class knows one.
+    #: Seconds until a retry makes sense, if the class defines them.
     default_retry_after: ClassVar[int | None] = None
 
     def __init__(
@@ -55,10 +55,10 @@ class LikeDoError(Exception):
         self.message = message
         self.param = param
         self.retry_after = self.default_retry_after if retry_after is None else retry_after
-        #: Of what a provider said: its HTTP status, and the seconds it asked to wait.
+        #: From a provider's answer: its HTTP status, and the seconds it asked to wait.
         self.upstream_status: int | None = None
         self.stated_delay: float | None = None
-        #: What was asked for surely was not begun, so that asking again cannot be paid for twice.
+        #: Whether the provider certainly did not start, so that a retry cannot be paid for twice.
         self.nothing_ran = False
 
     def as_json(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class LikeDoError(Exception):
         }
 
     def as_record(self) -> dict[str, Any]:
-        """Return the error as a job keeps it, to be made whole again by `from_record`."""
+        """Return the error as stored with a job, to be restored by `from_record`."""
         return {
             "class": type(self).__name__,
             "message": self.message,
@@ -105,7 +105,7 @@ class ContentPolicyViolation(InvalidRequest):
 
 
 class InvalidKey(LikeDoError):
-    """The message begins "Incorrect API key provided", by which some clients know it."""
+    """The message begins "Incorrect API key provided", which some clients look for."""
 
     status, type, code = 401, "invalid_request_error", "invalid_api_key"
 
@@ -115,7 +115,7 @@ class InsufficientCredits(LikeDoError):
 
 
 class CreditsHeld(LikeDoError):
-    """The balance would do, but for calls that are running now."""
+    """The balance would suffice, but running calls hold too much of it."""
 
     status, type, code = 402, "insufficient_quota", "credits_held"
     retryable = True
@@ -164,27 +164,27 @@ class RateLimitExceeded(LikeDoError):
 
 
 class InternalError(LikeDoError):
-    """A bug of ours. The log has the detail; the caller gets none."""
+    """A bug of ours. The details are logged; the caller gets none."""
 
 
 class ProviderFailed(LikeDoError):
-    """The provider could not do it, said so or broke off. Nothing is charged."""
+    """The provider failed, refused or broke off. Nothing is charged."""
 
     status, type, code = 502, "upstream_error", "provider_error"
 
 
 class ProviderRefusedUs(ProviderFailed):
-    """Our key, our funds or our region: the operator's problem, never the caller's 401 or 402."""
+    """Our key, funds or region: the operator's problem, never the caller's 401 or 402."""
 
     code = "provider_auth_error"
 
 
 class ModelGone(ProviderFailed):
-    """The provider no longer has the route's model: try the next route and tell the operator."""
+    """The provider no longer has the route's model: the next route is tried, the operator told."""
 
 
 class ProviderBusy(ProviderFailed):
-    """The provider's own rate limit, which must not be taken for the caller's."""
+    """The provider's own rate limit, not to be confused with the caller's."""
 
     status, type, code = 503, "server_error", "overloaded"
     retryable = True
@@ -197,7 +197,7 @@ class ProviderTimeout(LikeDoError):
 
 
 class Unavailable(LikeDoError):
-    """Something this service stands on is not there just now."""
+    """Something this service depends on is not available just now."""
 
     status, type, code = 503, "server_error", "unavailable"
     retryable = True
@@ -220,16 +220,16 @@ class NoProvider(Unavailable):
 
 
 def _tree(root: type[LikeDoError]) -> dict[str, type[LikeDoError]]:
-    found = {root.__name__: root}
+    classes = {root.__name__: root}
     for child in root.__subclasses__():
-        found |= _tree(child)
-    return found
+        classes |= _tree(child)
+    return classes
 
 
 _BY_NAME = _tree(LikeDoError)
 
 
 def from_record(record: dict[str, Any]) -> LikeDoError:
-    """Make the error that `as_record` described whole again."""
+    """Return the error that `as_record` described."""
     kind = _BY_NAME.get(record["class"], InternalError)
     return kind(record["message"], param=record["param"], retry_after=record["retry_after"])

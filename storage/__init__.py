@@ -1,4 +1,4 @@
-"""Files: request bodies too large for Redis, and images. One call for every backend."""
+"""Object storage: large request bodies, callers' files and images. Run by both processes."""
 
 from functools import cache
 
@@ -10,7 +10,7 @@ from storage.backend import Backend
 def backend() -> Backend:
     """Return this process's storage. A seam: tests put another in its place."""
     if settings.s3_bucket:
-        from storage.s3 import S3  # boto3 takes its time and memory; only who needs it pays.
+        from storage.s3 import S3  # boto3 is slow to import and large, so only S3 users load it.
 
         return S3(settings.s3_bucket, settings.s3_endpoint_url, settings.s3_public_url)
     from storage.local import Local
@@ -19,8 +19,8 @@ def backend() -> Backend:
 
 
 def ready() -> None:
-    """Raise `Unavailable` where the storage takes no files just now, as far as that is known.
+    """Raise `Unavailable` if the storage does not accept files just now, as far as is known.
 
-    To be asked before work whose outcome would be lost if it could not be kept.
+    To be called before work whose outcome would be lost if it could not be stored.
     """
     backend().ready()

@@ -1,4 +1,4 @@
-"""What every storage can do."""
+"""The interface of every storage backend."""
 
 import time
 import uuid
@@ -10,83 +10,83 @@ from typing import ClassVar, Protocol
 
 from models.errors import Unavailable
 
-#: Of a file's content, at a time. A multiple of 3, so that each is base64 without padding.
+#: The size in which content is read. A multiple of 3, so that each piece is base64 without padding.
 PIECE_BYTES = 48 * 1024
-#: That the storage took a file is believed for this long.
+#: A successful check is trusted for this long.
 READY_SECONDS = 30
 
 
 class Backend(ABC):
     """Named files. A name is a path of letters, digits, `_`, `-`, `.` and `/`.
 
-    Every method but `problem` raises `models.errors.Unavailable` where the storage does not answer:
-    for callers without a reason, which is its cause, and which `problem` tells operators.
+    Every method but `problem` raises `models.errors.Unavailable` if the storage does not answer.
+    Its message names no reason to callers: the cause has it, and `problem` tells operators.
     """
 
-    #: What is raised where the storage does not answer.
+    #: The exceptions that mean that the storage does not answer.
     failures: ClassVar[tuple[type[Exception], ...]]
 
-    #: When it last took a file, by the monotonic clock.
-    _took_at: float | None = None
+    #: When it last accepted a file, by the monotonic clock.
+    _accepted_at: float | None = None
 
     @abstractmethod
     def save(self, name: str, data: bytes) -> None:
-        """Keep `data` under `name`, whole or not at all."""
+        """Store `data` under `name`, whole or not at all."""
 
     @abstractmethod
     def save_file(self, name: str, path: Path, media_type: str) -> None:
-        """Keep a copy of the file at `path` under `name`, whole or not at all.
+        """Store a copy of the file at `path` under `name`, whole or not at all.
 
-        A name is saved by one at a time. What is kept is an image that will not change.
+        A name has one writer at a time, and its content never changes.
         """
 
     @abstractmethod
     def load(self, name: str) -> bytes | None:
-        """Return what is kept under `name`; None where nothing is."""
+        """Return the content of `name`, or None."""
 
     @abstractmethod
     def pieces(self, name: str) -> "tuple[int, Pieces] | None":
-        """Return how many bytes are kept under `name`, and these; None where nothing is.
+        """Return the size in bytes and the content of `name`, or None.
 
-        Who does not take all of the pieces has to `close` them.
+        A caller that does not read all of the pieces must `close` them.
         """
 
     @abstractmethod
     def read(self, name: str, start: int, length: int) -> bytes | None:
-        """Return `length` bytes, at least one, of what is kept under `name`, from byte `start` on.
+        """Return `length` bytes, at least one, of the content of `name`, from byte `start` on.
 
-        Fewer where it ends sooner; None where nothing is kept.
+        Returns fewer if the content ends sooner, and None if there is none.
         """
 
     @abstractmethod
     def delete(self, name: str) -> None:
-        """Forget what is kept under `name`, if anything is."""
+        """Delete `name`, if it exists."""
 
     @abstractmethod
     def url(self, name: str) -> str | None:
-        """Return a link to what is kept under `name`; None where only this service serves it."""
+        """Return a link to `name`; None if only this service serves it."""
 
     @abstractmethod
     def _reason(self, cause: BaseException | None) -> str:
-        """Say to operators what is wrong, without any value of the environment."""
+        """Return what is wrong, for operators, without any value of the environment."""
 
     def check(self) -> None:
-        """Raise where a file could not be kept, read and forgotten just now."""
+        """Raise unless a file can be stored, read and deleted just now."""
         probe = f"probe/{uuid.uuid4().hex}"
         self.save(probe, b"probe")
         try:
             self.load(probe)
         finally:
             self.delete(probe)
-        self._took_at = time.monotonic()
+        self._accepted_at = time.monotonic()
 
     def ready(self) -> None:
-        """Check, unless that went well a moment ago, and nothing has failed since."""
-        if self._took_at is None or time.monotonic() - self._took_at > READY_SECONDS:
+        """Check, unless a check succeeded a moment ago and nothing has failed since."""
+        if self._accepted_at is None or time.monotonic() - self._accepted_at > READY_SECONDS:
             self.check()
 
     def problem(self) -> str | None:
-        """Say to operators, in a sentence, why a file could not be kept; None where one can."""
+        """Return a sentence for operators on why files cannot be stored; None if they can."""
         try:
             self.check()
         except Unavailable as error:
@@ -94,12 +94,12 @@ class Backend(ABC):
         return None
 
     @contextmanager
-    def _asking(self) -> Iterator[None]:
-        """Say `Unavailable` for whatever the storage fails with."""
+    def _translated_failures(self) -> Iterator[None]:
+        """Raise `Unavailable` in place of the backend's own failures."""
         try:
             yield
         except self.failures as error:
-            self._took_at = None
+            self._accepted_at = None
             raise Unavailable("The storage does not answer just now. Try again.") from error
 
 
@@ -111,22 +111,24 @@ class Readable(Protocol):
 
 
 class Pieces(Iterator[bytes]):
-    """The content of an open file, `PIECE_BYTES` at a time, the last of them perhaps shorter.
+    """The content of an open file, in pieces of `PIECE_BYTES`; the last may be shorter.
 
-    The file is closed with the end, with a failure, or by `close`.
+    The file is closed at its end, on a failure, or by `close`.
     """
 
-    def __init__(self, file: Readable, asking: Callable[[], AbstractContextManager[None]]) -> None:
-        """`asking`: the block in which it is read."""
+    def __init__(
+        self, file: Readable, translated_failures: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        """`translated_failures`: the context manager under which the file is read."""
         self.file = file
-        self.asking = asking
+        self.translated_failures = translated_failures
         self.is_closed = False
 
     def __next__(self) -> bytes:
         if self.is_closed:
             raise StopIteration
         try:
-            with self.asking():
+            with self.translated_failures():
                 piece = self._read()
         except BaseException:
             self.close()
@@ -137,7 +139,7 @@ class Pieces(Iterator[bytes]):
         return piece
 
     def _read(self) -> bytes:
-        """Read one piece, whole unless the file ends: what comes from a network comes in bits."""
+        """Read one piece, full-sized unless the file ends; a network may deliver it in parts."""
         piece = self.file.read(PIECE_BYTES)
         while piece and len(piece) < PIECE_BYTES:
             more = self.file.read(PIECE_BYTES - len(piece))
@@ -147,6 +149,6 @@ class Pieces(Iterator[bytes]):
         return piece
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self.is_closed = True
         self.file.close()

@@ -1,6 +1,7 @@
-"""Files that are kept for their accounts: uploaded, written by batches, listed, forgotten.
+"""Accounts' files: uploaded or written by batches, listed, deleted.
 
-A file's row is there before the file and goes after it, so that no file is ever forgotten about.
+A file's row is inserted before the file is stored and deleted after it, so no file is ever lost
+track of.
 """
 
 import time
@@ -12,7 +13,6 @@ import structlog
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Row,
     and_,
     delete,
     exists,
@@ -33,23 +33,23 @@ from storage.backend import Pieces
 log = structlog.get_logger()
 
 MEDIA_TYPE = "application/jsonl"
-#: Unless its caller says otherwise, a file is kept for so long.
+#: How long a file is kept unless its caller says otherwise.
 KEPT_SECONDS = 30 * 24 * 3600
-#: A file that was not whole after this never will be.
+#: A file that is not stored after this never will be.
 UNSTORED_SECONDS = 3600
-#: Rows that one pass of upkeep takes on.
+#: Rows that one maintenance pass deletes.
 PAGE_SIZE = 200
 
 
 def path_of(file_id: str) -> str:
-    """Return where in the storage the file is."""
+    """Return the file's name in the storage."""
     return f"files/{file_id}"
 
 
 def save(account_id: int, purpose: Purpose, filename: str, path: Path, seconds: int) -> str:
-    """Keep the file at `path` for so many seconds, and return its id; nobody sees it yet.
+    """Store the file at `path` for that many seconds and return its id; it is not visible yet.
 
-    Raises `Unavailable`; then it is forgotten after a while, as one that is never shown.
+    Raises `Unavailable`; then the row is deleted after a while, like any file that is never shown.
     """
     created = time.time()
     row = File(
@@ -61,35 +61,35 @@ def save(account_id: int, purpose: Purpose, filename: str, path: Path, seconds: 
         created=created,
         expires=created + seconds,
     )
-    new = insert(File).values(row.model_dump())
-    database.run(lambda connection: connection.execute(new) and None, repeatable=False)
+    insert_row = insert(File).values(row.model_dump())
+    database.run(lambda connection: connection.execute(insert_row) and None, repeatable=False)
     storage.backend().save_file(path_of(row.id), path, MEDIA_TYPE)
     return row.id
 
 
 def show(connection: Connection, file_ids: Collection[str]) -> None:
-    """Let files be seen that were saved, within the transaction of who knows of them."""
+    """Make saved files visible, within the caller's transaction."""
     connection.execute(update(File).where(col(File.id).in_(file_ids)).values(is_stored=True))
 
 
 def show_one(file_id: str) -> File:
-    """Let a file be seen that was saved, and return its row."""
+    """Make a saved file visible, and return its row."""
 
-    def work(connection: Connection) -> File:
+    def show_and_read(connection: Connection) -> File:
         show(connection, [file_id])
         query = select(database.table(File)).where(col(File.id) == file_id)
         row = database.one(query, File, connection)
         assert row is not None
         return row
 
-    return database.run(work)
+    return database.run(show_and_read)
 
 
 def find(file_id: str, account_id: int) -> File | None:
-    """Return the file's row; None where there is none, or it is another account's."""
+    """Return the file's row; None if there is none, or it belongs to another account."""
     if not file_id.isprintable():
-        return None  # Nor could the database be asked for a NUL.
-    query = _seen(account_id).where(col(File.id) == file_id)
+        return None  # PostgreSQL rejects NUL; such an id cannot exist.
+    query = _visible(account_id).where(col(File.id) == file_id)
     return database.one(query, File)
 
 
@@ -100,8 +100,8 @@ def listing(
     after: File | None = None,
     oldest_first: bool = False,
 ) -> list[File]:
-    """Return the first `limit` files that fit, those after `after`; the newest is the first."""
-    query = _seen(account_id)
+    """Return the first `limit` matching files after the row `after`, newest first."""
+    query = _visible(account_id)
     if purpose is not None:
         query = query.where(col(File.purpose) == purpose)
     if after is not None:
@@ -112,7 +112,7 @@ def listing(
     return database.all(query, File)
 
 
-def _seen(account_id: int) -> Any:
+def _visible(account_id: int) -> Any:
     return select(database.table(File)).where(
         col(File.account_id) == account_id,
         col(File.is_stored).is_(True),
@@ -123,35 +123,34 @@ def _seen(account_id: int) -> Any:
 def _follows(after: File, oldest_first: bool) -> ColumnElement[bool]:
     created, file_id = col(File.created), col(File.id)
     if oldest_first:
-        beside, beyond = file_id > after.id, created > after.created
+        id_follows, created_follows = file_id > after.id, created > after.created
     else:
-        beside, beyond = file_id < after.id, created < after.created
-    return or_(beyond, and_(created == after.created, beside))
+        id_follows, created_follows = file_id < after.id, created < after.created
+    return or_(created_follows, and_(created == after.created, id_follows))
 
 
 def content(file_id: str) -> tuple[int, Pieces] | None:
-    """Return how many bytes a file has, and these; None where the storage has lost it."""
+    """Return a file's size in bytes and its content; None if the storage has lost it."""
     return storage.backend().pieces(path_of(file_id))
 
 
-def lock(connection: Connection, file_id: str, account_id: int) -> Row[Any] | None:
-    """Return the row of a file that nobody deletes until the transaction's end, if it is there."""
-    query = database.locked(_seen(account_id).where(col(File.id) == file_id))
-    row: Row[Any] | None = connection.execute(query).one_or_none()
-    return row
+def lock(connection: Connection, file_id: str, account_id: int) -> File | None:
+    """Return a file's row, locked against deletion until the transaction's end, or None."""
+    query = database.locked(_visible(account_id).where(col(File.id) == file_id))
+    return database.one(query, File, connection)
 
 
-#: Of a file: it is the input of a batch that is not over.
+#: Whether a file is the input of a batch that is not over.
 _IN_USE = exists().where(
     col(Batch.input_file_id) == col(File.id), col(Batch.status).not_in([*map(str, FINAL)])
 )
 
 
 def forget(file_id: str, account_id: int) -> bool:
-    """Delete a file of the account; False where there is none.
+    """Delete a file of the account; False if there is none.
 
-    Raises `InvalidRequest` where a batch needs it. What the storage does not delete just now is
-    upkeep's to delete.
+    Raises `InvalidRequest` if a batch needs it. If the storage cannot delete it just now,
+    maintenance will.
     """
     outcome = database.run(lambda connection: _hide(connection, file_id, account_id))
     if isinstance(outcome, LikeDoError):
@@ -175,23 +174,29 @@ def _hide(connection: Connection, file_id: str, account_id: int) -> bool | Inval
     return True
 
 
+class _FileId:
+    id: str
+
+
 def forget_expired() -> int:
-    """Delete files whose time is up and that no batch needs, and what was never whole."""
+    """Delete files that have expired and that no batch needs, and those never stored whole."""
     now = time.time()
     unstored = and_(col(File.is_stored).is_(False), col(File.created) < now - UNSTORED_SECONDS)
-    over = and_(col(File.expires) < now, ~_IN_USE)
+    expired = and_(col(File.expires) < now, ~_IN_USE)
     query = (
-        select(col(File.id)).where(or_(unstored, over)).order_by(col(File.expires)).limit(PAGE_SIZE)
+        select(col(File.id))
+        .where(or_(unstored, expired))
+        .order_by(col(File.expires))
+        .limit(PAGE_SIZE)
     )
-    return _drop(database.run(lambda connection: list(connection.execute(query).scalars())))
+    return _drop([row.id for row in database.all(query, _FileId)])
 
 
 def _drop(file_ids: list[str]) -> int:
-    """Delete files, then their rows; one that cannot be deleted keeps its row."""
-    gone = [file_id for file_id in file_ids if _delete(file_id)]
-    these = delete(File).where(col(File.id).in_(gone))
-    database.run(lambda connection: connection.execute(these) and None)
-    return len(gone)
+    """Delete files, then their rows; a file that cannot be deleted keeps its row."""
+    deleted = [file_id for file_id in file_ids if _delete(file_id)]
+    database.execute(delete(File).where(col(File.id).in_(deleted)))
+    return len(deleted)
 
 
 def _delete(file_id: str) -> bool:

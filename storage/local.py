@@ -1,4 +1,4 @@
-"""Files in a folder of this machine."""
+"""The backend that stores files in a folder of this machine."""
 
 import contextlib
 import os
@@ -20,22 +20,22 @@ class Local(Backend):
 
     def save(self, name: str, data: bytes) -> None:
         draft = self._path(f"{name}.{uuid.uuid4().hex}.part")
-        with self._asking(), self._becoming(draft, self._path(name)):
+        with self._translated_failures(), self._replacing(draft, self._path(name)):
             draft.write_bytes(data)
 
     def save_file(self, name: str, path: Path, media_type: str) -> None:
-        # What is left of it where this process dies has a name by which `delete` finds it.
+        # If this process dies, `delete` finds the remains by this name.
         draft = self._draft(name)
         with (
             path.open("rb") as source,
-            self._asking(),
-            self._becoming(draft, self._path(name)),
+            self._translated_failures(),
+            self._replacing(draft, self._path(name)),
             draft.open("wb") as copy,
         ):
             shutil.copyfileobj(source, copy)
 
     def load(self, name: str) -> bytes | None:
-        with self._asking():
+        with self._translated_failures():
             file = self._open(name)
             if file is None:
                 return None
@@ -43,14 +43,14 @@ class Local(Backend):
                 return file.read()
 
     def pieces(self, name: str) -> tuple[int, Pieces] | None:
-        with self._asking():
+        with self._translated_failures():
             file = self._open(name)
             if file is None:
                 return None
-            return os.fstat(file.fileno()).st_size, Pieces(file, self._asking)
+            return os.fstat(file.fileno()).st_size, Pieces(file, self._translated_failures)
 
     def read(self, name: str, start: int, length: int) -> bytes | None:
-        with self._asking():
+        with self._translated_failures():
             file = self._open(name)
             if file is None:
                 return None
@@ -59,7 +59,7 @@ class Local(Backend):
                 return file.read(length)
 
     def delete(self, name: str) -> None:
-        with self._asking():
+        with self._translated_failures():
             for path in (self._path(name), self._draft(name)):
                 path.unlink(missing_ok=True)
 
@@ -67,18 +67,18 @@ class Local(Backend):
         return None
 
     def find(self, name: str) -> Path | None:
-        """Return where the file `name` is; None where there is none, or something else is."""
+        """Return the path of the regular file `name`, or None."""
         try:
             path = self._path(name)
-            # Of a link, where it leads is found; none of ours is one.
-            found = path == self.folder / name and stat.S_ISREG(path.lstat().st_mode)
-        except (OSError, RuntimeError, ValueError):  # The second is a link that leads to itself.
+            # `_path` resolves links; none of our files is one.
+            is_file = path == self.folder / name and stat.S_ISREG(path.lstat().st_mode)
+        except (OSError, RuntimeError, ValueError):  # RuntimeError: a link that leads to itself.
             return None
-        return path if found else None
+        return path if is_file else None
 
     def _reason(self, cause: BaseException | None) -> str:
-        said = getattr(cause, "strerror", None) or "it does not answer"
-        return f"The folder for files under LIKEDO_VAR cannot be used: {said}."
+        reason = getattr(cause, "strerror", None) or "it does not answer"
+        return f"The folder for files under LIKEDO_VAR cannot be used: {reason}."
 
     def _path(self, name: str) -> Path:
         path = (self.folder / name).resolve()
@@ -96,8 +96,8 @@ class Local(Backend):
             return None
 
     @contextlib.contextmanager
-    def _becoming(self, draft: Path, path: Path) -> Iterator[None]:
-        """Put what a block writes as `draft` in its place, whole, or leave nothing."""
+    def _replacing(self, draft: Path, path: Path) -> Iterator[None]:
+        """Move the `draft` that a block writes to `path` when it is whole, or leave nothing."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield

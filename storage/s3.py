@@ -1,4 +1,4 @@
-"""Files in a bucket of any S3-compatible service."""
+"""The backend that stores files in a bucket of any S3-compatible service."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from botocore.config import Config
 from config.settings import settings
 from storage.backend import Backend, Pieces
 
-#: Greenlets that speak to the service at the same time, each on a connection that is kept.
+#: Connections that are kept open: so many greenlets can use the service at the same time.
 POOL_SIZE = 100
 YEAR_SECONDS = 365 * 24 * 3600
 DAY_SECONDS = 24 * 3600
@@ -36,8 +36,8 @@ _NOT_TRUSTED = "S3's certificate cannot be verified: check S3_ENDPOINT_URL and A
 _SILENT = "S3 was reached and did not answer in time."
 _NO_URL = "S3_ENDPOINT_URL is not an address that can be used."
 
-#: By the code of the service's own error, https://docs.aws.amazon.com/AmazonS3/latest/API/.
-SAID = {
+#: The reason for operators, by the code of the service's error, https://docs.aws.amazon.com/AmazonS3/latest/API/.
+REASONS_BY_CODE = {
     "NoSuchBucket": "The bucket that S3_BUCKET names does not exist.",
     "InvalidBucketName": "S3_BUCKET is not the name of a bucket.",
     "InvalidAccessKeyId": _WRONG_KEY,
@@ -57,8 +57,8 @@ SAID = {
     "RequestTimeTooSkewed": "This machine's clock is wrong by too much for S3 to answer it.",
 }
 
-#: By the class of what boto3 raises by itself; the first that fits.
-MET: tuple[tuple[type[BaseException], str], ...] = (
+#: The reason for operators, by the class of boto3's own exception; the first match counts.
+REASONS_BY_CLASS: tuple[tuple[type[BaseException], str], ...] = (
     (exceptions.PartialCredentialsError, _HALF_CREDENTIALS),
     (exceptions.NoCredentialsError, _NO_CREDENTIALS),
     (exceptions.CredentialRetrievalError, _NOT_RENEWED),
@@ -89,52 +89,54 @@ class S3(Backend):
         self._client: Any = None
 
     def save(self, name: str, data: bytes) -> None:
-        with self._asking():
-            self._ask("put_object", name, Body=data)
+        with self._translated_failures():
+            self._call("put_object", name, Body=data)
 
     def save_file(self, name: str, path: Path, media_type: str) -> None:
-        facts = {
+        headers = {
             "ContentType": media_type,
             "ContentDisposition": "inline",
             "CacheControl": f"public, max-age={_seconds_kept()}, immutable",
         }
-        with path.open("rb") as file, self._asking():
-            # boto3's `upload_file` would do it in threads of its own.
-            self._ask("put_object", name, Body=file, **facts)
+        with path.open("rb") as file, self._translated_failures():
+            # boto3's `upload_file` would use threads of its own.
+            self._call("put_object", name, Body=file, **headers)
 
     def load(self, name: str) -> bytes | None:
-        with self._asking():
-            found = self._get(name)
-            return None if found is None else bytes(found["Body"].read())
+        with self._translated_failures():
+            response = self._get(name)
+            return None if response is None else bytes(response["Body"].read())
 
     def pieces(self, name: str) -> tuple[int, Pieces] | None:
-        with self._asking():
-            found = self._get(name)
-            if found is None:
+        with self._translated_failures():
+            response = self._get(name)
+            if response is None:
                 return None
-            return int(found["ContentLength"]), Pieces(found["Body"], self._asking)
+            return int(response["ContentLength"]), Pieces(
+                response["Body"], self._translated_failures
+            )
 
     def read(self, name: str, start: int, length: int) -> bytes | None:
-        asked = f"bytes={start}-{start + length - 1}"
-        with self._asking():
+        byte_range = f"bytes={start}-{start + length - 1}"
+        with self._translated_failures():
             try:
-                found = self._get(name, Range=asked)
+                response = self._get(name, Range=byte_range)
             except exceptions.ClientError as error:
                 if error.response.get("Error", {}).get("Code") == "InvalidRange":
                     return b""
                 raise
-            return None if found is None else bytes(found["Body"].read())
+            return None if response is None else bytes(response["Body"].read())
 
     def delete(self, name: str) -> None:
-        with self._asking():
-            self._ask("delete_object", name)
+        with self._translated_failures():
+            self._call("delete_object", name)
 
     def url(self, name: str) -> str:
-        """Return the public link where there is one, else one that holds for a while."""
+        """Return the public link if there is one, otherwise a signed link that expires."""
         if self.public_url:
             return f"{self.public_url}/{quote(name)}"
-        with self._asking():
-            link: str = self._signed_in().generate_presigned_url(
+        with self._translated_failures():
+            link: str = self._get_client().generate_presigned_url(
                 "get_object",
                 Params={"Bucket": self.bucket, "Key": name},
                 ExpiresIn=settings.media_url_seconds,
@@ -144,28 +146,28 @@ class S3(Backend):
     def _reason(self, cause: BaseException | None) -> str:
         if isinstance(cause, exceptions.ClientError):
             code = str(cause.response.get("Error", {}).get("Code", ""))
-            return SAID.get(code) or f"S3 refuses with {_word(code)}."
-        met = (sentence for kind, sentence in MET if isinstance(cause, kind))
-        return next(met, f"S3 cannot be used: {type(cause).__name__}.")
+            return REASONS_BY_CODE.get(code) or f"S3 refuses with {_plain_word(code)}."
+        reasons = (sentence for kind, sentence in REASONS_BY_CLASS if isinstance(cause, kind))
+        return next(reasons, f"S3 cannot be used: {type(cause).__name__}.")
 
     def _get(self, name: str, **more: Any) -> Any:
         try:
-            return self._ask("get_object", name, **more)
+            return self._call("get_object", name, **more)
         except exceptions.ClientError as error:
             if error.response.get("Error", {}).get("Code") == "NoSuchKey":
                 return None
             raise
 
-    def _ask(self, operation: str, name: str, **more: Any) -> Any:
-        return getattr(self._signed_in(), operation)(Bucket=self.bucket, Key=name, **more)
+    def _call(self, operation: str, name: str, **more: Any) -> Any:
+        return getattr(self._get_client(), operation)(Bucket=self.bucket, Key=name, **more)
 
-    def _signed_in(self) -> Any:
+    def _get_client(self) -> Any:
         """Return the client, which all greenlets share."""
         if self._client is None:
-            # A session is not for several at once, as boto3's default one would be.
+            # A session of our own: boto3's default one is shared and not thread-safe.
             session = boto3.session.Session()
             if session.get_credentials() is None:
-                # A client looks for them once; those of the machine may be there later.
+                # A client looks for credentials only once; the machine's may appear later.
                 raise exceptions.NoCredentialsError
             self._client = self._connect(session)
         return self._client
@@ -176,7 +178,7 @@ class S3(Backend):
             return session.client("s3", endpoint_url=url, config=self._config())
         except exceptions.BotoCoreError:
             raise
-        except ValueError as error:  # All that boto3 says of what is no URL.
+        except ValueError as error:  # boto3's only error for an invalid URL.
             raise exceptions.InvalidEndpointConfigurationError(msg=str(error)) from error
 
     def _config(self) -> Config:
@@ -186,8 +188,8 @@ class S3(Backend):
             retries={"mode": "standard", "total_max_attempts": 3},
             max_pool_connections=POOL_SIZE,
             signature_version="s3v4",
-            # Few services but AWS itself answer to a bucket's name as a host, and many do not know
-            # the checksums that AWS has come to like.
+            # Few services besides AWS support a bucket's name as a host, and many do not support
+            # the checksums that newer AWS clients send by default.
             s3={"addressing_style": "path" if self.endpoint_url else "auto"},
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
@@ -195,10 +197,10 @@ class S3(Backend):
 
 
 def _seconds_kept() -> int:
-    """Return for how long a copy of an image may be kept elsewhere: for as long as it is here."""
+    """Return how long caches may keep an image: as long as it is stored here."""
     return min(int(settings.media_ttl_days * DAY_SECONDS), YEAR_SECONDS)
 
 
-def _word(code: str) -> str:
-    """Return an error's code if it is a plain word: a service may say anything there."""
+def _plain_word(code: str) -> str:
+    """Return an error's code if it is a plain word; a service may send any text there."""
     return code if re.fullmatch(r"[A-Za-z0-9.]{1,60}", code) else "an error"

@@ -1,4 +1,4 @@
-"""Tokens counted exactly, with the encoding of OpenAI's models."""
+"""Exact token counts, with the encoding of OpenAI's models."""
 
 import functools
 import importlib.util
@@ -12,25 +12,25 @@ ENCODING = "o200k_base"
 
 
 def count_text(text: str) -> int:
-    """Return how many tokens `text` is; its length may be anything."""
+    """Return how many tokens `text` has; it may be of any length."""
     return int(_tokenizer().count(_encodable(text)))
 
 
 def count_prompt(body: Body) -> int:
-    """Return how many tokens the prompt of a request's `body` is.
+    """Return how many tokens the prompt of a request's `body` has.
 
-    Messages, functions and a schema are counted, media at the flat figures of `models.tokens`.
+    Messages, functions and a schema are counted; media count at the flat rates of `tokens.texts`.
     """
     return sum(map(count_text, prompt_texts(body))) + flat_tokens(body)
 
 
 def count_answer(body: Mapping[str, Any]) -> int:
-    """Return how many tokens the choices of a `chat.completion` object are."""
-    return sum(map(count_text, (text for choice in body["choices"] for text in _said(choice))))
+    """Return how many tokens the choices of a `chat.completion` object have."""
+    return sum(map(count_text, (text for choice in body["choices"] for text in _texts_of(choice))))
 
 
 def cut(text: str, tokens: int) -> str:
-    """Return what the first `tokens` tokens of `text` say, less a character they cut in two."""
+    """Return the text of the first `tokens` tokens of `text`, without a character cut in two."""
     encoded = _tokenizer().encode(_encodable(text))[:tokens]
     while encoded:
         with suppress(ValueError):
@@ -39,7 +39,7 @@ def cut(text: str, tokens: int) -> str:
     return ""
 
 
-def _said(choice: Mapping[str, Any]) -> list[str]:
+def _texts_of(choice: Mapping[str, Any]) -> list[str]:
     message = choice.get("message") or {}
     calls = [call.get("function") or {} for call in message.get("tool_calls") or ()]
     if message.get("function_call"):
@@ -50,7 +50,7 @@ def _said(choice: Mapping[str, Any]) -> list[str]:
 
 
 def _content(message: Mapping[str, Any]) -> list[Any]:
-    """Return the texts of a content, which some vendors send in parts."""
+    """Return the texts of a message's content, which some vendors send in parts."""
     content = message.get("content")
     parts = content if isinstance(content, list) else [{"text": content}]
     return [part.get("text") for part in parts if isinstance(part, dict)]
@@ -64,13 +64,13 @@ def _encodable(text: str) -> str:
 def _tokenizer() -> Any:
     """Return the Rust object of `bpe_openai`, as typed in its `_bindings.pyi`.
 
-    The Python package around it refuses texts of a million characters and answers of 200,000
-    tokens, and importing it builds tables that nothing here reads: 65 MB and most of a second in
-    which a worker's other calls stand still. So the extension is loaded alone.
+    The Python package around it rejects texts of a million characters and answers of 200,000
+    tokens, and importing it builds tables that nothing here uses: 65 MB, and most of a second in
+    which a worker's other calls stand still. So only the extension is loaded.
     """
     package = importlib.util.find_spec("bpe_openai")
-    places = package.submodule_search_locations if package else None
-    spec = importlib.machinery.PathFinder.find_spec("_bindings", places)
+    paths = package.submodule_search_locations if package else None
+    spec = importlib.machinery.PathFinder.find_spec("_bindings", paths)
     if spec is None or spec.loader is None:
         raise ImportError("bpe_openai has no _bindings: reinstall the dependencies.")
     bindings = importlib.util.module_from_spec(spec)

@@ -1,25 +1,25 @@
-"""Which texts and other parts of a request count as tokens."""
+"""The texts and other parts of a request that count as tokens."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from models.chat_parameters import OWN_PARAMETERS, PARAMETERS
 
-#: What every message and every name in one adds, and what primes the reply. See "How to count
+#: Tokens that every message and every name adds, and that prime the reply. See "How to count
 #: tokens with tiktoken" in OpenAI's cookbook.
 TOKENS_PER_MESSAGE = 3
 TOKENS_PER_NAME = 1
 TOKENS_TO_PRIME = 3
-#: What the definition of a function or of an answer's schema adds beside its text.
+#: Tokens that the definition of a function or of a response schema adds to its text.
 TOKENS_PER_DEFINITION = 8
-#: What we tell a provider that knows no schemas, in words.
+#: Tokens of our own instruction to a provider that does not support schemas.
 TOKENS_TO_ASK_FOR_A_FORMAT = 32
-#: What a vendor tells its model about functions before it comes to the caller's. Claude's reads
-#: the most.
+#: Tokens of a vendor's own instructions about functions, before the caller's. Claude's are the
+#: longest.
 TOKENS_TO_EXPLAIN_FUNCTIONS = 400
 
 #: An image is counted as a high-detail 1024x1024 one at OpenAI: 85 and four tiles of 170.
-#: `"detail": "low"` is 85 whatever the size. Sound and files are counted by their bytes' share.
+#: `"detail": "low"` is 85 whatever the size. Sound and files are counted by their bytes.
 TOKENS_PER_IMAGE = 765
 TOKENS_PER_SMALL_IMAGE = 85
 ATTACHED_BYTES_PER_TOKEN = 64
@@ -27,8 +27,8 @@ ATTACHED_BYTES_PER_TOKEN = 64
 Body = Mapping[str, Any]
 Message = Mapping[str, Any]
 
-#: The parameters with a name of their own that a model reads; of the others only those count that
-#: are not known here, such as `prediction`, since nobody knows what a vendor makes of them.
+#: The known parameters that a model reads. Of the others only unknown ones count, such as
+#: `prediction`, since a vendor may pass them to the model.
 _READ = frozenset(
     {"messages", "tools", "tool_choice", "functions", "function_call", "response_format"}
 )
@@ -37,21 +37,21 @@ _UNREAD = (PARAMETERS | OWN_PARAMETERS) - _READ
 _MESSAGE_TEXTS = ("role", "name", "content", "refusal", "reasoning_content", "tool_call_id")
 _MESSAGE_CALLS = ("tool_calls", "function_call")
 _PART_TEXTS = ("text", "refusal")
-#: Where an image, sound or file is, and how to look at it: its flat figure counts that.
+#: Fields that locate or describe an image, sound or file; its flat rate covers them.
 _MEDIA = frozenset({"url", "detail", "data", "file_data", "format"})
-#: A message's images are the model's own of a former turn; no provider takes them back.
+#: A message's `images` are the model's own of an earlier turn; no provider accepts them back.
 _KNOWN_IN_MESSAGE = frozenset({*_MESSAGE_TEXTS, *_MESSAGE_CALLS, "images"})
 
 
-def unsaid_tokens(body: Body) -> int:
-    """Return what the caller did not say and the model is told all the same, at most."""
-    asking = TOKENS_TO_ASK_FOR_A_FORMAT if body.get("response_format") else 0
+def added_tokens(body: Body) -> int:
+    """Return at most how many tokens we or the vendor add to the caller's own."""
+    instruction = TOKENS_TO_ASK_FOR_A_FORMAT if body.get("response_format") else 0
     functions = body.get("tools") or body.get("functions")
-    return asking + (TOKENS_TO_EXPLAIN_FUNCTIONS if functions else 0)
+    return instruction + (TOKENS_TO_EXPLAIN_FUNCTIONS if functions else 0)
 
 
 def flat_tokens(body: Body) -> int:
-    """Return what is counted by the piece: messages, names, media, functions and a schema."""
+    """Return the tokens that count per item: messages, names, media, functions and a schema."""
     messages: Sequence[Message] = body.get("messages") or ()
     names = sum(1 for message in messages if message.get("name"))
     return (
@@ -66,7 +66,7 @@ def flat_tokens(body: Body) -> int:
 def prompt_texts(body: Body) -> Iterator[str]:
     """Yield every text of `body` that models are known to read.
 
-    Roles and names are among them, and of functions and schemas the names of all keys.
+    This includes roles and names, and all keys of functions and schemas.
     """
     messages: Sequence[Message] = body.get("messages") or ()
     yield from message_texts(messages)
@@ -76,7 +76,7 @@ def prompt_texts(body: Body) -> Iterator[str]:
 
 
 def message_texts(messages: Iterable[Message]) -> Iterator[str]:
-    """Yield what `messages` say in words, their roles and names included, but no calls."""
+    """Yield the texts of `messages`, including roles and names, but not calls."""
     for message in messages:
         for field in _MESSAGE_TEXTS:
             if isinstance(text := message.get(field), str):
@@ -86,11 +86,11 @@ def message_texts(messages: Iterable[Message]) -> Iterator[str]:
 
 
 def _definitions(body: Body) -> list[Any]:
-    """Return the functions in both spellings, and the schema that an answer has to be valid by."""
-    wanted = body.get("response_format")
-    schema = wanted.get("json_schema") if isinstance(wanted, dict) else None
-    found = [*(body.get("tools") or ()), *(body.get("functions") or ())]
-    return [*found, schema] if schema else found
+    """Return the functions, in both spellings, and the response schema."""
+    response_format = body.get("response_format")
+    schema = response_format.get("json_schema") if isinstance(response_format, dict) else None
+    functions = [*(body.get("tools") or ()), *(body.get("functions") or ())]
+    return [*functions, schema] if schema else functions
 
 
 def parameters(body: Body) -> Iterator[Any]:
@@ -101,7 +101,7 @@ def parameters(body: Body) -> Iterator[Any]:
 
 
 def unknown_in(messages: Iterable[Message]) -> Iterator[Any]:
-    """Yield the calls in `messages`, and the fields that are not known here."""
+    """Yield the calls in `messages`, and unknown fields."""
     for message in messages:
         yield from (message[field] for field in _MESSAGE_CALLS if message.get(field))
         yield from _without(_KNOWN_IN_MESSAGE, message)
@@ -113,7 +113,7 @@ def unknown_in(messages: Iterable[Message]) -> Iterator[Any]:
 
 
 def _without(known: frozenset[str] | set[str], fields: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield what is left of `fields` without those that are `known`, if anything is."""
+    """Yield `fields` without those that are `known`, unless none are left."""
     if not fields.keys() <= known:
         yield {name: value for name, value in fields.items() if name not in known}
 
@@ -142,7 +142,7 @@ def _attached_bytes(attached: Any) -> int:
 
 
 def _texts_within(value: Any) -> Iterator[str]:
-    """Yield the strings and keys of `value`, however deep; a number counts as its digits."""
+    """Yield the strings and keys of `value` at any depth; a number counts as its digits."""
     pending = [value]
     while pending:
         match pending.pop():

@@ -1,9 +1,9 @@
-"""The account that `likedo up` makes, so that the first call works without any preparation."""
+"""The account that `likedo up` creates, so that the first call works without preparation."""
 
 import os
 from pathlib import Path
 
-from access import accounts, keys
+from access import accounts, keys, listings
 from billing import ledger
 from config.catalog.load import catalog
 from config.settings import settings
@@ -15,15 +15,15 @@ CREDITS = 100_000
 
 
 def key() -> str:
-    """Return a key of the account, the same at each start; make what is not there yet."""
-    account_id = _account()
-    kept = _kept_key()
-    return kept if _speaks_for(kept, account_id) else _new_key(account_id)
+    """Return the account's key, the same at each start; create what does not exist yet."""
+    account_id = _account_id()
+    saved = _saved_key()
+    return saved if _is_key_of(account_id, saved) else _new_key(account_id)
 
 
-def _account() -> int:
-    found = accounts.find(NAME)
-    account_id = int(found.id) if found else accounts.create(NAME, _plan())
+def _account_id() -> int:
+    account = listings.find_account(NAME)
+    account_id = account.id if account else accounts.create(NAME, _plan())
     if not ledger.entries(account_id, newest=1):
         ledger.grant(account_id, CREDITS, "To begin with")
     return account_id
@@ -38,14 +38,14 @@ def _file() -> Path:
     return settings.var_dir / "local.key"
 
 
-def _kept_key() -> str:
+def _saved_key() -> str:
     try:
         return _file().read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
         return ""
 
 
-def _speaks_for(key: str, account_id: int) -> bool:
+def _is_key_of(account_id: int, key: str) -> bool:
     try:
         return keys.identify(key).account_id == account_id
     except InvalidKey:
@@ -53,11 +53,11 @@ def _speaks_for(key: str, account_id: int) -> bool:
 
 
 def _new_key(account_id: int) -> str:
-    _, made = keys.create(account_id, "likedo up")
-    # It takes the old file's place only when it is whole, and is nobody else's to read at any time.
-    whole = _file().with_suffix(".new")
-    whole.unlink(missing_ok=True)
-    with open(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(made + "\n")
-    whole.replace(_file())
-    return made
+    _, key = keys.create(account_id, "likedo up")
+    # Replaces the old file only once it is complete, and is never readable by other users.
+    draft = _file().with_suffix(".new")
+    draft.unlink(missing_ok=True)
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(key + "\n")
+    draft.replace(_file())
+    return key

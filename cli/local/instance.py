@@ -1,7 +1,7 @@
-"""The copy of `likedo up` that runs on this state folder: at most one, and how to find it.
+"""The `likedo up` that runs on this state folder: at most one, and how to find it.
 
-A file is locked for as long as it or a process it started lives; what the file says is who and
-where.
+A file stays locked as long as that process or one of its children lives; the file's content says
+which process it is and where it listens.
 """
 
 import fcntl
@@ -17,7 +17,7 @@ import orjson
 
 from config.settings import settings
 
-#: The processes of a copy that was killed end by themselves within this.
+#: The children of an instance that was killed end by themselves within this.
 ORPHAN_SECONDS = 30
 RETRY_SECONDS = 0.1
 
@@ -25,9 +25,9 @@ RETRY_SECONDS = 0.1
 @dataclass(frozen=True)
 class Instance:
     pid: int
-    #: Where its web process is.
+    #: The URL of its web process.
     address: str
-    #: Where its queue is, for other commands on this machine.
+    #: The URL of its Redis, for other commands on this machine.
     redis_url: str
 
 
@@ -37,30 +37,30 @@ def _path() -> Path:
 
 @contextmanager
 def claimed() -> Iterator[int]:
-    """Be the one copy here for the length of a block; give the lock, for children to share."""
+    """Be the one instance here for the length of a block; yield the lock, for children to share."""
     settings.var_dir.mkdir(parents=True, exist_ok=True)
     lock = os.open(_path(), os.O_RDWR | os.O_CREAT, 0o600)
     try:
         _wait_for(lock)
-        tell(lock)
+        record(lock)
         yield lock
     finally:
         os.close(lock)
 
 
-def tell(lock: int) -> None:
-    """Write into the lock who we are, and where, as the settings say just now."""
-    we = Instance(os.getpid(), f"http://127.0.0.1:{settings.port}", settings.redis_url)
+def record(lock: int) -> None:
+    """Write this process and its addresses, as the settings name them now, into the lock."""
+    instance = Instance(os.getpid(), f"http://127.0.0.1:{settings.port}", settings.redis_url)
     os.ftruncate(lock, 0)
-    os.pwrite(lock, orjson.dumps(asdict(we)), 0)
+    os.pwrite(lock, orjson.dumps(asdict(instance)), 0)
 
 
 def _wait_for(lock: int) -> None:
-    """Lock the file; a copy that runs is an error, what one left behind is waited for."""
+    """Lock the file: a running instance is an error, children of a killed one are waited for."""
     end = time.monotonic() + ORPHAN_SECONDS
     while not _take(lock, fcntl.LOCK_EX):
         other = _read(lock)
-        if other is not None and _lives(other.pid):
+        if other is not None and _is_alive(other.pid):
             raise click.ClickException(
                 f"LikeDo is already running here (pid {other.pid}, {other.address}). Use that "
                 f"one, or stop it first: kill {other.pid}"
@@ -74,7 +74,7 @@ def _wait_for(lock: int) -> None:
 
 
 def running() -> Instance | None:
-    """Return the copy that runs here; None where none does."""
+    """Return the instance that runs here, or None."""
     try:
         lock = os.open(_path(), os.O_RDONLY)
     except OSError:
@@ -86,11 +86,11 @@ def running() -> Instance | None:
 
 
 def use_its_redis() -> None:
-    """Speak to the queue of the copy that runs here, unless the environment names another."""
+    """Use the Redis of the instance that runs here, unless the environment names another."""
     if "redis_url" in settings.model_fields_set:
         return
-    if found := running():
-        settings.redis_url = found.redis_url
+    if instance := running():
+        settings.redis_url = instance.redis_url
 
 
 def _take(lock: int, kind: int) -> bool:
@@ -108,7 +108,7 @@ def _read(lock: int) -> Instance | None:
         return None
 
 
-def _lives(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,7 +1,7 @@
-"""Become another program, one that ends when its parent does.
+"""Replace this process by another program that ends when its parent does.
 
-Run as a file of its own: `python leash.py PARENT PROGRAM ARGUMENT…`. Where the parent is killed
-and cannot stop its children, the kernel tells them to; outside Linux they are left running.
+Run as a script: `python parent_death.py PARENT PROGRAM ARGUMENT…`. If the parent is killed and
+cannot stop its children, the kernel signals them; outside Linux they keep running.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def become(parent: int, command: list[str]) -> None:
-    """Replace this process by `command`, on a leash to the process `parent`."""
+    """Replace this process by `command`, which gets SIGTERM when the process `parent` dies."""
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() == parent:

@@ -1,7 +1,6 @@
-"""Child processes: started, watched, started again when they die, stopped in order; one log.
+"""Child processes: started, restarted when they die, stopped in order; with one log.
 
-Threads read and wait; everything that is decided is decided in the main thread, one event after
-the other.
+Threads read and wait; every decision is made in the main thread, one event after another.
 """
 
 import os
@@ -18,26 +17,27 @@ from queue import SimpleQueue
 
 import click
 
-LEASH = Path(__file__).with_name("leash.py")
+#: The script that gives a child its parent-death signal.
+PARENT_DEATH = Path(__file__).with_name("parent_death.py")
 
-#: A stopping process gets this long to end by itself.
+#: A process is killed if it has not ended this long after SIGTERM.
 STOP_SECONDS = 25
-#: One that dies sooner than this after its start died of its start,
+#: A process that dies sooner than this after its start counts as a quick death.
 QUICK_SECONDS = 5
-#: and this many such deaths in a row end everything.
+#: This many quick deaths in a row stop everything.
 MAX_QUICK_DEATHS = 4
-#: Before a start that follows the first such death; doubled with each further one.
+#: The delay before the restart after the first quick death; doubled with each further one.
 BACKOFF_SECONDS = 0.5
-#: What is shown again of a process that keeps dying.
+#: Log lines that are repeated of a process that keeps dying.
 LAST_LINES = 20
-#: Between two looks whether something is ready.
+#: The delay between two readiness checks.
 PROBE_SECONDS = 0.1
 
 COLOURS = ("green", "cyan", "yellow", "magenta")
 
 
 class CrashLoop(click.ClickException):
-    """A process dies as often as it is started."""
+    """A process dies each time it is started."""
 
 
 class Log:
@@ -48,11 +48,11 @@ class Log:
         self.prefixes: dict[str, str] = {}
 
     def write(self, name: str, line: str) -> None:
-        """Write a process's line."""
+        """Write one line of a process's output."""
         self._print(self._prefix(name) + line)
 
-    def say(self, text: str) -> None:
-        """Write what is nobody's but ours."""
+    def announce(self, text: str) -> None:
+        """Write a message of `likedo up` itself, without a prefix."""
         self._print(text)
 
     def _prefix(self, name: str) -> str:
@@ -66,7 +66,7 @@ class Log:
             try:
                 click.echo(text)
             except OSError:
-                # Nobody reads the log any more, which is no reason to stop working.
+                # The log's reader is gone, which is no reason to stop working.
                 return
 
 
@@ -85,14 +85,14 @@ class Child:
         self.over = threading.Event()
 
     def start(self, log: Log, lock: int, died: Callable[[], None]) -> None:
-        """Start it in a session of its own, sharing `lock`; `died` is called when it has ended.
+        """Start it in a session of its own, sharing `lock`; call `died` when it has ended.
 
-        To be called in the main thread: on Linux a child ends with the thread that started it.
+        Must be called in the main thread: on Linux a child ends with the thread that started it.
         """
         self.over.clear()
         self.started_at = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-I", str(LEASH), str(os.getpid()), *self.command],
+            [sys.executable, "-I", str(PARENT_DEATH), str(os.getpid()), *self.command],
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -120,13 +120,13 @@ class Child:
         died: Callable[[], None],
     ) -> None:
         process.wait()
-        # Its own children may hold the pipe for longer, so its end is not waited for without end.
+        # Its own children may hold the pipe open for longer, so the wait is bounded.
         reader.join(timeout=1)
         self.over.set()
         died()
 
     def stop(self) -> None:
-        """Tell it to end and wait until it has; end it and its own children if it does not."""
+        """Ask it to end and wait until it has; if it does not, kill it and its own children."""
         if self.process is None:
             return
         self.process.send_signal(signal.SIGTERM)
@@ -135,7 +135,7 @@ class Child:
             self.over.wait()
 
     def count_death(self) -> None:
-        """Remember whether it died of its start."""
+        """Count a quick death; a later one resets the count."""
         quick = time.monotonic() - self.started_at < QUICK_SECONDS
         self.quick_deaths = self.quick_deaths + 1 if quick else 0
 
@@ -145,13 +145,13 @@ class Child:
 
 
 class Supervisor:
-    """Children that are kept running together, until told to stop."""
+    """Child processes that are kept running together, until told to stop."""
 
     def __init__(self, log: Log, lock: int) -> None:
         self.log = log
         #: A file descriptor that every child inherits.
         self.lock = lock
-        #: In the order of their start, which is not to be the order of their end.
+        #: In the order of their start.
         self.children: list[Child] = []
         self.events: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self.stopping = threading.Event()
@@ -162,18 +162,18 @@ class Supervisor:
         self._start(child)
 
     def when(self, ready: Callable[[], bool], then: Callable[[], None]) -> None:
-        """Do `then` in the main thread as soon as `ready`, asked in another, says so."""
+        """Call `then` in the main thread as soon as `ready`, polled in another, returns true."""
 
-        def look() -> None:
+        def poll() -> None:
             while not ready():
                 if self.stopping.wait(PROBE_SECONDS):
                     return
             self.events.put(then)
 
-        threading.Thread(target=look, daemon=True).start()
+        threading.Thread(target=poll, daemon=True).start()
 
     def keep_running(self) -> None:
-        """Do what comes up until told to stop; raise `KeepsDying`. Then stop them all."""
+        """Handle events until told to stop; raise `CrashLoop` if a child keeps dying."""
         try:
             while (event := self.events.get()) is not None:
                 event()
@@ -181,7 +181,7 @@ class Supervisor:
             self.stopping.set()
 
     def request_stop(self, *_: object) -> None:
-        """Have `keep_running` return; to be called from anywhere, signal handlers too."""
+        """Make `keep_running` return; may be called from any thread and from signal handlers."""
         self.events.put(None)
 
     def stop(self, child: Child) -> None:
@@ -195,17 +195,17 @@ class Supervisor:
     def _died(self, child: Child) -> None:
         child.count_death()
         if child.quick_deaths >= MAX_QUICK_DEATHS:
-            raise CrashLoop(_obituary(child))
+            raise CrashLoop(_crash_report(child))
         delay = BACKOFF_SECONDS * 2**child.quick_deaths / 2
-        self.log.say(
+        self.log.announce(
             f"{child.name} ended unexpectedly ({child.how_it_ended()}); "
             f"it is started again in {delay:g} s."
         )
-        again = threading.Timer(delay, self.events.put, [partial(self._start, child)])
-        again.daemon = True
-        again.start()
+        restart = threading.Timer(delay, self.events.put, [partial(self._start, child)])
+        restart.daemon = True
+        restart.start()
 
 
-def _obituary(child: Child) -> str:
+def _crash_report(child: Child) -> str:
     lines = "\n".join(f"    {line}" for line in child.last_lines) or "    (nothing)"
     return f"{child.name} keeps dying ({child.how_it_ended()}). The last it said:\n{lines}"

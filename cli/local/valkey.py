@@ -1,4 +1,4 @@
-"""The Valkey server that `likedo up` brings along, where the environment names none."""
+"""The Valkey server that `likedo up` starts if the environment names none."""
 
 import socket
 from pathlib import Path
@@ -16,10 +16,10 @@ def folder() -> Path:
     return settings.var_dir.resolve() / "valkey"
 
 
-def place() -> str:
-    """Return the URL the server is to have: a socket in the state folder, or a free port.
+def choose_url() -> str:
+    """Return the URL for the server: a socket in the state folder, or a free port.
 
-    A socket is nobody else's to open, but not every folder can have one.
+    A socket cannot be opened by other users, but not every folder can hold one.
     """
     folder().mkdir(parents=True, exist_ok=True)
     path = folder() / "valkey.sock"
@@ -30,7 +30,7 @@ def place() -> str:
 
 
 def _can_be_a_socket(path: Path) -> bool:
-    # redis-py reads what the server says of a client as words of the form name=value, and the
+    # redis-py parses the server's description of a client as words of the form name=value, and the
     # socket's path is one of the values.
     if any(character.isspace() or character == "=" for character in str(path)):
         return False
@@ -38,7 +38,7 @@ def _can_be_a_socket(path: Path) -> bool:
         try:
             probe.bind(str(path))
         except OSError:
-            # The path is too long, or the file system knows no sockets.
+            # The path is too long, or the file system has no sockets.
             return False
     path.unlink()
     return True
@@ -51,7 +51,7 @@ def _free_port() -> int:
 
 
 def command(url: str) -> list[str]:
-    """Return the command that serves `url`: all on disk within a second, nothing ever evicted."""
+    """Return the command that serves `url`: on disk within a second, nothing ever evicted."""
     address = redis.connection.parse_url(url)
     options = {
         "port": address.get("port", 0),
@@ -66,8 +66,8 @@ def command(url: str) -> list[str]:
     }
     if "path" in address:
         options |= {"unixsocket": address["path"], "unixsocketperm": "700"}
-    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    return [_binary(), *words]
+    arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return [_binary(), *arguments]
 
 
 def _binary() -> str:
@@ -80,7 +80,7 @@ def _binary() -> str:
 
 
 def answers(url: str) -> bool:
-    """Tell whether the server at `url` is there and has read its data."""
+    """Tell whether the server at `url` is up and has loaded its data."""
     with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
         try:
             return bool(client.ping())

@@ -1,4 +1,4 @@
-"""What `likedo up` says once everything answers: where it is, how to use it, who answers."""
+"""What `likedo up` prints when it is ready: the address, the key, the providers, an example."""
 
 import shlex
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import orjson
 
 import providers
-from access import accounts
+from access import listings
 from cli.local import account as local_account
 from config.catalog.load import catalog
 from config.settings import settings
@@ -16,9 +16,9 @@ EXAMPLE_MODEL = "gpt-4"
 
 
 def text(key: str) -> str:
-    """Return all of it, for the account's `key`."""
+    """Return the whole message, for the account's `key`."""
     address = f"http://127.0.0.1:{settings.port}"
-    account = accounts.get_one(local_account.NAME)
+    account = listings.account(local_account.NAME)
     return f"""
 LikeDo AI API is ready.
 
@@ -28,7 +28,7 @@ LikeDo AI API is ready.
   Account    "{account.name}", plan {account.plan}, {account.balance - account.held} credits
   Open       {address}/v1/models?key={key}
 
-{_who_answers()}{_warning(account.suspended)}
+{_answering_providers()}{_warning(account.suspended)}
 
 Try it:
 
@@ -39,7 +39,7 @@ ctrl-c stops everything.
 
 
 def curl(address: str, key: str) -> str:
-    """Return a line that asks for a small chat when it is pasted into a shell."""
+    """Return a shell command that requests a small chat."""
     body = {
         "model": _model(),
         "messages": [{"role": "user", "content": "Say hello in one sentence."}],
@@ -50,23 +50,23 @@ def curl(address: str, key: str) -> str:
     return shlex.join(words)
 
 
-def providers_on() -> list[str]:
+def configured_providers() -> list[str]:
     """Return the providers that have a key."""
     return [name for name in providers.NAMES if settings.keys_of(name)]
 
 
 def _model() -> str:
-    """Return a model that somebody serves just now."""
-    first = catalog.find(EXAMPLE_MODEL)
+    """Return a chat model that a provider serves now, preferably `EXAMPLE_MODEL`."""
+    preferred = catalog.find(EXAMPLE_MODEL)
     chats = [model for model in candidates.listed() if model.kind == "chat"]
-    served = (model.id for model in [first, *chats] if model and candidates.providers_of(model))
+    served = (model.id for model in [preferred, *chats] if model and candidates.providers_of(model))
     return next(served, EXAMPLE_MODEL)
 
 
-def _who_answers() -> str:
-    names = ", ".join(providers_on())
+def _answering_providers() -> str:
+    names = ", ".join(configured_providers())
     file = Path(".env").resolve()
-    add = f"add a line such as\n\n    OPENAI_API_KEY=sk-…\n\nto {file} and start again."
+    how_to_add = f"add a line such as\n\n    OPENAI_API_KEY=sk-…\n\nto {file} and start again."
     if names and settings.sandbox:
         return (
             f"Answers come from: {names}. SANDBOX is on: for the other providers' models the "
@@ -77,9 +77,9 @@ def _who_answers() -> str:
     if settings.sandbox:
         return (
             "No provider key was found, so all answers are made up by the built-in sandbox, and "
-            f"say so. For real ones {add}"
+            f"say so. For real ones {how_to_add}"
         )
-    return f"No provider key was found and SANDBOX is off, so no call can be answered: {add}"
+    return f"No provider key was found and SANDBOX is off, so no call can be answered: {how_to_add}"
 
 
 def _warning(suspended: bool) -> str:

@@ -1,18 +1,16 @@
-"""What people type: names, dates, plans; each refused with a sentence where it will not do."""
+"""Arguments people type: numbers, names, dates, plans; each rejected with a sentence."""
 
 import datetime
 from typing import Any
 
 import click
 
-from config.catalog.load import catalog
-
-#: More credits than anybody buys, and few enough to add up in 64 bits.
+#: More than any account buys, and small enough to add up in 64 bits.
 MAX_CREDITS = 10**15
 
 
 class WholeNumber(click.IntRange):
-    """A whole number between two others, which may stand where a command takes `-5` for it."""
+    """A whole number within a range; also accepted where a command takes `-5` for an option."""
 
     name = "whole number"
 
@@ -24,7 +22,7 @@ class WholeNumber(click.IntRange):
 
 Credits = WholeNumber(-MAX_CREDITS, MAX_CREDITS)
 Id = WholeNumber(1, 2**31 - 1)
-#: As many rows as a database can be asked for.
+#: A number of rows, up to the most a database can be asked for.
 Count = WholeNumber(1, 2**31 - 1)
 
 
@@ -35,18 +33,20 @@ def name(text: str) -> str:
     return line(text, "The name of an account", 200)
 
 
-def line(text: str, what: str, most: int) -> str:
-    """Return `text` without the space around it; it has to be one line that can be shown."""
+def line(text: str, what: str, max_length: int) -> str:
+    """Return `text` stripped; it must be one printable line of up to `max_length` characters."""
     text = text.strip()
     if not text.isprintable():
         raise click.ClickException(f"{what} cannot hold control or undecodable characters.")
-    if len(text) > most:
-        raise click.ClickException(f"{what} cannot be longer than {most} characters.")
+    if len(text) > max_length:
+        raise click.ClickException(f"{what} cannot be longer than {max_length} characters.")
     return text
 
 
 def plan(text: str) -> str:
     """Return `text` as the name of a plan of the catalogue."""
+    from config.catalog.load import catalog  # Most commands do without the catalogue.
+
     if text not in catalog.plans:
         plans = ", ".join(catalog.plans)
         raise click.ClickException(f"There is no plan '{text}'. The plans are: {plans}.")
@@ -54,7 +54,7 @@ def plan(text: str) -> str:
 
 
 def date(text: str) -> float:
-    """Return a day or a moment in ISO 8601 as Unix seconds; UTC where it names no zone."""
+    """Return an ISO 8601 date or time as Unix seconds; UTC if it names no zone."""
     try:
         moment = datetime.datetime.fromisoformat(text.strip())
         if moment.tzinfo is None:

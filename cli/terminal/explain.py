@@ -1,37 +1,37 @@
-"""What went wrong, as one sentence that says what to do about it."""
+"""What went wrong, as one sentence that says what to do about it.
 
-import redis
-import sqlalchemy
-from alembic.util import CommandError
-from sqlalchemy import exc
+The packages that raise errors are loaded here only if one of them did.
+"""
 
-from config.settings import settings
 from models.errors import LikeDoError, Unavailable
 
 
 def sentence(error: Exception) -> str | None:
-    """Explain `error`; None where it is a bug of ours."""
-    match error:
-        case Unavailable(__cause__=exc.SQLAlchemyError() as cause):
-            return _database(cause)
-        case LikeDoError():
-            return error.message
-        case exc.SQLAlchemyError():
-            return _database(error)
-        case CommandError():
-            return (
-                f"The database {_address()} was made by another version of this program "
-                f"({error}): install the version that made it, or a newer one."
-            )
-        case redis.RedisError():
-            return f"Redis at {redis_address()} does not answer ({error}): check REDIS_URL."
-        case OSError():
-            return f"{error.filename or 'A file'}: {error.strerror or error}."
-        case _:
-            return None
+    """Explain `error`; None if it is a bug of ours."""
+    cause = error.__cause__
+    if isinstance(error, Unavailable) and _is_from("sqlalchemy", cause):
+        return _explain_database(cause)
+    if isinstance(error, LikeDoError):
+        return error.message
+    if _is_from("sqlalchemy", error):
+        return _explain_database(error)
+    if _is_from("alembic", error):
+        return _explain_migration(error)
+    if _is_from("redis", error):
+        return f"Redis at {redis_address()} does not answer ({error}): check REDIS_URL."
+    if isinstance(error, OSError):
+        return f"{error.filename or 'A file'}: {error.strerror or error}."
+    return None
 
 
-def _database(error: exc.SQLAlchemyError) -> str | None:
+def _is_from(package: str, error: BaseException | None) -> bool:
+    """Tell whether the error's class, or one that it extends, is defined in `package`."""
+    return any(kind.__module__.partition(".")[0] == package for kind in type(error).__mro__)
+
+
+def _explain_database(error: BaseException | None) -> str | None:
+    from sqlalchemy import exc
+
     if isinstance(error, exc.ArgumentError):
         return f"DATABASE_URL cannot be used: {_first_line(error)}"
     reason = _first_line(getattr(error, "orig", None) or error)
@@ -42,16 +42,33 @@ def _database(error: exc.SQLAlchemyError) -> str | None:
     return None
 
 
-def _first_line(error: BaseException) -> str:
+def _explain_migration(error: Exception) -> str | None:
+    from alembic.util import CommandError
+
+    if not isinstance(error, CommandError):
+        return None
+    return (
+        f"The database {_address()} was made by another version of this program "
+        f"({error}): install the version that made it, or a newer one."
+    )
+
+
+def _first_line(error: BaseException | None) -> str:
     return str(error).strip().split("\n")[0]
 
 
 def _address() -> str:
-    """Return where the database is, without its password."""
-    return sqlalchemy.make_url(settings.sql_url).render_as_string(hide_password=True)
+    """Return the database's URL without its password."""
+    from sqlalchemy import make_url
+
+    from config.settings import settings
+
+    return make_url(settings.sql_url).render_as_string(hide_password=True)
 
 
 def redis_address() -> str:
-    """Return where Redis is, without its password."""
+    """Return the URL of Redis without its password."""
+    from config.settings import settings
+
     scheme, slashes, rest = settings.redis_url.partition("://")
     return scheme + slashes + rest.rpartition("@")[2]

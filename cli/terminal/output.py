@@ -1,17 +1,14 @@
 """What commands print: a table for people, or one JSON document for programs."""
 
 import datetime
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 import orjson
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-#: Wider than any table of ours: where no terminal sets a width, nothing is cut or wrapped.
+#: Wider than any table of ours: without a terminal's width, nothing is cut or wrapped.
 PLAIN_WIDTH = 4000
 
 #: Columns that hold Unix seconds.
@@ -24,34 +21,61 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 
 def show_all(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], as_json: bool) -> None:
-    """Print `rows`: all of them as a JSON array, or their `columns` as a table."""
+    """Print `rows`: as a JSON array with every field, or as a table of `columns`."""
     if as_json:
         return _print_json(list(rows))
+    heads = [column.replace("_", " ") for column in columns]
+    cells = [[_as_text(column, row.get(column)) for column in columns] for row in rows]
+    if sys.stdout.isatty() or not _is_simple(cells):
+        _print_with_rich(heads, cells)
+    else:
+        _print_plain([heads, *cells])
+
+
+def _is_simple(cells: list[list[str]]) -> bool:
+    """Tell whether every character is one column wide, and every cell one line."""
+    return all(cell.isascii() and cell.isprintable() for row in cells for cell in row)
+
+
+def _print_plain(lines: list[list[str]]) -> None:
+    """Print what Rich would print without a terminal, without its import."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        click.echo("  ".join(padded))
+
+
+def _print_with_rich(heads: list[str], cells: list[list[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=PLAIN_WIDTH, color_system=None)
     table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False)
-    for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_word(column, row.get(column))) for column in columns))
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    for row in cells:
+        table.add_row(*map(Text, row))
     console.print(table)
 
 
-def show(facts: Mapping[str, Any], as_json: bool) -> None:
-    """Print `facts`: as a JSON object, or one a line."""
+def show(fields: Mapping[str, Any], as_json: bool) -> None:
+    """Print `fields`: as a JSON object, or one per line."""
     if as_json:
-        return _print_json(dict(facts))
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        click.echo(f"{name.replace('_', ' '):<{width}}  {_word(name, value)}")
+        return _print_json(dict(fields))
+    width = max(map(len, fields))
+    for name, value in fields.items():
+        click.echo(f"{name.replace('_', ' '):<{width}}  {_as_text(name, value)}")
 
 
 def _print_json(content: Any) -> None:
     click.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
 
 
-def _word(name: str, value: Any) -> str:
+def _as_text(name: str, value: Any) -> str:
     match value:
         case None:
             return "-"

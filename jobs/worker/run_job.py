@@ -162,7 +162,7 @@ def _ended(
     bodies.forget(job.id, job.claim.body_at, status)
     if settled.has_webhook:
         in_flight.webhook_due.set()
-    if settled.others_wait:
+    if settled.has_waiting_jobs:
         _promote_waiting(job.claimed.account_id)
     if error is not None and job.last_event:
         tail = [sse.error(error)]

@@ -55,7 +55,7 @@ def bare_likedo(
 @pytest.fixture
 def redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[fakeredis.FakeRedis]:
     with fakeredis.FakeRedis() as fake:
-        for module, name in ((keys, "redis_connection"), (queue, "connection")):
+        for module, name in ((keys, "connection"), (queue, "connection")):
             monkeypatch.setattr(module, name, lambda: fake)
         queue.queue.cache_clear()
         yield fake

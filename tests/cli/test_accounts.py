@@ -4,7 +4,7 @@ import orjson
 import pytest
 from click.testing import CliRunner
 
-from access import accounts, keys
+from access import accounts, keys, listings
 from cli.main import main
 from config.catalog.load import catalog
 from config.catalog.model import Plan
@@ -149,7 +149,7 @@ def test_an_account_is_suspended_and_let_in_again(likedo: Likedo, hearing: Liste
 
 
 def test_an_account_that_is_not_there_is_not_found(likedo: Likedo) -> None:
-    assert accounts.find("nobody") is None
+    assert listings.find_account("nobody") is None
 
 
 def test_a_plan_of_the_catalogues_own_is_taken_like_any_other(

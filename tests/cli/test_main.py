@@ -128,7 +128,7 @@ def test_the_folders_env_file_is_read(tmp_path: Path) -> None:
 
 
 def test_a_bug_is_not_hidden(likedo: Likedo, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("access.accounts.listing", lambda: 1 / 0)
+    monkeypatch.setattr("access.listings.accounts", lambda: 1 / 0)
 
     done = CliRunner().invoke(main, ["accounts", "list"])
 

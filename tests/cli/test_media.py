@@ -8,7 +8,7 @@ from sqlmodel import col
 
 import database
 import storage
-from access import accounts
+from access import listings
 from config.settings import settings
 from models.errors import Unavailable
 from models.media import Media
@@ -41,7 +41,7 @@ def keep(job_id: str, account: str = "acme", days_old: float = 0, size: int = 10
     source = settings.var_dir / "source"
     source.write_bytes(bytes(size))
     finished = NormalizedImage("image/png", size, 64, 32)
-    account_id = accounts.get_one(account).id
+    account_id = listings.account(account).id
     name = media.keep(job_id, account_id, 0, source, finished, None).name
     created = time.time() - days_old * DAY
     ages = {"created": created, "expires": created + 30 * DAY}

@@ -177,7 +177,7 @@ class Trickle:
 
 
 def test_pieces_are_whole_whatever_bits_they_come_in(local: Backend) -> None:
-    pieces = list(Pieces(Trickle(content(150_000)), local._asking))
+    pieces = list(Pieces(Trickle(content(150_000)), local._translated_failures))
 
     assert [len(piece) for piece in pieces[:-1]] == [PIECE_BYTES] * 3
     assert b"".join(pieces) == content(150_000)
@@ -185,7 +185,7 @@ def test_pieces_are_whole_whatever_bits_they_come_in(local: Backend) -> None:
 
 def test_a_file_that_breaks_off_is_unavailable_and_let_go(local: Backend) -> None:
     file = Trickle(content(60_000), breaks=True)
-    pieces = Pieces(file, local._asking)
+    pieces = Pieces(file, local._translated_failures)
 
     assert len(next(pieces)) == PIECE_BYTES
     with pytest.raises(Unavailable):
@@ -223,7 +223,7 @@ class Probed(Backend):
         self.broken = False
 
     def save(self, name: str, data: bytes) -> None:
-        with self._asking():
+        with self._translated_failures():
             self.saved += 1
             if self.broken:
                 raise OSError("No.")
