@@ -322,7 +322,7 @@ def load() -> Settings:
 settings = load()
 
 
-def is_of_settings(variable: str) -> bool:
+def is_setting(variable: str) -> bool:
     """Tell whether an environment variable is the product's own, and no provider's key."""
     fields = Settings.model_fields
     return variable in {(field.alias or name).upper() for name, field in fields.items()}

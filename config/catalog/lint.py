@@ -76,13 +76,12 @@ def _warnings(catalog: Catalog, today: datetime.date) -> Iterator[tuple[KeyPath,
 
 
 def _smaller_plans(catalog: Catalog) -> Iterator[tuple[KeyPath, str]]:
-    free = catalog.plans.get("free")
+    if (free := catalog.plans.get("free")) is None:
+        return
     for name, plan in catalog.plans.items():
         for limit in ("requests_per_hour", "max_running"):
-            at_least = getattr(free or plan, limit)
-            if getattr(plan, limit) < at_least:
-                message = f"it is less than plans.free has, which is {at_least}"
-                yield ("plans", name, limit), message
+            if getattr(plan, limit) < (least := getattr(free, limit)):
+                yield ("plans", name, limit), f"it is less than plans.free has, which is {least}"
 
 
 def _unused_providers(catalog: Catalog) -> Iterator[tuple[KeyPath, str]]:

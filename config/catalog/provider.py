@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from config import providers
 from config.catalog.fields import TAKES, Table, Takes, Text, one_of
-from config.settings import is_of_settings
+from config.settings import is_setting
 
 #: Beside the words of `takes`, parameters that some providers lack.
 PARAMETERS = frozenset(
@@ -63,7 +63,7 @@ def _path(path: str) -> str:
 def _key_env(name: str) -> str:
     if not re.fullmatch(r"[A-Z][A-Z0-9_]*", name, re.ASCII):
         raise ValueError("it must be an environment variable, such as ACME_API_KEY")
-    if is_of_settings(name):
+    if is_setting(name):
         raise ValueError(f"{name} is a setting of this service, and is not to be sent anywhere")
     return name
 
