@@ -136,11 +136,11 @@ def main() -> None:
         upstream.script(default={"delay": DELAY_SECONDS})
         provider = {"openai_base_url": f"{upstream.url}/openai", "openai_api_key": "sk-bench"}
         settings = {"database_url": asked.database} if asked.database else {}
-        with stack(**provider, **settings, catalog=_unlimited_catalog()) as made:
+        with stack(**provider, **settings, catalog=unlimited_catalog()) as made:
             _report(asked, upstream, made)
 
 
-def _unlimited_catalog() -> Path:
+def unlimited_catalog() -> Path:
     """Write a catalogue whose hour has room for the benchmark, and return where."""
     text = (ROOT / "config" / "catalog.toml").read_text()
     path = Path(tempfile.mkdtemp(prefix="likedo-bench-")) / "catalog.toml"

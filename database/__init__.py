@@ -20,42 +20,41 @@ R = TypeVar("R")
 
 #: PostgreSQL's code for two transactions that wait for each other.
 DEADLOCK = "40P01"
-#: And those for a table and a column that is not there.
+#: PostgreSQL's codes for a missing table and a missing column.
 LACKING = ("42P01", "42703")
 
 
 def table(model: type[SQLModel]) -> sqlalchemy.Table:
-    """Return a model's table, for queries of whole rows that make no objects of them."""
+    """Return a model's table, for queries that return rows and no objects."""
     found = sqlalchemy.inspect(model).local_table
     assert isinstance(found, sqlalchemy.Table)
     return found
 
 
 def locked(query: Any, *, skip_locked: bool = False) -> Any:
-    """Return a `Select` so that nobody else changes its rows before the transaction's end.
+    """Return a `Select` that locks its rows until the transaction ends.
 
-    Rows that refer to them may be inserted meanwhile, as they may beside any change of ours: what
-    a foreign key names is read under a lock of its own, and a plain `FOR UPDATE` and that would
-    wait for each other.
+    Rows that refer to them may still be inserted: PostgreSQL locks the row that a foreign key
+    names, and a plain `FOR UPDATE` would wait for that lock.
     """
     return query.with_for_update(key_share=True, skip_locked=skip_locked)
 
 
-def run(work: Transaction[T], *, repeatable: bool = True) -> T:
-    """Run `work` in one transaction and return what it returns, once that is committed.
+def run(transaction: Transaction[T], *, repeatable: bool = True) -> T:
+    """Run a transaction and return what it returns, once that is committed.
 
-    `work` must be SQL only, must not wait for anything else, and may be run again from its start:
-    in a group on SQLite when another member fails, on PostgreSQL when it and another waited for
-    each other, or when the connection was lost, perhaps after the commit; what that would do
-    twice is not `repeatable`.
-    Raises `Unavailable` where the database does not answer, or lacks tables.
+    `transaction` is a function of SQL alone: it waits for nothing else. It may be run again from
+    its start: on SQLite if another member of its group fails, on PostgreSQL after a deadlock or a
+    lost connection. A connection may be lost after the commit; pass `repeatable=False` if a second
+    run would then do something twice.
+    Raises `Unavailable` if the database does not answer within about 10 seconds, or lacks tables.
     """
     try:
         if settings.uses_sqlite and monkey.is_module_patched("threading"):
-            return group_commit.groups().run(work)
-        return _run_here(work, repeatable)
+            return group_commit.groups().run(transaction)
+        return _run_here(transaction, repeatable)
     except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
-        raise Unavailable("The database does not answer just now. Try again.") from error
+        raise Unavailable(group_commit.NO_ANSWER) from error
     except exc.ProgrammingError as error:
         if not lacks_tables(error):
             raise
@@ -97,25 +96,26 @@ def _fetch(
 
 
 def lacks_tables(error: BaseException | None) -> bool:
-    """Tell whether what `likedo db upgrade` makes was not there."""
+    """Tell whether a statement failed because `likedo db upgrade` has not been run."""
     if not isinstance(error, exc.DBAPIError):
         return False
     on_sqlite = "no such table" in str(error.orig) or "no such column" in str(error.orig)
     return on_sqlite or getattr(error.orig, "sqlstate", None) in LACKING
 
 
-def _run_here(work: Transaction[T], repeatable: bool) -> T:
+def _run_here(transaction: Transaction[T], repeatable: bool) -> T:
+    """Run a transaction in the greenlet or thread that asks for it."""
     try:
         with engine.engine().begin() as connection:
-            return work(connection)
+            return transaction(connection)
     except exc.DBAPIError as error:
-        # Of two that wait for each other, the server has undone this one.
-        was_undone = getattr(error.orig, "sqlstate", None) == DEADLOCK
-        if not (was_undone or error.connection_invalidated and repeatable):
+        # The server has rolled back one of two that waited for each other: this one.
+        was_rolled_back = getattr(error.orig, "sqlstate", None) == DEADLOCK
+        if not (was_rolled_back or error.connection_invalidated and repeatable):
             raise
-        # Where the server was restarted, the pool knows by now: the next connection is a new one.
+        # After a restart of the server the pool makes a new connection.
         with engine.engine().begin() as connection:
-            return work(connection)
+            return transaction(connection)
 
 
 def clock() -> float:

@@ -9,13 +9,13 @@ from sqlalchemy import Connection, Engine, event
 from config.settings import settings
 
 BUSY_TIMEOUT_MS = 10_000
-#: What is between two statements of a transaction for so long on PostgreSQL never comes to its end.
+#: On PostgreSQL a transaction that sends nothing for this long is ended by the server.
 FROZEN_MS = 10_000
 
 
 @cache
 def engine() -> Engine:
-    """Return this process's engine. A seam: tests put another in its place."""
+    """Return this process's engine. A seam: tests replace it."""
     return make_engine(settings.sql_url)
 
 
@@ -33,8 +33,8 @@ def make_engine(url: str) -> Engine:
 
 
 def _prepare_postgresql(connection: Any, _: Any) -> None:
-    # A process that is frozen in the middle of a transaction, as on a machine that is moved, would
-    # keep what it has locked from all others for as long.
+    # A process that freezes in the middle of a transaction, say on a machine that is being moved,
+    # would keep its locks for as long.
     with connection.cursor() as cursor:
         cursor.execute(f"SET idle_in_transaction_session_timeout = {FROZEN_MS}")
     connection.commit()
@@ -49,6 +49,6 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
 
 
 def _begin_immediate(connection: Connection) -> None:
-    # A transaction that began as a reader and then wants to write may be refused at once.
+    # SQLite may refuse a write at once in a transaction that began as a reader.
     if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
         connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,173 +1,205 @@
 """SQLite under gevent: all transactions of a process run in groups, with one commit each."""
 
 import fcntl
+import sqlite3
 import sys
-import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cache
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import gevent
+from gevent import monkey
 from gevent.event import AsyncResult
-from gevent.threadpool import ThreadPool
 from sqlalchemy import Connection, exc
 
 from database import engine
+from models.errors import Unavailable
 
 T = TypeVar("T")
 Transaction = Callable[[Connection], T]
 
-#: More would hold the write lock for longer than the others like to wait.
+#: A larger group would hold the write lock for longer than other processes should wait.
 GROUP_SIZE = 64
-#: The loop asks this often, at this distance, whether it is the process's turn at writing.
-TURN_TRIES = 20
-TURN_TRY_SECONDS = 0.0003
-#: A group that took longer than this on the loop sends what follows to the thread, for a while.
-SLOW_SECONDS = 0.02
-SLOW_FOR_SECONDS = 1.0
+#: A transaction that has not begun after this long is given up, with a 503.
+WAIT_SECONDS = 10.0
+#: SQLite waits this long for its write lock before we check whether anybody still waits for us.
+LOCK_TRY_MS = 1_000
+#: The pauses between attempts to take the turn. Even the longest is short, since a busy process
+#: leaves the turn free for about a millisecond only.
+FIRST_PAUSE_SECONDS = 0.0002
+MAX_PAUSE_SECONDS = 0.002
 SWITCH_SECONDS = 0.0005
+NO_ANSWER = "The database does not answer just now. Try again."
 
 
 _Outcome = tuple[Any, BaseException | None]
 
 
-class _Groups:
-    """Runs the transactions of all greenlets of a process, what waits as one group.
+@dataclass(eq=False)
+class _Waiting:
+    """A transaction that has not begun, and where its caller waits for what it returns."""
 
-    While the database is free and the disk is quick, a group is run on the loop itself: the way
-    to another thread and back costs more than the transaction. Where it would have to wait, for
-    another process or for a slow disk, a real thread does, and the loop goes on.
-    """
+    transaction: Transaction[Any]
+    outcome: AsyncResult = field(default_factory=AsyncResult)
+
+
+class _Groups:
+    """Runs the transactions of all greenlets of a process in one thread, in groups."""
 
     def __init__(self) -> None:
-        self.waiting: list[tuple[Transaction[Any], AsyncResult]] = []
-        self.draining = False
-        self.thread = ThreadPool(1)
-        self.here = _Transactions(busy_timeout_ms=0)
-        self.there = _Transactions(engine.BUSY_TIMEOUT_MS)
-        self.slow_until = 0.0
+        self.waiting: deque[_Waiting] = deque()
+        self.ended: list[tuple[_Waiting, _Outcome]] = []
+        self.is_running = False
+        self.transactions = _Transactions()
         # The thread asks for the interpreter several times in a transaction, and would wait the
         # default of 5 ms each time while the loop is busy.
         sys.setswitchinterval(SWITCH_SECONDS)
+        self.loop = gevent.get_hub().loop
+        self.start = monkey.get_original("queue", "SimpleQueue")()
+        self.has_ended = self.loop.async_()
+        self.has_ended.start(self._deliver)
+        monkey.get_original("_thread", "start_new_thread")(self._serve, ())
 
-    def run(self, work: Transaction[T]) -> T:
-        outcome = AsyncResult()
-        self.waiting.append((work, outcome))
-        if not self.draining:
-            self.draining = True
-            gevent.spawn(self._drain)
-        result: T = outcome.get()
+    def run(self, transaction: Transaction[T]) -> T:
+        waiting = _Waiting(transaction)
+        self.waiting.append(waiting)
+        self._start_group()
+        waiting.outcome.wait(WAIT_SECONDS)
+        if not waiting.outcome.ready():
+            self._give_up(waiting)
+        result: T = waiting.outcome.get()
         return result
 
-    def _drain(self) -> None:
-        try:
-            while self.waiting:
-                group = self.waiting[:GROUP_SIZE]
-                del self.waiting[:GROUP_SIZE]
-                results = self._run_group([work for work, _ in group])
-                for (_, outcome), (value, error) in zip(group, results, strict=True):
-                    outcome.set_exception(error) if error else outcome.set(value)
-                if self.waiting:
-                    gevent.sleep(0)  # The loop is not ours alone.
-        finally:
-            self.draining = False
+    def _start_group(self) -> None:
+        if not self.is_running:
+            self.is_running = True
+            # Greenlets that are ready to run come first: what they ask for joins the group.
+            self.loop.run_callback(self.start.put, None)
 
-    def _run_group(self, group: list[Transaction[Any]]) -> list[_Outcome]:
-        if time.monotonic() > self.slow_until and self._takes_turn():
-            begun = time.monotonic()
-            results = self.here.run(group)
-            if time.monotonic() - begun > SLOW_SECONDS:
-                self.slow_until = time.monotonic() + SLOW_FOR_SECONDS
-            if results is not None:
-                return results
+    def _give_up(self, waiting: _Waiting) -> None:
+        """Raise `Unavailable` unless the transaction has begun; then it is waited for."""
         try:
-            found: list[_Outcome] | None = self.thread.apply(self.there.run, (group,))
+            self.waiting.remove(waiting)
+        except ValueError:
+            return
+        raise Unavailable(NO_ANSWER)
+
+    def _deliver(self) -> None:
+        """Hand a group's outcomes to the greenlets that wait for them, and start the next."""
+        ended, self.ended = self.ended, []
+        self.is_running = False
+        for waiting, (value, error) in ended:
+            waiting.outcome.set_exception(error) if error else waiting.outcome.set(value)
+        if self.waiting:
+            self._start_group()
+
+    def _serve(self) -> None:
+        """Run group after group, in the thread, as long as the process lives."""
+        while True:
+            self.start.get()
+            self.ended = self._run_group()
+            self.has_ended.send()
+
+    def _run_group(self) -> list[tuple[_Waiting, _Outcome]]:
+        try:
+            return self.transactions.run(self.waiting)
         except Exception as error:  # Nobody may be left waiting for an answer that cannot come.
-            return [(None, error)] * len(group)
-        return found or []
+            return [(waiting, (None, error)) for waiting in _take_group(self.waiting)]
 
-    def _takes_turn(self) -> bool:
-        """Take the process's turn at writing, if it comes soon."""
-        for _ in range(TURN_TRIES):
-            if self.here.take_turn(wait=False):
-                return True
-            gevent.sleep(TURN_TRY_SECONDS)
-        return False
+
+def _take_group(waiting: deque[_Waiting]) -> list[_Waiting]:
+    group: list[_Waiting] = []
+    with suppress(IndexError):  # Callers may leave at any moment.
+        while len(group) < GROUP_SIZE:
+            group.append(waiting.popleft())
+    return group
 
 
 class _Transactions:
     """One connection to SQLite, used by one thread, with transactions begun and ended by hand.
 
-    SQLAlchemy's own begin and commit cost several times what SQLite's do. Processes take turns at
-    writing by a lock on a file: waiting for it ends the moment it is free, where SQLite's own
-    waiting sleeps for longer and longer.
+    SQLAlchemy's own begin and commit cost several times what SQLite's do.
     """
 
-    def __init__(self, busy_timeout_ms: int) -> None:
-        self.busy_timeout_ms = busy_timeout_ms
+    def __init__(self) -> None:
         self.connection: Connection | None = None
-        self.turn: IO[str] | None = None
+        self.turn: _Turn | None = None
 
-    def take_turn(self, wait: bool) -> bool:
-        """Take the turn at writing; False where another has it and we do not `wait`."""
-        if self.turn is None:
-            self.turn = open(f"{engine.engine().url.database}-turn", "w")  # noqa: SIM115  # kept open
-        try:
-            fcntl.flock(self.turn, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            return False
-        return True
+    def run(self, waiting: deque[_Waiting]) -> list[tuple[_Waiting, _Outcome]]:
+        """Run a group in one transaction; if a member fails, each in a transaction of its own.
 
-    def run(self, group: list[Transaction[Any]]) -> list[_Outcome] | None:
-        """Run every member in one transaction; where one fails, each in one of its own.
-
-        Returns None where the database was locked and this connection does not wait for that.
+        Nothing is taken out of `waiting` before the transaction has begun: until then callers may
+        leave, and others join.
         """
-        self.take_turn(wait=True)
-        assert self.turn is not None
+        if self.turn is None:
+            self.turn = _Turn(str(engine.engine().url.database))
+        if not self.turn.take(waiting):
+            return []
         try:
-            return self._run(group)
-        except _Locked as locked:
-            if not self.busy_timeout_ms:
-                return None
-            return [(None, locked.__cause__)] * len(group)
+            if not self._begin_for(waiting):
+                return []
+            group = _take_group(waiting)
+            outcomes = self._run([each.transaction for each in group])
+            return list(zip(group, outcomes, strict=True))
         finally:
-            fcntl.flock(self.turn, fcntl.LOCK_UN)
+            self.turn.release()
+
+    def _begin_for(self, waiting: deque[_Waiting]) -> bool:
+        """Begin a transaction; False if nobody waits for it any more.
+
+        SQLite's lock is held by programs that take no turns, such as commands of `likedo`.
+        """
+        while waiting:
+            try:
+                self._begin()
+                return True
+            except exc.OperationalError as error:
+                if not _is_busy(error):
+                    raise
+        return False
 
     def _run(self, group: list[Transaction[Any]]) -> list[_Outcome]:
+        """Run a group in the transaction that has begun."""
         try:
             return [(value, None) for value in self._commit(group)]
-        except _Locked:
-            raise
         except Exception as error:  # It is raised again in the greenlet that asked.
             if len(group) == 1:
                 return [(None, error)]
-        return [outcome for work in group for outcome in self._run([work])]
+        return self._run_each(group)
+
+    def _run_each(self, group: list[Transaction[Any]]) -> list[_Outcome]:
+        outcomes: list[_Outcome] = []
+        for transaction in group:
+            try:
+                self._begin()
+            except Exception as error:
+                # The rest of the group would fail likewise, each after a wait of its own.
+                return outcomes + [(None, error)] * (len(group) - len(outcomes))
+            outcomes += self._run([transaction])
+        return outcomes
 
     def _commit(self, group: list[Transaction[Any]]) -> list[Any]:
-        connection = self._begin()
+        assert self.connection is not None
         try:
-            values = [work(connection) for work in group]
-            connection.exec_driver_sql("COMMIT")
+            values = [transaction(self.connection) for transaction in group]
+            self.connection.exec_driver_sql("COMMIT")
         except BaseException:
-            self._roll_back(connection)
+            self._roll_back(self.connection)
             raise
         return values
 
-    def _begin(self) -> Connection:
+    def _begin(self) -> None:
         if self.connection is None:
-            self.connection = (
-                engine.engine().connect().execution_options(isolation_level="AUTOCOMMIT")
-            )
-            self.connection.exec_driver_sql(f"PRAGMA busy_timeout = {self.busy_timeout_ms}")
-        try:
-            self.connection.exec_driver_sql("BEGIN IMMEDIATE")
-        except exc.OperationalError as error:
-            raise _Locked from error
-        return self.connection
+            connection = engine.engine().connect().execution_options(isolation_level="AUTOCOMMIT")
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {LOCK_TRY_MS}")
+            self.connection = connection
+        self.connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     def _roll_back(self, connection: Connection) -> None:
-        """Undo what was begun; a connection that cannot do even that is replaced."""
+        """Undo what was begun; replace a connection that cannot do even that."""
         try:
             connection.exec_driver_sql("ROLLBACK")
         except exc.DBAPIError:
@@ -176,8 +208,36 @@ class _Transactions:
             self.connection = None
 
 
-class _Locked(Exception):
-    """A transaction could not begin: a program that takes no turns is writing."""
+def _is_busy(error: exc.OperationalError) -> bool:
+    """Tell whether another connection has SQLite's write lock."""
+    return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+
+
+class _Turn:
+    """The turn at writing that processes take, by a lock on a file beside the database.
+
+    SQLite's own wait for its lock pauses for longer and longer, up to 100 ms.
+    """
+
+    def __init__(self, database: str) -> None:
+        self.file = open(f"{database}-turn", "w")  # noqa: SIM115  # kept open
+
+    def take(self, waiting: deque[_Waiting]) -> bool:
+        """Wait for the turn as long as anybody is `waiting`; tell whether it was taken."""
+        # A stopped process keeps its locks, so a call that blocks might never return.
+        sleep = monkey.get_original("time", "sleep")  # gevent's would need a loop in this thread.
+        pause = FIRST_PAUSE_SECONDS
+        while waiting:
+            try:
+                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                sleep(pause)
+                pause = min(pause * 1.1, MAX_PAUSE_SECONDS)
+        return False
+
+    def release(self) -> None:
+        fcntl.flock(self.file, fcntl.LOCK_UN)
 
 
 @cache

@@ -15,7 +15,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -140,8 +140,16 @@ def wait_until(check: Any, what: str, process: Process | None = None, seconds: f
 class Stack:
     """A whole installation: one Valkey, one database, web processes and workers."""
 
-    def __init__(self, database_url: str | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        database_url: str | None = None,
+        code: Path = ROOT,
+        python: Sequence[str] = (sys.executable,),
+        **settings: Any,
+    ) -> None:
+        """`code`: the checkout whose web processes and workers run; `python`: what runs them."""
         self.folder = Path(tempfile.mkdtemp(prefix="likedo-test-"))
+        self.code, self.python = code, python
         self.valkey = Valkey(self.folder)
         self.settings = {name.upper(): str(value) for name, value in settings.items()}
         self.database_url = database_url or f"sqlite:///{self.folder / 'likedo.db'}"
@@ -181,7 +189,7 @@ class Stack:
     def web(self, **settings: Any) -> str:
         """Start a web process (several under one gunicorn with WEB_CONCURRENCY); its address."""
         port = free_port()
-        gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:config.gunicorn"]
+        gunicorn = [*self.python, "-m", "gunicorn", "-c", "python:config.gunicorn"]
         process = Process(
             "web",
             [*gunicorn, "app:create_app()"],
@@ -199,7 +207,7 @@ class Stack:
     def worker(self, output: int | None = None, **settings: Any) -> Process:
         """Start a worker and wait until it has its lease."""
         before = set(self.live_workers())
-        command = [sys.executable, str(ROOT / "worker.py")]
+        command = [*self.python, str(self.code / "worker.py")]
         process = Process("worker", command, self._code_env(**settings), self.folder, output)
         self.workers.append(process)
         # The lease of one that is dead may end meanwhile.
@@ -212,7 +220,7 @@ class Stack:
         return [row[0] for row in rows]
 
     def _code_env(self, **settings: Any) -> dict[str, str]:
-        return self.env(**settings) | {"PYTHONPATH": str(ROOT)}
+        return self.env(**settings) | {"PYTHONPATH": str(self.code)}
 
     def account(self, credits: int = 1000, plan: str = "pro") -> "Account":
         """Make an account with a key."""
