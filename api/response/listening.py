@@ -49,8 +49,8 @@ class Wait:
 def listening(job_id: str) -> Iterator[Wait]:
     """Subscribe to a job for the length of the block, or of a response (`Wait.until_closed`).
 
-    The subscription is under way, see `Wait.ready`; the client is watched on `Wait.watch_client`.
-    Raises `Unavailable` if Redis does not answer.
+    The subscription is under way, see `Wait.wait_until_confirmed`; the client is watched from
+    `Wait.watch_client` on. Raises `Unavailable` if Redis does not answer.
     """
     with ExitStack() as stack:
         subscription = stack.enter_context(closing(listener.listener().listen(job_id)))

@@ -1,7 +1,7 @@
 """What Gemini says, in OpenAI's names: whole answers, and the events of a stream.
 
-What `providers.answers` and `providers.streams` say of what comes out holds here, too: this is
-only the translation. Anything may be missing, since Gemini leaves out what is zero or empty.
+What `wire.answer` and `wire.stream` say of what comes out holds here, too: this is only the
+translation. Anything may be missing, since Gemini leaves out what is zero or empty.
 """
 
 from collections.abc import Iterable, Iterator
