@@ -39,10 +39,10 @@ def provider(facts: Provider) -> Declared:
         "headers": facts.headers,
         "output_limit": facts.output_limit,
         "supports": facts.supports,
-        "lacks": facts.unsupported,
+        "unsupported": facts.unsupported,
         "emulates": facts.emulates,
-        "leaves_out": facts.drops,
-        "takes_custom_tools": facts.custom_tools,
+        "drops": facts.drops,
+        "supports_custom_tools": facts.custom_tools,
     }
     if facts.foreign_fields is not None:
         attributes["foreign_fields"] = facts.foreign_fields
