@@ -18,11 +18,10 @@ from jobs.worker.publisher import Stream
 from jobs.worker.run_job import RunningJob, run_to_end
 from models.chat import ChatRequest, Usage
 from models.errors import ModelGone, ModelNotFound, Unavailable
-from providers import get_one
 from providers.wire.chunks import Assembly
 from routing import candidates
 from routing.attempts import Attempt, Attempts
-from routing.candidates import Candidate
+from routing.candidates import ChatCandidate
 from tokens import count
 
 
@@ -82,7 +81,7 @@ def _open_stream(running: RunningChat, afterwards: ExitStack) -> Stream:
     return stream
 
 
-def _first_answer(running: RunningChat, ways: list[Candidate]) -> ChatOutcome:
+def _first_answer(running: RunningChat, ways: list[ChatCandidate]) -> ChatOutcome:
     """Ask along the ways until one gives an answer."""
     attempts = Attempts(
         ways,
@@ -110,39 +109,37 @@ def _tell_trail(running: RunningChat) -> None:
         store.note_trail(running.claim.job, running.trail)
 
 
-def _ask_one(running: RunningChat, attempt: Attempt[Candidate]) -> ChatOutcome:
+def _ask_one(running: RunningChat, attempt: Attempt[ChatCandidate]) -> ChatOutcome:
     """Ask one provider, once."""
     way = attempt.way
     running.call.asked = True
     running.assembly = Assembly()
     running.asked = UpstreamAttribution(
-        way.provider, way.upstream_model, way.model.price, running.trail
+        way.provider.name, way.upstream_model, way.model.price, running.trail
     )
     completion = _stream(running, attempt) if running.stream else _complete(running, attempt)
     return _answer(running, way, completion)
 
 
-def _complete(running: RunningChat, attempt: Attempt[Candidate]) -> dict[str, Any]:
+def _complete(running: RunningChat, attempt: Attempt[ChatCandidate]) -> dict[str, Any]:
     way = attempt.way
     limit = _limit(running, way)
-    return get_one(way.provider).complete(
-        way.request, way.route, limit, attempt.key.secret, running.call
-    )
+    return way.provider.complete(way.request, way.route, limit, attempt.key.secret, running.call)
 
 
-def _limit(running: RunningChat, way: Candidate) -> int:
+def _limit(running: RunningChat, way: ChatCandidate) -> int:
     """Return the most tokens of one choice to ask for: of what was held for, what the model has."""
     most = running.claim.max_tokens
     return min(most, way.route.upstream.max_output_tokens or most)
 
 
-def _stream(running: RunningChat, attempt: Attempt[Candidate]) -> dict[str, Any]:
+def _stream(running: RunningChat, attempt: Attempt[ChatCandidate]) -> dict[str, Any]:
     way, stream = attempt.way, running.stream
     assert stream is not None
-    stream.source = Source(way.provider, way.upstream_model, len(running.trail))
+    stream.source = Source(way.provider.name, way.upstream_model, len(running.trail))
     running.call.allow(catalog.timeouts.first_token(way.route.upstream.reasoning))
     with closing(
-        get_one(way.provider).stream(
+        way.provider.stream(
             way.request,
             way.route,
             _limit(running, way),
@@ -154,7 +151,7 @@ def _stream(running: RunningChat, attempt: Attempt[Candidate]) -> dict[str, Any]
 
 
 def _relay(
-    chunks: Any, running: RunningChat, attempt: Attempt[Candidate], stream: Stream
+    chunks: Any, running: RunningChat, attempt: Attempt[ChatCandidate], stream: Stream
 ) -> dict[str, Any]:
     """Publish a provider's chunks as they come, and return the completion they make.
 
@@ -190,7 +187,7 @@ def _says_something(chunk: dict[str, Any]) -> bool:
     return any(choice["finish_reason"] is None for choice in chunk["choices"])
 
 
-def _answer(running: RunningChat, way: Candidate, completion: dict[str, Any]) -> ChatOutcome:
+def _answer(running: RunningChat, way: ChatCandidate, completion: dict[str, Any]) -> ChatOutcome:
     assert running.request is not None
     usage = _usage(way.request, completion)
     shown = {"model": running.request.model, "usage": completion.get("usage") or usage.as_json()}

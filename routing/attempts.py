@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import structlog
 
@@ -28,24 +28,11 @@ from models.errors import (
 )
 from net.call import Call
 from routing import breakers, keys
-from routing.candidates import SANDBOX
+from routing.candidates import SANDBOX, C
 from routing.keys import Cooldown, Key
 
 T = TypeVar("T")
 
-
-class AnyCandidate(Protocol):
-    """One way to answer a request."""
-
-    @property
-    def provider(self) -> str: ...
-    @property
-    def upstream_model(self) -> str: ...
-    @property
-    def context_tokens(self) -> int: ...
-
-
-W = TypeVar("W", bound=AnyCandidate)
 
 log = structlog.get_logger()
 
@@ -105,17 +92,17 @@ _TELLING = (
 _OURS = (Unavailable, JobCancelled, InternalError)
 
 
-class Attempt(Generic[W]):
+class Attempt(Generic[C]):
     """One provider being asked once, with one key."""
 
-    def __init__(self, way: W, key: Key) -> None:
+    def __init__(self, way: C, key: Key) -> None:
         self.way = way
         self.key = key
         self._begun = time.monotonic()
         self._went_well = False
         #: As it stands in the job's trail; `seconds` and `error` are filled in when it is over.
         self.record: dict[str, Any] = {
-            "provider": way.provider,
+            "provider": way.provider.name,
             "upstream_model": way.upstream_model,
             "at": round(time.time(), 3),
             "seconds": None,
@@ -134,9 +121,9 @@ class Attempt(Generic[W]):
 
     def fails(self, error: LikeDoError, rule: Rule | None) -> None:
         """Note what that says of the key, the provider and the model."""
-        if self.way.provider == SANDBOX or isinstance(error, _OURS):
+        if self.way.provider.name == SANDBOX or isinstance(error, _OURS):
             return
-        provider, model = self.way.provider, self.way.upstream_model
+        provider, model = self.way.provider.name, self.way.upstream_model
         if rule is not None and rule.tells:
             # A 403 may be about this one model or prompt; many of them are about the key.
             is_about_one = error.upstream_status == 403
@@ -156,12 +143,12 @@ class Attempt(Generic[W]):
         self.record["error"] = error.code if error else None
 
 
-class Attempts(Generic[W]):
+class Attempts(Generic[C]):
     """The ways of one call, and what became of them so far."""
 
     def __init__(
         self,
-        ways: Sequence[W],
+        ways: Sequence[C],
         call: Call,
         trail: list[dict[str, Any]],
         has_spoken: Callable[[], bool] = lambda: False,
@@ -184,7 +171,7 @@ class Attempts(Generic[W]):
         self._made = 0
         self._failures: list[LikeDoError] = []
 
-    def answer(self, ask: Callable[[Attempt[W]], T]) -> T:
+    def answer(self, ask: Callable[[Attempt[C]], T]) -> T:
         """Return the first answer that `ask` brings from one of the ways.
 
         Raises what the caller is best told of all that failed; `ProviderBusy` or `NoProvider`
@@ -212,7 +199,7 @@ class Attempts(Generic[W]):
             rests = []
             for place in self._tries:
                 way = self._ways[place]
-                found = keys.choose(way.provider, way.upstream_model)
+                found = keys.choose(way.provider.name, way.upstream_model)
                 if isinstance(found, Key):
                     self._made += 1
                     return place, found
@@ -234,11 +221,11 @@ class Attempts(Generic[W]):
         others = len(self._tries) > 1 and not self._costs_each_time
         self.call.allow(self.call.seconds_left / 2 if others else None)
 
-    def _go_on(self, place: int, attempt: Attempt[W], error: LikeDoError) -> None:
+    def _go_on(self, place: int, attempt: Attempt[C], error: LikeDoError) -> None:
         """Prepare what follows an error; raise it where nothing does."""
         rule = _rule(error)
         attempt.fails(error, rule)
-        final = attempt.way.provider == SANDBOX or self._has_spoken() or self.call.is_over
+        final = attempt.way.provider.name == SANDBOX or self._has_spoken() or self.call.is_over
         if rule is None or final or (self._costs_each_time and not error.nothing_ran):
             raise error
         log.info("attempt.failed", reason=error.message, **attempt.record)
@@ -255,11 +242,11 @@ class Attempts(Generic[W]):
         self._tries[place] += 1
         most = rule.tries if len(self._tries) > 1 else rule.tries_of_the_last
         if rule.has_others:
-            most += keys.size(self._ways[place].provider) - 1
+            most += keys.size(self._ways[place].provider.name) - 1
         if self._tries[place] >= most:
             del self._tries[place]
 
-    def _keep_longer(self, way: W) -> None:
+    def _keep_longer(self, way: C) -> None:
         """Give up the ways whose context is no longer than that of `way`."""
         for place in list(self._tries):
             if self._ways[place].context_tokens <= way.context_tokens:
@@ -281,7 +268,7 @@ class Attempts(Generic[W]):
                     return failure
         if self._failures:
             return self._failures[-1]
-        names = " and ".join(dict.fromkeys(way.provider for way in self._ways))
+        names = " and ".join(dict.fromkeys(way.provider.name for way in self._ways))
         seconds = soonest.seconds if soonest else None
         if soonest and soonest.busy:
             return ProviderBusy(f"{names}: busy. Try again later.", retry_after=seconds)
@@ -296,7 +283,7 @@ def _rule(error: LikeDoError) -> Rule | None:
     return next((rule for kind, rule in RULES if isinstance(error, kind)), None)
 
 
-def _those_there_first(ways: Sequence[W]) -> list[W]:
+def _those_there_first(ways: Sequence[C]) -> list[C]:
     """Return `ways` without those whose model its vendor does not have, unless all are so."""
-    there = [way for way in ways if not keys.record_gone(way.provider, way.upstream_model)]
+    there = [way for way in ways if not keys.record_gone(way.provider.name, way.upstream_model)]
     return there or list(ways)

@@ -26,7 +26,7 @@ from models.provider_call import CallStatus
 from net.call import Call, child_call
 from providers import image
 from providers.image import Drawn, Picture, Wanted
-from routing import breakers
+from routing import breakers, image_candidates
 from routing.attempts import Attempt, Attempts
 from routing.image_candidates import ImageCandidate
 from storage import media
@@ -118,7 +118,9 @@ def _candidate_of(running: RunningImages, row: Row[Any]) -> ImageCandidate | Non
     """Return the way that a shot went, though it may be closed to others by now."""
     wanted = (row.model, row.provider, row.upstream_model)
     ways = [*running.ways, *_candidates_for(row.model, running.request)]
-    return next((w for w in ways if (w.model.id, w.provider, w.upstream_model) == wanted), None)
+    return next(
+        (w for w in ways if (w.model.id, w.provider.name, w.upstream_model) == wanted), None
+    )
 
 
 def _candidates_for(model_id: str, request: ImageRequest | None) -> list[ImageCandidate]:
@@ -127,7 +129,7 @@ def _candidates_for(model_id: str, request: ImageRequest | None) -> list[ImageCa
         return []
     is_fallback = catalog.images.get(request.model) is not model
     asked = request.for_fallback(model_id) if is_fallback else request
-    return [ImageCandidate(asked, model, route) for route in model.routes]
+    return image_candidates.of_model(asked, model)
 
 
 def _secret_of(row: Row[Any]) -> str | None:
@@ -162,11 +164,9 @@ def _leaves(running: RunningImages) -> bool:
 
 def _resuming(running: RunningImages, shot: ImageCall, way: ImageCandidate) -> Callable[[], None]:
     def resume(call: Call) -> Drawn:
-        wanted = _wanted(shot, way)
+        wanted = _wanted(running, shot, way)
         assert shot.provider is not None and shot.started is not None
-        return shot.provider.resume(
-            shot.started, wanted, way.route, shot.secret, call, running.folder
-        )
+        return shot.provider.resume(shot.started, wanted, shot.secret, call)
 
     return lambda: _take(running, shot, resume)
 
@@ -211,29 +211,29 @@ def _ask_one(
     running.call.asked = True
     running.asked = _asked(running, way)
     running.prices |= dict.fromkeys(shot.places, way.credits)
-    shot.provider, shot.secret, shot.started = providers.images[way.provider], key.secret, None
+    shot.provider, shot.secret, shot.started = way.provider, key.secret, None
 
     def start(started: str) -> None:
         shot.started = started
         retry_until_stored(lambda: provider_calls.start(running.id, shot.place, started))
 
-    wanted = _wanted(shot, way)
+    wanted = _wanted(running, shot, way)
     try:
-        return shot.provider.draw(wanted, way.route, key.secret, call, running.folder, start)
+        return shot.provider.draw(wanted, key.secret, call, start)
     except LikeDoError as error:
         if error.nothing_ran and shot.started is None:
             retry_until_stored(lambda: provider_calls.take_back(running.claim.job, shot.place))
         raise
 
 
-def _wanted(shot: ImageCall, way: ImageCandidate) -> Wanted:
+def _wanted(running: RunningImages, shot: ImageCall, way: ImageCandidate) -> Wanted:
     request = way.request.of_prompt(shot.place // way.request.count)
-    return image.wanted(request, way.route, shot.count)
+    return image.wanted(request, way.route, shot.count, running.folder)
 
 
 def _asked(running: RunningImages, way: ImageCandidate) -> UpstreamAttribution:
     return UpstreamAttribution(
-        way.provider, way.upstream_model, EachPrice(way.credits), running.trail
+        way.provider.name, way.upstream_model, EachPrice(way.credits), running.trail
     )
 
 

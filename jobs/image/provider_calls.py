@@ -33,7 +33,7 @@ def ask(job: ClaimedJob, place: int, count: int, way: ImageCandidate, key_id: st
         "images": count,
         "status": CallStatus.ASKED.value,
         "model": way.model.id,
-        "provider": way.provider,
+        "provider": way.provider.name,
         "upstream_model": way.upstream_model,
         "key_id": key_id,
         "started": None,

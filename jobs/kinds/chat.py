@@ -10,7 +10,7 @@ from config.catalog.model import Model
 from jobs.kinds.kind import Kind
 from models.chat import ChatRequest
 from routing import candidates
-from routing.candidates import Candidate
+from routing.candidates import ChatCandidate
 from tokens import ceiling
 
 
@@ -29,7 +29,7 @@ def quote(chat: ChatRequest) -> ChatQuote:
     )
 
 
-def _max_output(candidate: Candidate, asked: int | None) -> int:
+def _max_output(candidate: ChatCandidate, asked: int | None) -> int:
     """Return the most output tokens of one choice by this route."""
     wanted = asked or candidate.model.default_output_tokens
     return min(wanted, candidate.route.upstream.max_output_tokens or wanted)

@@ -1,21 +1,11 @@
-"""Routes to have images drawn by."""
+"""Images to have drawn."""
 
+from pathlib import Path
 from typing import Any
 
-from config.catalog.model import ImageRoute, ImageUpstream
 from providers.image import Wanted
 
 
-def image_route(provider: str, model: str, images_per_call: int = 4) -> ImageRoute:
-    upstream = ImageUpstream(
-        provider=provider,
-        id=model,
-        sizes={"1024x1024": {}},
-        qualities={"standard": {}},
-        images_per_call=images_per_call,
-    )
-    return ImageRoute(upstream=upstream)
-
-
 def wanted(count: int = 1, prompt: str = "A quiet harbour", **sent: Any) -> Wanted:
-    return Wanted(prompt, count, sent)
+    """Return some images; which model draws them, and where to, is for the test to say."""
+    return Wanted("", prompt, count, Path(), sent)

@@ -21,7 +21,6 @@ from models.errors import (
 )
 from net import connection
 from net.call import Call
-from providers import get_one
 from routing import attempts, breakers, candidates, keys
 from routing.attempts import Attempt, Attempts
 from routing.breakers import Reading
@@ -72,7 +71,7 @@ class Asked:
     def _ask(self, attempt: Attempt) -> dict[str, Any]:
         way = attempt.way
         key = attempt.key.secret
-        return get_one(way.provider).complete(way.request, way.route, 10, key, self.call)
+        return way.provider.complete(way.request, way.route, 10, key, self.call)
 
     def _tell(self) -> None:
         self.told += 1
