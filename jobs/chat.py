@@ -88,7 +88,7 @@ def _first_answer(running: RunningChat, ways: list[ChatCandidate]) -> ChatOutcom
         running.call,
         running.trail,
         has_spoken=lambda: bool(running.events),
-        told=lambda: _tell_trail(running),
+        on_retry=lambda: _tell_trail(running),
     )
     try:
         return attempts.answer(lambda attempt: _ask_one(running, attempt))
@@ -111,7 +111,7 @@ def _tell_trail(running: RunningChat) -> None:
 
 def _ask_one(running: RunningChat, attempt: Attempt[ChatCandidate]) -> ChatOutcome:
     """Ask one provider, once."""
-    way = attempt.way
+    way = attempt.candidate
     running.call.asked = True
     running.assembly = Assembly()
     running.asked = UpstreamAttribution(
@@ -122,7 +122,7 @@ def _ask_one(running: RunningChat, attempt: Attempt[ChatCandidate]) -> ChatOutco
 
 
 def _complete(running: RunningChat, attempt: Attempt[ChatCandidate]) -> dict[str, Any]:
-    way = attempt.way
+    way = attempt.candidate
     limit = _limit(running, way)
     return way.provider.complete(way.request, way.route, limit, attempt.key.secret, running.call)
 
@@ -134,7 +134,7 @@ def _limit(running: RunningChat, way: ChatCandidate) -> int:
 
 
 def _stream(running: RunningChat, attempt: Attempt[ChatCandidate]) -> dict[str, Any]:
-    way, stream = attempt.way, running.stream
+    way, stream = attempt.candidate, running.stream
     assert stream is not None
     stream.source = Source(way.provider.name, way.upstream_model, len(running.trail))
     running.call.allow(catalog.timeouts.first_token(way.route.upstream.reasoning))
@@ -160,13 +160,13 @@ def _relay(
     """
     assert running.request is not None
     model, include_usage = running.request.model, running.request.include_usage
-    patience = catalog.timeouts.first_token(attempt.way.route.upstream.reasoning)
+    patience = catalog.timeouts.first_token(attempt.candidate.route.upstream.reasoning)
     for chunk in chunks:
         running.assembly.add(chunk)
         # While readers are slow, it is not the provider that is waited for.
         running.call.allow(None)
         if _says_something(chunk):
-            attempt.goes_well()
+            attempt.record_success()
             stream.say(sse.chunk(chunk, model, include_usage))
         if _has_token(chunk):
             patience = catalog.timeouts.between_tokens_seconds

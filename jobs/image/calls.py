@@ -148,7 +148,7 @@ def _lose(running: RunningImages, shot: ImageCall) -> None:
 def _asking(running: RunningImages, shot: ImageCall) -> Callable[[], None]:
     def ask(call: Call) -> Drawn:
         attempts = Attempts(
-            running.ways, call, running.trail, told=lambda: _tell(running), costs_each_time=True
+            running.ways, call, running.trail, on_retry=lambda: _tell(running), costs_each_time=True
         )
         return attempts.answer(lambda attempt: _ask_one(running, shot, attempt, call))
 
@@ -203,7 +203,7 @@ def _ask_one(
     """Ask one provider, once, and never again without knowing that it did not hear."""
     if _leaves(running):
         raise HandedBack("The worker is stopping.")
-    way, key = attempt.way, attempt.key
+    way, key = attempt.candidate, attempt.key
     if not provider_calls.ask(running.claim.job, shot.place, shot.count, way, key.breaker.key_id):
         lost = LeaseLost("The job is another worker's by now.")
         running.call.abort(lost)

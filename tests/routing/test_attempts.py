@@ -61,17 +61,17 @@ class Asked:
         self.call = Call(seconds)
         self.spoken = False
         self.told = 0
-        self._ways = candidates.find(ChatRequest(body))
+        self._candidates = candidates.find(ChatRequest(body))
 
     def answer(self) -> dict[str, Any]:
-        return Attempts(self._ways, self.call, self.trail, lambda: self.spoken, self._tell).answer(
-            self._ask
-        )
+        return Attempts(
+            self._candidates, self.call, self.trail, lambda: self.spoken, self._tell
+        ).answer(self._ask)
 
     def _ask(self, attempt: Attempt) -> dict[str, Any]:
-        way = attempt.way
+        candidate = attempt.candidate
         key = attempt.key.secret
-        return way.provider.complete(way.request, way.route, 10, key, self.call)
+        return candidate.provider.complete(candidate.request, candidate.route, 10, key, self.call)
 
     def _tell(self) -> None:
         self.told += 1
