@@ -20,11 +20,10 @@ from jobs.worker.publisher import Stream
 from jobs.worker.run_job import RunningJob
 from models.chat import ChatRequest, Usage
 from models.errors import ModelGone, ModelNotFound, Unavailable
-from providers import get_one
 from providers.wire.chunks import Assembly
 from routing import candidates
 from routing.attempts import Attempt, Attempts
-from routing.candidates import Candidate
+from routing.candidates import ChatCandidate
 from tokens import count
 
 
@@ -78,7 +77,7 @@ def _ask(job: ChatJob, cleanup: ExitStack) -> ChatOutcome:
         job.call,
         job.trail,
         has_spoken=lambda: bool(job.last_event),
-        told=lambda: _record_trail(job),
+        on_retry=lambda: _record_trail(job),
     )
     try:
         return attempts.answer(lambda attempt: _call_provider(job, attempt))
@@ -109,14 +108,14 @@ def _record_trail(job: ChatJob) -> None:
         store.save_trail(job.claimed, job.trail)
 
 
-def _call_provider(job: ChatJob, attempt: Attempt[Candidate]) -> ChatOutcome:
+def _call_provider(job: ChatJob, attempt: Attempt[ChatCandidate]) -> ChatOutcome:
     """Call one provider, once."""
-    candidate = attempt.way
-    provider, request, route = get_one(candidate.provider), candidate.request, candidate.route
+    candidate = attempt.candidate
+    provider, request, route = candidate.provider, candidate.request, candidate.route
     job.call.asked = True
     job.assembly = Assembly()
     job.upstream = UpstreamAttribution(
-        candidate.provider, candidate.upstream_model, candidate.model.price, job.trail
+        candidate.provider.name, candidate.upstream_model, candidate.model.price, job.trail
     )
     # The tokens of one choice: what was held for, within what the model can produce.
     held_for = job.claim.max_tokens
@@ -124,7 +123,7 @@ def _call_provider(job: ChatJob, attempt: Attempt[Candidate]) -> ChatOutcome:
     if job.stream is None:
         completion = provider.complete(request, route, max_tokens, attempt.key.secret, job.call)
         return _outcome(job, request, completion)
-    job.stream.source = Source(candidate.provider, candidate.upstream_model, len(job.trail))
+    job.stream.source = Source(candidate.provider.name, candidate.upstream_model, len(job.trail))
     job.call.allow(catalog.timeouts.first_token(route.upstream.reasoning))
     chunks = provider.stream(request, route, max_tokens, attempt.key.secret, job.call)
     with closing(chunks):
@@ -132,7 +131,7 @@ def _call_provider(job: ChatJob, attempt: Attempt[Candidate]) -> ChatOutcome:
 
 
 def _relay(
-    chunks: Iterator[dict[str, Any]], job: ChatJob, attempt: Attempt[Candidate], stream: Stream
+    chunks: Iterator[dict[str, Any]], job: ChatJob, attempt: Attempt[ChatCandidate], stream: Stream
 ) -> dict[str, Any]:
     """Publish a provider's chunks as they come, and return the completion they make.
 
@@ -141,13 +140,13 @@ def _relay(
     """
     assert job.request is not None
     model, include_usage = job.request.model, job.request.include_usage
-    patience = catalog.timeouts.first_token(attempt.way.route.upstream.reasoning)
+    patience = catalog.timeouts.first_token(attempt.candidate.route.upstream.reasoning)
     for chunk in chunks:
         job.assembly.add(chunk)
         # Time spent waiting for slow readers does not count against the provider.
         job.call.allow(None)
         if _has_open_choice(chunk):
-            attempt.goes_well()
+            attempt.record_success()
             stream.publish(sse.chunk(chunk, model, include_usage))
         if _has_token(chunk):
             patience = catalog.timeouts.between_tokens_seconds

@@ -106,10 +106,10 @@ class Answer:
             yield parser.feed(piece)
         yield parser.end()
 
-    def _read(self, most: int = READ_BYTES) -> bytes:
+    def _read(self, max_bytes: int = READ_BYTES) -> bytes:
         """Return the next bytes of the body, as many as have come; none at its end."""
         self._exchange.tighten_timeout()
-        piece = self._raw.read1(min(most, READ_BYTES), decode_content=self._is_squeezed)
+        piece = self._raw.read1(min(max_bytes, READ_BYTES), decode_content=self._is_squeezed)
         if self._raw.connection is None:
             # Read to its end, it is in the pool already, and may be another call's.
             self._exchange.end()

@@ -9,43 +9,43 @@ from models.errors import LikeDoError, ProviderTimeout
 
 
 class Call:
-    """One job's time with a provider: its deadline, and how to end it early from outside.
+    """One job's time with a provider: its deadline, and a way to end it early from outside.
 
-    Several requests may run under one call, side by side.
+    Several requests may run under one call concurrently.
     """
 
     def __init__(self, timeout_seconds: float) -> None:
         #: On the monotonic clock, in seconds.
         self.deadline = time.monotonic() + timeout_seconds
-        #: When what is waited for now has to be there, if that is before the deadline.
+        #: The deadline of the current wait, if that is before the call's own.
         self._due = self.deadline
-        #: Set by whoever asks a provider: what is cancelled after that is charged.
+        #: Set when a provider is called: a job cancelled after that is charged.
         self.asked = False
         self._reason: LikeDoError | None = None
         self._aborted = threading.Event()
-        #: Guards the hooks, and what each of them holds on to.
+        #: Guards the hooks, and what each of them holds.
         self.lock = threading.Lock()
         self.hooks: set[AbortHook] = set()
 
     @property
     def seconds_left(self) -> float:
-        """The seconds until the deadline, or until what is waited for now has to be there."""
+        """The seconds until the deadline of the call, or of the current wait."""
         return self._due - time.monotonic()
 
     @property
     def reason(self) -> LikeDoError | None:
-        """What it was aborted with, if it was."""
+        """The error that it was aborted with, if it was."""
         return self._reason
 
     @property
     def is_over(self) -> bool:
-        """Whether it was aborted or its deadline is past, so that nothing more can be asked."""
+        """Whether it was aborted or its deadline is past, so that no more requests can be sent."""
         return self._reason is not None or self.deadline <= time.monotonic()
 
     def allow(self, seconds: float | None) -> None:
-        """Let the next word take so many seconds; None: all the time until the deadline.
+        """Let the next chunk take so many seconds; None: all the time until the deadline.
 
-        A provider that keeps a connection alive without a word is not given any more by that.
+        A provider that only keeps the connection alive, without a chunk, gains no time by it.
         """
         due = self.deadline if seconds is None else time.monotonic() + seconds
         self._due = min(due, self.deadline)
@@ -60,14 +60,14 @@ class Call:
                 hook.shutdown()
 
     def check(self) -> None:
-        """Raise the reason the call was aborted for; `ProviderTimeout` where its time is up."""
+        """Raise the reason that the call was aborted for; `ProviderTimeout` if its time is up."""
         if self._reason is not None:
             raise self._reason
         if self.seconds_left <= 0:
             raise ProviderTimeout("The provider did not answer in time.")
 
     def wait(self, seconds: float) -> None:
-        """Wait, raising as `check` does as soon as there is a reason to."""
+        """Wait; raise as `check` does as soon as there is a reason to."""
         self._aborted.wait(max(0.0, min(seconds, self.seconds_left)))
         self.check()
 
@@ -84,12 +84,12 @@ class AbortHook:
             self.call.hooks.add(self)
 
     def end(self) -> None:
-        """Leave it alone from now on; calling this twice changes nothing."""
+        """Stop watching it. Idempotent."""
         with self.call.lock:
             self.call.hooks.discard(self)
 
     def shutdown(self) -> None:
-        """End it now. Called under the call's lock, from whichever thread aborts the call."""
+        """End it now. Called under the call's lock, from the thread that aborts the call."""
         raise NotImplementedError
 
 

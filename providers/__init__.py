@@ -1,7 +1,8 @@
-"""Who answers: one file for each vendor, and what they have in common.
+"""The providers: one file per vendor, and what they have in common.
 
-A new provider of OpenAI's shape is a table of the catalogue. Any other one is a file that ends with
-`provider = …`, and its line in `config/providers.py`; one that draws ends with `images = …`.
+A new provider that speaks OpenAI's protocol is a table of the catalogue. Any other one is a file
+that ends with `provider = …`, and its line in `config/providers.py`; one of images ends with
+`images = …`.
 """
 
 from importlib import import_module
@@ -16,17 +17,17 @@ from providers.image import ImageProvider
 by_name: dict[str, Provider] = {
     name: import_module(f"providers.{name}").provider for name in (*CHAT, SANDBOX)
 } | {name: declared.provider(facts) for name, facts in catalog.providers.items()}
-#: Those that make images.
+#: The providers of images, by name.
 images: dict[str, ImageProvider] = {
     name: import_module(f"providers.{name}").images for name in (*IMAGES, SANDBOX)
 }
 
-#: All there are, but the sandbox.
+#: All providers except the sandbox.
 NAMES = (*BASE_URLS, *catalog.providers)
 
 
 def get_one(name: str) -> Provider:
-    """Return the provider called `name`; raise `NoProvider` where there is none."""
+    """Return the provider called `name`; raise `NoProvider` if there is none."""
     if name not in by_name:
         raise NoProvider(f"There is no provider '{name}'.")
     return by_name[name]

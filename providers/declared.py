@@ -1,4 +1,4 @@
-"""Providers of OpenAI's shape that the catalogue declares: their facts are data."""
+"""Providers that speak OpenAI's protocol and that the catalogue declares: their facts are data."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from providers.parameters import Message, format_of
 
 
 class Declared(OpenAICompatible):
-    """Each one is a subclass with its facts as class attributes, as if somebody had written it."""
+    """Each provider is a subclass with its facts as class attributes, as if written by hand."""
 
     def payload(self, request: ChatRequest, route: Route, max_tokens: int | None) -> dict[str, Any]:
         sent = super().payload(request, route, max_tokens)
@@ -39,10 +39,10 @@ def provider(facts: Provider) -> Declared:
         "headers": facts.headers,
         "output_limit": facts.output_limit,
         "supports": facts.supports,
-        "lacks": facts.unsupported,
+        "unsupported": facts.unsupported,
         "emulates": facts.emulates,
-        "leaves_out": facts.drops,
-        "takes_custom_tools": facts.custom_tools,
+        "drops": facts.drops,
+        "supports_custom_tools": facts.custom_tools,
     }
     if facts.foreign_fields is not None:
         attributes["foreign_fields"] = facts.foreign_fields

@@ -25,7 +25,7 @@ ASK_FOR_JSON = "Answer with one JSON object and nothing else."
 
 class DeepSeek(OpenAICompatible):
     name = "deepseek"
-    lacks = frozenset(
+    unsupported = frozenset(
         {
             "n",
             "seed",
@@ -39,13 +39,13 @@ class DeepSeek(OpenAICompatible):
         }
     )
     emulates = frozenset({"json_schema"})
-    leaves_out = HARMLESS
+    drops = HARMLESS
     foreign_fields = frozenset({"reasoning_details", "images", "annotations", "refusal", "audio"})
 
-    def takes(self, request: ChatRequest, route: Route) -> frozenset[str]:
+    def capabilities(self, request: ChatRequest, route: Route) -> frozenset[str]:
         """While it thinks, DeepSeek ignores sampling in silence and refuses logprobs."""
-        takes = super().takes(request, route)
-        return takes - {"sampling", "logprobs"} if _thinks(request, route) else takes
+        capabilities = super().capabilities(request, route)
+        return capabilities - {"sampling", "logprobs"} if _thinks(request, route) else capabilities
 
     def defaults_temperature(self, request: ChatRequest, route: Route) -> bool:
         return not _thinks(request, route)
@@ -70,12 +70,14 @@ class DeepSeek(OpenAICompatible):
             message = message | {"content": _flat(message)}
         return message
 
-    def _refused_parts(self, messages: Iterable[Message], takes: frozenset[str]) -> Iterator[str]:
+    def _refused_parts(
+        self, messages: Iterable[Message], capabilities: frozenset[str]
+    ) -> Iterator[str]:
         messages = list(messages)
         for place, message in enumerate(messages):
             if message["role"] == "function":
                 yield f"messages[{place}].role"
-        yield from super()._refused_parts(messages, takes)
+        yield from super()._refused_parts(messages, capabilities)
 
 
 def _thinking(request: ChatRequest, route: Route) -> dict[str, Any]:

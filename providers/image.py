@@ -1,4 +1,4 @@
-"""What every provider of images is: a way to have some drawn, and perhaps to come back for them.
+"""What every provider of images implements: `draw`, and perhaps `resume` and `cancel`.
 
 A provider holds no state and knows nothing of accounts, credits, queues or the database. What a
 model makes of a size, a quality or a style is data: the catalogue says what is sent for each.
@@ -21,10 +21,15 @@ from providers.wire import refusal
 
 @dataclass(frozen=True)
 class Wanted:
-    """Some images of one prompt, to be asked for at once."""
+    """Images of one prompt, to be requested at once."""
 
+    #: The model's id at the provider.
+    model: str
     prompt: str
+    #: At most the model's `images_per_call`.
     count: int
+    #: Each image becomes a new file in this folder, which may be shared with other calls.
+    folder: Path
     #: What else is sent: what the catalogue says of the size and the quality, and parameters that
     #: are passed on. Names and values are the provider's own.
     sent: Mapping[str, Any] = field(default_factory=dict)
@@ -32,7 +37,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image as the provider gave it: a file that nobody has looked into yet."""
+    """An image as the provider gave it: a file that has not been decoded yet."""
 
     path: Path
     revised_prompt: str | None = None
@@ -40,7 +45,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What came of it: for each image that was wanted, in order, the image or why there is none."""
+    """The result: for each image that was wanted, in order, the image or why there is none."""
 
     pictures: list[Picture | LikeDoError]
     #: OpenAI's `usage` object, where the provider reports one.
@@ -50,74 +55,66 @@ class Drawn:
 class ImageProvider(ABC):
     name: ClassVar[str]
     #: Statuses of 500 and above by which the provider says that it failed and made nothing. After
-    #: all others, and after a connection that broke, nobody knows, and nothing is asked again.
-    fails_surely: ClassVar[frozenset[int]] = frozenset()
-    #: Parameters of OpenAI's that it takes, of those that are not known here.
-    takes_unknown: ClassVar[bool] = False
+    #: all others, and after a broken connection, images may have been made, so no call is retried.
+    nothing_ran_statuses: ClassVar[frozenset[int]] = frozenset()
+    #: Whether it supports OpenAI's parameters that are not known here: they are passed on.
+    supports_unknown: ClassVar[bool] = False
 
     @abstractmethod
     def draw(
-        self,
-        wanted: Wanted,
-        route: ImageRoute,
-        key: str,
-        call: Call,
-        folder: Path,
-        started: Callable[[str], None],
+        self, wanted: Wanted, key: str, call: Call, on_started: Callable[[str], None]
     ) -> Drawn:
-        """Have `wanted.count` images drawn, at most `route.upstream.images_per_call`.
+        """Have the provider make the `wanted` images, with the operator's `key`.
 
-        Each is written into a new file in `folder`, which may be shared with other calls. Where
-        the provider works on after its first answer, `started` is called, before anything else is
-        done, with an id by which `resume` finds the work again.
+        `call` carries the deadline and can be aborted from outside. If the provider works on after
+        its first response, `on_started` is called with an operation id, by which `resume` finds the
+        work again, before anything else is done.
 
-        Raises what `call` was aborted with, and the errors of `models.errors` that stand for what
-        the provider said. An error after which asking again cannot be paid for twice, since nothing
-        can have been begun, has `nothing_ran`. Where some images came and others did not, the
-        errors of those are in what is returned; where none came, it is raised.
+        Raises what `call` was aborted with, and the errors of `models.errors` that stand for the
+        provider's. An error has `nothing_ran` if nothing can have been started, so that a retry
+        cannot be paid for twice. If only some images were made, the errors of the others are in
+        the result; if none was, its error is raised.
         """
+
+    def check(self, request: ImageRequest, route: ImageRoute) -> None:
+        """Raise `UnsupportedParameter`, or its parent, for what `route` does not support."""
+        upstream = route.upstream
+        refused = {
+            "size": native_size(request.size, upstream) is None,
+            "quality": request.quality not in route.qualities,
+            "style": request.style is not None and request.style not in route.styles,
+            **{name: name not in upstream.takes for name in _openai_parameters(request)},
+            **dict.fromkeys(request.unknown, not self.supports_unknown),
+        }
+        for name, is_refused in refused.items():
+            if is_refused:
+                raise UnsupportedParameter(_refusal(name, request, route), param=name)
+        max_characters = upstream.prompt_characters
+        longest = max(len(_prompt_sent(prompt, request, route)) for prompt in request.prompts)
+        if max_characters is not None and longest > max_characters:
+            raise InvalidRequest(
+                f"Invalid value for 'prompt': '{request.model}' takes at most {max_characters} "
+                "characters.",
+                param="prompt",
+            )
 
     def refusal(self, response: Response) -> LikeDoError:
         """Return the error that a `response` with an error status stands for."""
         error = refusal.refusal(self.name, response)
-        told = "json" in response.headers.get("content-type", "")
-        error.nothing_ran |= told and response.status in self.fails_surely
+        is_json = "json" in response.headers.get("content-type", "")
+        error.nothing_ran |= is_json and response.status in self.nothing_ran_statuses
         return error
 
-    def resume(
-        self, started: str, wanted: Wanted, route: ImageRoute, key: str, call: Call, folder: Path
-    ) -> Drawn:
-        """Wait for what was begun as `started`, and return it as `draw` does."""
+    def resume(self, operation_id: str, wanted: Wanted, key: str, call: Call) -> Drawn:
+        """Wait for the images of an operation that `draw` started, and return them as it does."""
         raise Unavailable("The images were lost when their worker went away. Try again.")
 
-    def cancel(self, started: str, key: str, call: Call) -> None:
-        """Tell the provider that nobody wants what was begun as `started` any more."""
+    def cancel(self, operation_id: str, key: str, call: Call) -> None:
+        """Tell the provider to stop an operation that `draw` started."""
         raise Unavailable("What was begun cannot be ended.")
 
 
-# ---- What is asked, in the words of a route ------------------------------------------------------
-
-
-def check(provider: ImageProvider, request: ImageRequest, route: ImageRoute) -> None:
-    """Raise `UnsupportedParameter`, or its parent, for what `route` cannot honour."""
-    upstream = route.upstream
-    refused = {
-        "size": native_size(request.size, upstream) is None,
-        "quality": request.quality not in route.qualities,
-        "style": request.style is not None and request.style not in route.styles,
-        **{name: name not in upstream.takes for name in _asked_of_openai(request)},
-        **dict.fromkeys(request.unknown, not provider.takes_unknown),
-    }
-    for name, is_refused in refused.items():
-        if is_refused:
-            raise UnsupportedParameter(_refusal(name, request, route), param=name)
-    most = upstream.prompt_characters
-    longest = max(len(_said(text, request, route)) for text in request.prompts)
-    if most is not None and longest > most:
-        raise InvalidRequest(
-            f"Invalid value for 'prompt': '{request.model}' takes at most {most} characters.",
-            param="prompt",
-        )
+# ---- A request in a route's terms ----------------------------------------------------------------
 
 
 def _refusal(name: str, request: ImageRequest, route: ImageRoute) -> str:
@@ -128,7 +125,7 @@ def _refusal(name: str, request: ImageRequest, route: ImageRoute) -> str:
 
 
 def _sizes(upstream: ImageUpstream) -> list[str]:
-    """Return the sizes that can be asked for, in words."""
+    """Return the sizes that can be requested, in words."""
     named = dict.fromkeys([*DOCUMENTED_SIZES, *upstream.sizes])
     free = upstream.free_sizes
     if free is None:
@@ -136,15 +133,15 @@ def _sizes(upstream: ImageUpstream) -> list[str]:
     return [*named, f"other sizes in multiples of {free.multiple_of} up to {free.longest_side}"]
 
 
-def _asked_of_openai(request: ImageRequest) -> list[str]:
-    asked = {name: request.body.get(name) for name in OF_OPENAI}
-    return [name for name, value in asked.items() if isinstance(value, str) and value != "auto"]
+def _openai_parameters(request: ImageRequest) -> list[str]:
+    given = {name: request.body.get(name) for name in OF_OPENAI}
+    return [name for name, value in given.items() if isinstance(value, str) and value != "auto"]
 
 
 def native_size(size: Size, upstream: ImageUpstream) -> Size | None:
-    """Return the size to have made for `size`: itself, or the nearest larger one to scale down.
+    """Return the size to request for `size`: itself, or the nearest larger one to scale down.
 
-    None where the model does not have it, and it is not one that every model has here.
+    None if the model does not make it, and it is not one that every model offers here.
     """
     free = upstream.free_sizes
     if str(size) in upstream.sizes or (free and free.have(size.width, size.height)):
@@ -156,12 +153,12 @@ def native_size(size: Size, upstream: ImageUpstream) -> Size | None:
         for native in map(Size.read, upstream.sizes)
         if native.width >= size.width and native.height >= size.height
     ]
-    # All that are documented are squares: of those as large, the one of their shape.
+    # All documented sizes are squares: of several as large, prefer a square.
     return min(larger, key=lambda native: (native.width != native.height, native), default=None)
 
 
-def wanted(request: ImageRequest, route: ImageRoute, count: int) -> Wanted:
-    """Return `count` images of a `request` for one prompt that `check` has let through."""
+def wanted(request: ImageRequest, route: ImageRoute, count: int, folder: Path) -> Wanted:
+    """Return `count` images of a `request` for one prompt that `check` has accepted."""
     upstream = route.upstream
     size = native_size(request.size, upstream)
     assert size is not None
@@ -174,11 +171,12 @@ def wanted(request: ImageRequest, route: ImageRoute, count: int) -> Wanted:
         **passed,
         **request.unknown,
     }
-    return Wanted(_said(request.prompt, request, route), count, sent)
+    prompt = _prompt_sent(request.prompt, request, route)
+    return Wanted(upstream.id, prompt, count, folder, sent)
 
 
-def _said(prompt: str, request: ImageRequest, route: ImageRoute) -> str:
-    """Return a prompt with what stands in for a style that the model does not have."""
+def _prompt_sent(prompt: str, request: ImageRequest, route: ImageRoute) -> str:
+    """Return a prompt with what stands in for a style that the model does not support."""
     added = route.style_prompts.get(request.style or "")
     return f"{prompt}\n\n{added}" if added else prompt
 
@@ -201,12 +199,12 @@ def _filled(value: Any, size: Size) -> Any:
     return value.format(width=size.width, height=size.height)
 
 
-def drawn(found: Sequence[Picture | LikeDoError], count: int, missing: LikeDoError) -> Drawn:
-    """Return `count` outcomes: those `found`, and `missing` for each that is not there.
+def drawn(outcomes: Sequence[Picture | LikeDoError], count: int, missing: LikeDoError) -> Drawn:
+    """Return `count` of the `outcomes`, with the error `missing` for each one too few.
 
-    Raises the first error where there is no image among them.
+    Raises the first error if there is no image among them.
     """
-    outcomes = [*found[:count], *[missing] * (count - len(found))]
+    outcomes = [*outcomes[:count], *[missing] * (count - len(outcomes))]
     if not any(isinstance(outcome, Picture) for outcome in outcomes):
         raise next(outcome for outcome in outcomes if isinstance(outcome, LikeDoError))
     return Drawn(outcomes)

@@ -10,7 +10,7 @@ from providers.openai_images import OpenAIImages
 
 class OpenAI(OpenAICompatible):
     name = "openai"
-    takes_custom_tools = True
+    supports_custom_tools = True
 
     def limit_name(self, route: Route) -> str:
         # Reasoning models refuse the old name, the oldest models do not know the new one.

@@ -36,8 +36,8 @@ class OpenAICompatible(Checked):
     headers: ClassVar[Mapping[str, str]] = {}
     #: What the provider calls the limit of output tokens.
     output_limit: ClassVar[str] = "max_tokens"
-    #: Parameters that it does not know and that may be left out in silence.
-    leaves_out: ClassVar[frozenset[str]] = frozenset()
+    #: Parameters that the provider does not know and that can be dropped in silence.
+    drops: ClassVar[frozenset[str]] = frozenset()
     #: Fields of a message that other providers answer with and this one does not take back.
     foreign_fields: ClassVar[frozenset[str]] = frozenset(
         {"reasoning_content", "reasoning_details", "images"}
@@ -76,15 +76,17 @@ class OpenAICompatible(Checked):
 
     def payload(self, request: ChatRequest, route: Route, max_tokens: int | None) -> dict[str, Any]:
         """Return what to send for `request`, which stays as it is."""
-        takes = self.takes(request, route)
-        sent = {name: value for name, value in request.body.items() if self._passes(name, takes)}
+        capabilities = self.capabilities(request, route)
+        sent = {
+            name: value for name, value in request.body.items() if self._passes(name, capabilities)
+        }
         sent = {name: value for name, value in sent.items() if _has_its_subject(name, sent)}
         sent = {**route.extra, **sent}
         sent["model"] = route.upstream.id
         sent["messages"] = self.messages(request)
         if limit := max_tokens or request.max_tokens:
             sent[self.limit_name(route)] = limit
-        if "sampling" in takes and self.defaults_temperature(request, route):
+        if "sampling" in capabilities and self.defaults_temperature(request, route):
             sent.setdefault("temperature", DEFAULT_TEMPERATURE)
         return sent
 
@@ -100,15 +102,15 @@ class OpenAICompatible(Checked):
         """Say whether the product's default temperature is sent where the caller gave none."""
         return not route.upstream.reasoning
 
-    def _passes(self, name: str, takes: frozenset[str]) -> bool:
-        """Say whether a parameter goes upstream.
+    def _passes(self, name: str, capabilities: frozenset[str]) -> bool:
+        """Tell whether a parameter is sent.
 
-        `check` has refused those that ask for what the model lacks, so what is left out of them
-        here is at its default.
+        `check` has refused those that ask for what the model does not support, so the ones that
+        are dropped here have their default value.
         """
-        if name in OWN_PARAMETERS or name in _SET_BY_US or name in self.leaves_out:
+        if name in OWN_PARAMETERS or name in _SET_BY_US or name in self.drops:
             return False
-        return self._honours(name, takes)
+        return self._honours(name, capabilities)
 
 
 def _has_its_subject(name: str, sent: Mapping[str, Any]) -> bool:

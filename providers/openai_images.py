@@ -10,7 +10,6 @@ from typing import Any
 
 import orjson
 
-from config.catalog.model import ImageRoute
 from config.settings import settings
 from models.errors import LikeDoError, ProviderFailed
 from net import http
@@ -28,30 +27,24 @@ _USAGE_DETAIL = ("text_tokens", "image_tokens", "cached_tokens")
 
 class OpenAIImages(ImageProvider):
     name = "openai"
-    fails_surely = frozenset({500, 503})
-    takes_unknown = True
+    nothing_ran_statuses = frozenset({500, 503})
+    supports_unknown = True
 
     def draw(
-        self,
-        wanted: Wanted,
-        route: ImageRoute,
-        key: str,
-        call: Call,
-        folder: Path,
-        started: Callable[[str], None],
+        self, wanted: Wanted, key: str, call: Call, on_started: Callable[[str], None]
     ) -> Drawn:
         url = settings.base_url_of(self.name) + "/images/generations"
         headers = {"Authorization": f"Bearer {key}"}
-        sent = http.encoded(_payload(wanted, route))
+        sent = http.encoded(_payload(wanted))
         with http.create(call, url, headers, sent, "application/json") as answer:
             if answer.status != 200:
                 raise self.refusal(answer.whole())
-            body = as_object(spooling.read(self.name, answer, folder))
+            body = as_object(spooling.read(self.name, answer, wanted.folder))
         made = as_list(body.get("data"))[: wanted.count]
         if not made:
             raise self._nothing(body, answer.headers)
 
-        pictures = self._pictures(made, call, folder)
+        pictures = self._pictures(made, call, wanted.folder)
         pictures += [self._missing() for _ in range(wanted.count - len(made))]
         if not any(isinstance(picture, Picture) for picture in pictures):
             raise next(error for error in pictures if isinstance(error, LikeDoError))
@@ -101,9 +94,9 @@ class OpenAIImages(ImageProvider):
         return ProviderFailed(f"{self.name} made fewer images than it was asked for.")
 
 
-def _payload(wanted: Wanted, route: ImageRoute) -> dict[str, Any]:
+def _payload(wanted: Wanted) -> dict[str, Any]:
     count = {"n": wanted.count} if wanted.count > 1 else {}
-    return {**wanted.sent, "model": route.upstream.id, "prompt": wanted.prompt, **count}
+    return {**wanted.sent, "model": wanted.model, "prompt": wanted.prompt, **count}
 
 
 def _is_enveloped(content: bytes) -> bool:

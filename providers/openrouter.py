@@ -12,13 +12,15 @@ class OpenRouter(OpenAICompatible):
     name = "openrouter"
     headers = {"X-Title": "LikeDo AI API"}
     #: Known and, by most of the vendors behind it, ignored.
-    lacks = frozenset({"n"})
+    unsupported = frozenset({"n"})
     foreign_fields = frozenset({"images"})
     routes_itself = True
 
-    def takes(self, request: ChatRequest, route: Route) -> frozenset[str]:
-        # A model that is not in the catalogue may take anything; see `_preference`.
-        return super().takes(request, route) if route.upstream.takes else EVERYTHING - self.lacks
+    def capabilities(self, request: ChatRequest, route: Route) -> frozenset[str]:
+        # A model that is not in the catalogue may support anything; see `_preference`.
+        if route.upstream.takes:
+            return super().capabilities(request, route)
+        return EVERYTHING - self.unsupported
 
     def defaults_temperature(self, request: ChatRequest, route: Route) -> bool:
         required = self._preference(request, route).get("require_parameters")
@@ -36,8 +38,8 @@ class OpenRouter(OpenAICompatible):
     def _preference(self, request: ChatRequest, route: Route) -> dict[str, Any]:
         """Return how OpenRouter is to choose among the vendors of a model.
 
-        It drops in silence what a model lacks, unless told to use only those that take all. For a
-        model whose abilities the catalogue knows, `check` has seen to that.
+        It drops in silence what a model does not support, unless told to use only vendors that
+        support all of it. If the catalogue knows what the model supports, `check` has seen to that.
         """
         preference = {**route.extra.get("provider", {}), **(request.routing_preference or {})}
         wishes = asked(request.body) or format_of(request.body) != "text"

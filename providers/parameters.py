@@ -64,19 +64,19 @@ HARMLESS = frozenset({"user", "metadata", "store", "service_tier"})
 
 
 class Checked(Provider):
-    """A provider that refuses by name what a route cannot honour.
+    """A provider that refuses by name what a route does not support.
 
-    What differs are the facts below.
+    Providers differ by the facts below.
     """
 
-    #: Words and parameters that no model of the provider takes, whatever the catalogue says.
-    lacks: ClassVar[frozenset[str]] = frozenset()
-    #: Words that every model of the provider takes, beside those that the catalogue says of it.
+    #: Words and parameters that no model of the provider supports, whatever the catalogue says.
+    unsupported: ClassVar[frozenset[str]] = frozenset()
+    #: Words that every model of the provider supports, beside those in the catalogue.
     supports: ClassVar[frozenset[str]] = frozenset()
-    #: Words that every model of the provider takes with some help from us.
+    #: Words that every model of the provider supports with some help from us.
     emulates: ClassVar[frozenset[str]] = frozenset()
-    #: It takes OpenAI's newer tools: custom ones, and a choice among some of those that are given.
-    takes_custom_tools: ClassVar[bool] = False
+    #: It supports OpenAI's newer tools: custom ones, and a choice among some of those given.
+    supports_custom_tools: ClassVar[bool] = False
     #: It understands a `provider` object, OpenRouter's routing preference.
     routes_itself: ClassVar[bool] = False
 
@@ -91,31 +91,33 @@ class Checked(Provider):
             param=refused,
         )
 
-    def takes(self, request: ChatRequest, route: Route) -> frozenset[str]:
-        """Return the words of what `route` can honour in this request."""
-        return (route.upstream.takes | self.supports | self.emulates) - self.lacks
+    def capabilities(self, request: ChatRequest, route: Route) -> frozenset[str]:
+        """Return the words of what `route` supports in this request."""
+        return (route.upstream.takes | self.supports | self.emulates) - self.unsupported
 
-    def _honours(self, name: str, takes: frozenset[str]) -> bool:
-        return NEEDS.get(name) in (None, *takes) and name not in self.lacks
+    def _honours(self, name: str, capabilities: frozenset[str]) -> bool:
+        return NEEDS.get(name) in (None, *capabilities) and name not in self.unsupported
 
     def _refused(self, request: ChatRequest, route: Route) -> Iterator[str]:
         """Yield every parameter that asks for something and cannot be honoured."""
-        body, takes = request.body, self.takes(request, route)
+        body, capabilities = request.body, self.capabilities(request, route)
         if request.routing_preference is not None and not self.routes_itself:
             yield "provider"
         for name in asked(body):
-            if not self._honours(name, takes) and not _left_out(name, body, route):
+            if not self._honours(name, capabilities) and not _left_out(name, body, route):
                 yield name
-        if not self.takes_custom_tools:
+        if not self.supports_custom_tools:
             yield from _custom_tools(body)
-        if format_of(body) not in ("text", *takes):
+        if format_of(body) not in ("text", *capabilities):
             yield "response_format"
-        yield from self._refused_parts(request.messages, takes)
+        yield from self._refused_parts(request.messages, capabilities)
 
-    def _refused_parts(self, messages: Iterable[Message], takes: frozenset[str]) -> Iterator[str]:
+    def _refused_parts(
+        self, messages: Iterable[Message], capabilities: frozenset[str]
+    ) -> Iterator[str]:
         for place, message in enumerate(messages):
             for at, part in enumerate(parts_of(message)):
-                if PARTS.get(part["type"]) not in (None, *takes):
+                if PARTS.get(part["type"]) not in (None, *capabilities):
                     yield f"messages[{place}].content[{at}]"
 
 

@@ -1,4 +1,4 @@
-"""Images by Replicate, which begins a prediction and is asked how it goes until it is over.
+"""Images by Replicate, which creates a prediction and is polled until it has ended.
 
 https://replicate.com/docs/reference/http
 """
@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from config.catalog.model import ImageRoute
 from config.settings import settings
 from models.errors import (
     ContentPolicyViolation,
@@ -26,21 +25,21 @@ from providers import image
 from providers.image import Drawn, ImageProvider, Picture, Wanted
 from providers.wire import json, refusal_body, result_images
 
-#: Between two looks at a prediction: at first, and at most.
+#: The pause between two polls of a prediction: at first, and at most.
 FIRST_PAUSE_SECONDS = 0.3
 MAX_PAUSE_SECONDS = 2.0
 PAUSE_GROWTH = 1.3
-#: What it asks to wait between two looks is waited for up to this: others wait for the image.
+#: A delay that it asks for between two polls is kept up to this: callers wait for the image.
 MAX_DELAY_SECONDS = 10.0
-#: One look at it; another follows.
-LOOK_SECONDS = 30.0
-#: So often in a row a prediction that was just begun may be unknown to the server that is asked.
+#: The time-out of one poll; another follows.
+POLL_SECONDS = 30.0
+#: So often in a row a prediction that was just created may be unknown to the server polled.
 UNKNOWN_AT_FIRST = 2
 
 ENDED = {"succeeded", "failed", "canceled", "aborted"}
-#: Of a prediction that is not there, or no longer.
+#: Statuses of a prediction that does not exist, or no longer does.
 GONE = {404, 410}
-#: Refusals of a look that say nothing of the prediction.
+#: Refusals of a poll that say nothing of the prediction.
 PASSING = {408, 425, 429}
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -59,37 +58,29 @@ class Replicate(ImageProvider):
     name = "replicate"
 
     def draw(
-        self,
-        wanted: Wanted,
-        route: ImageRoute,
-        key: str,
-        call: Call,
-        folder: Path,
-        started: Callable[[str], None],
+        self, wanted: Wanted, key: str, call: Call, on_started: Callable[[str], None]
     ) -> Drawn:
-        prediction = self._begin(wanted, route, key, call)
+        prediction = self._create(wanted, key, call)
         id = _checked_id(prediction.get("id"))
-        started(id)
-        looks = self._looks(id, key, call, UNKNOWN_AT_FIRST)
-        return _drawn(_last([prediction], looks, wanted.count), wanted, call, folder)
+        on_started(id)
+        polls = self._poll(id, key, call, UNKNOWN_AT_FIRST)
+        return _drawn(_last([prediction], polls, wanted.count), wanted, call)
 
-    def resume(
-        self, started: str, wanted: Wanted, route: ImageRoute, key: str, call: Call, folder: Path
-    ) -> Drawn:
-        looks = self._looks(_checked_id(started), key, call, 0)
-        return _drawn(_last([], looks, wanted.count), wanted, call, folder)
+    def resume(self, operation_id: str, wanted: Wanted, key: str, call: Call) -> Drawn:
+        polls = self._poll(_checked_id(operation_id), key, call, 0)
+        return _drawn(_last([], polls, wanted.count), wanted, call)
 
-    def cancel(self, started: str, key: str, call: Call) -> None:
-        url = f"{_url_of(_checked_id(started))}/cancel"
+    def cancel(self, operation_id: str, key: str, call: Call) -> None:
+        url = f"{_url_of(_checked_id(operation_id))}/cancel"
         response = http.ask(call, "POST", url, _headers(key))
         if response.status in GONE:
-            raise _unknown(started)
+            raise _unknown(operation_id)
         if response.status >= 400:
             raise self._refusal_later(response)
 
-    def _begin(self, wanted: Wanted, route: ImageRoute, key: str, call: Call) -> dict[str, Any]:
-        """Have a prediction begun, and return it as it is then."""
-        url, payload = _request(wanted, route)
+    def _create(self, wanted: Wanted, key: str, call: Call) -> dict[str, Any]:
+        """Create a prediction, and return it as it is then."""
+        url, payload = _request(wanted)
         body = http.encoded(payload)
         with http.create(call, url, _headers(key), body, "application/json") as answer:
             response = answer.whole()
@@ -97,17 +88,17 @@ class Replicate(ImageProvider):
             raise self.refusal(response)
         return json.as_object(json.decoded(self.name, response.content))
 
-    def _looks(
+    def _poll(
         self, id: str, key: str, call: Call, unknown_at_first: int
     ) -> Iterator[dict[str, Any]]:
-        """Yield the prediction as it is seen from time to time, until `call` is over.
+        """Yield the prediction each time it is polled, until `call` is over.
 
-        A look that fails says nothing of the prediction, and is not yielded.
+        A poll that fails says nothing of the prediction, and yields nothing.
         """
         delay = 0.0
         for pause in pauses():
             call.wait(max(pause, delay))
-            response = self._look(id, key, call)
+            response = self._poll_once(id, key, call)
             delay = 0.0
             if response is None:
                 continue
@@ -119,24 +110,24 @@ class Replicate(ImageProvider):
             else:
                 delay = self._delay(id, response)
 
-    def _look(self, id: str, key: str, call: Call) -> Response | None:
-        """Ask how it goes; None where no answer comes."""
+    def _poll_once(self, id: str, key: str, call: Call) -> Response | None:
+        """Ask for the prediction; None if no response comes."""
         try:
-            with child_call(call, LOOK_SECONDS) as part:
-                return http.ask(part, "GET", _url_of(id), _headers(key))
+            with child_call(call, POLL_SECONDS) as poll_call:
+                return http.ask(poll_call, "GET", _url_of(id), _headers(key))
         except (ProviderFailed, ProviderTimeout):
             call.check()
             return None
 
     def _read(self, response: Response) -> dict[str, Any]:
-        """Return the prediction; nothing of it where something else came, as a page does."""
+        """Return the prediction; an empty one if something else came, such as a page."""
         try:
             return json.as_object(json.decoded(self.name, response.content))
         except ProviderFailed:
             return {}
 
     def _delay(self, id: str, response: Response) -> float:
-        """Return the seconds that a refusal asks to wait; raise it where it is for good."""
+        """Return the seconds that a refusal asks to wait; raise it if it is final."""
         if response.status in GONE:
             raise _unknown(id)
         error = self._refusal_later(response)
@@ -145,17 +136,17 @@ class Replicate(ImageProvider):
         return min(error.stated_delay or 0.0, MAX_DELAY_SECONDS)
 
     def _refusal_later(self, response: Response) -> LikeDoError:
-        """Return the error for a refusal of what comes after the beginning."""
+        """Return the error for a refusal after the prediction was created."""
         error = self.refusal(response)
         if isinstance(error, InvalidRequest):
-            # The caller has had no say in it.
+            # It is not about the caller's request.
             return ProviderFailed(f"{self.name} failed (HTTP {response.status}).")
         error.nothing_ran = False
         return error
 
 
 def pauses() -> Iterator[float]:
-    """Yield the seconds before each look at a prediction, without end."""
+    """Yield the seconds before each poll of a prediction, without end."""
     pause = FIRST_PAUSE_SECONDS
     while True:
         yield pause
@@ -180,12 +171,12 @@ def _headers(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-def _request(wanted: Wanted, route: ImageRoute) -> tuple[str, dict[str, Any]]:
-    """Return where to begin a prediction, and what to send there."""
+def _request(wanted: Wanted) -> tuple[str, dict[str, Any]]:
+    """Return the URL to create a prediction at, and what to send there."""
     base_url = settings.base_url_of(Replicate.name)
     count = {"num_outputs": wanted.count} if wanted.count > 1 else {}
     given = {"input": {**wanted.sent, "prompt": wanted.prompt, **count}}
-    model, _, version = route.upstream.id.partition(":")
+    model, _, version = wanted.model.partition(":")
     if version:
         return f"{base_url}/predictions", {"version": version, **given}
     return f"{base_url}/models/{model}/predictions", given
@@ -207,27 +198,29 @@ def _unknown(id: str) -> ProviderFailed:
 
 
 def _last(
-    seen: list[Mapping[str, Any]], looks: Iterator[dict[str, Any]], count: int
+    seen: list[Mapping[str, Any]], polls: Iterator[dict[str, Any]], count: int
 ) -> Mapping[str, Any]:
     """Return the prediction when it is over, or when as many images as are wanted are there."""
-    for prediction in itertools.chain(seen, looks):
+    for prediction in itertools.chain(seen, polls):
         if json.as_text(prediction.get("status")) in ENDED:
             return prediction
         if len(image_urls(prediction.get("output"))) >= count:
             return prediction
-    raise AssertionError("looks have no end")
+    raise AssertionError("Polling has no end.")
 
 
-def _drawn(prediction: Mapping[str, Any], wanted: Wanted, call: Call, folder: Path) -> Drawn:
+def _drawn(prediction: Mapping[str, Any], wanted: Wanted, call: Call) -> Drawn:
     """Return the images of a prediction that is over."""
     urls = image_urls(prediction.get("output"))[: wanted.count]
     if not urls:
         raise failure(prediction)
     base_url = settings.base_url_of(Replicate.name)
-    ways = [partial(result_images.download, call, url, folder, base_url) for url in urls]
-    files = result_images.side_by_side(ways)
-    found = [Picture(file) if isinstance(file, Path) else file for file in files]
-    return image.drawn(found, wanted.count, failure(prediction))
+    downloads = [
+        partial(result_images.download, call, url, wanted.folder, base_url) for url in urls
+    ]
+    files = result_images.side_by_side(downloads)
+    outcomes = [Picture(file) if isinstance(file, Path) else file for file in files]
+    return image.drawn(outcomes, wanted.count, failure(prediction))
 
 
 def failure(prediction: Mapping[str, Any]) -> LikeDoError:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from config.catalog.model import ImageRoute
 from config.settings import settings
 from models.errors import ContentPolicyViolation, LikeDoError, ProviderFailed
 from net import http
@@ -18,7 +17,7 @@ from providers.image import Drawn, ImageProvider, Picture, Wanted
 from providers.wire import answer as wire_answer
 from providers.wire import files, json, spooling
 
-#: Where each of the Stable Image models is asked, and what tells those of one place apart.
+#: The path of each Stable Image model, and the field that tells those of one path apart.
 STABLE_IMAGE: dict[str, tuple[str, dict[str, str]]] = {
     "stable-image-core": ("core", {}),
     "stable-image-ultra": ("ultra", {}),
@@ -30,20 +29,14 @@ STABLE_IMAGE: dict[str, tuple[str, dict[str, str]]] = {
 
 class Stability(ImageProvider):
     name = "stability"
-    fails_surely = frozenset({500, 503})
+    nothing_ran_statuses = frozenset({500, 503})
 
     def draw(
-        self,
-        wanted: Wanted,
-        route: ImageRoute,
-        key: str,
-        call: Call,
-        folder: Path,
-        started: Callable[[str], None],
+        self, wanted: Wanted, key: str, call: Call, on_started: Callable[[str], None]
     ) -> Drawn:
-        if route.upstream.id in STABLE_IMAGE:
-            return self._stable_image(wanted, route, key, call, folder)
-        return self._engine(wanted, route, key, call, folder)
+        if wanted.model in STABLE_IMAGE:
+            return self._stable_image(wanted, key, call)
+        return self._engine(wanted, key, call)
 
     def refusal(self, response: Response) -> LikeDoError:
         error = super().refusal(response)
@@ -51,31 +44,27 @@ class Stability(ImageProvider):
         error.nothing_ran &= response.status < 500 or _has_name(response.content)
         return error
 
-    def _stable_image(
-        self, wanted: Wanted, route: ImageRoute, key: str, call: Call, folder: Path
-    ) -> Drawn:
-        place, told = STABLE_IMAGE[route.upstream.id]
-        url = f"{_base_url()}/v2beta/stable-image/generate/{place}"
-        body, content_type = http.form({**wanted.sent, **told, "prompt": wanted.prompt})
+    def _stable_image(self, wanted: Wanted, key: str, call: Call) -> Drawn:
+        path, model_field = STABLE_IMAGE[wanted.model]
+        url = f"{_base_url()}/v2beta/stable-image/generate/{path}"
+        body, content_type = http.form({**wanted.sent, **model_field, "prompt": wanted.prompt})
         headers = _headers(key) | {"Accept": "image/*"}
         with http.create(call, url, headers, body, content_type) as answer:
             if answer.status != 200:
                 raise self.refusal(answer.whole())
-            return _drawn([_picture(answer, folder)], wanted)
+            return _drawn([_picture(answer, wanted.folder)], wanted)
 
-    def _engine(
-        self, wanted: Wanted, route: ImageRoute, key: str, call: Call, folder: Path
-    ) -> Drawn:
-        url = f"{_base_url()}/v1/generation/{route.upstream.id}/text-to-image"
+    def _engine(self, wanted: Wanted, key: str, call: Call) -> Drawn:
+        url = f"{_base_url()}/v1/generation/{wanted.model}/text-to-image"
         prompts = {"text_prompts": [{"text": wanted.prompt, "weight": 1}]}
-        body = http.encoded({**wanted.sent, **prompts, "samples": wanted.count})
-        with http.create(call, url, _headers(key), body, "application/json") as answer:
+        payload = http.encoded({**wanted.sent, **prompts, "samples": wanted.count})
+        with http.create(call, url, _headers(key), payload, "application/json") as answer:
             if answer.status != 200:
                 raise self.refusal(answer.whole())
-            said = spooling.read(self.name, answer, folder)
-        artifacts = said if isinstance(said, list) else json.as_object(said).get("artifacts")
-        found = [_artifact(artifact, folder) for artifact in json.as_list(artifacts)]
-        return _drawn(found, wanted)
+            body = spooling.read(self.name, answer, wanted.folder)
+        artifacts = body if isinstance(body, list) else json.as_object(body).get("artifacts")
+        outcomes = [_artifact(artifact, wanted.folder) for artifact in json.as_list(artifacts)]
+        return _drawn(outcomes, wanted)
 
 
 def _base_url() -> str:

@@ -1,1 +1,1 @@
-"""Which provider is asked next. Run by workers; candidates and health by both processes."""
+"""Which provider is tried next. Run by workers; candidates and health by both processes."""

@@ -1,15 +1,15 @@
-"""The attempts of one call: who is asked next, with which key, after how long.
+"""The attempts of one call: which provider is called next, with which key, after how long.
 
-What follows an error is the table `RULES`; docs/decisions/0015 says why. No error of the caller's
-is ever tried again, and nothing is once a word of the answer has gone out. Where each time costs,
-as it does with images, nothing is that may have run: docs/decisions/0017.
+What follows an error is the table `RULES`; docs/decisions/0015 says why. A caller's error is never
+retried, and nothing is once part of the answer has gone out. If each call costs, as with images, a
+call that may have run is not retried either: docs/decisions/0017.
 """
 
 import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import structlog
 
@@ -28,71 +28,59 @@ from models.errors import (
 )
 from net.call import Call
 from routing import breakers, keys
-from routing.candidates import SANDBOX
+from routing.candidates import SANDBOX, C
 from routing.keys import Cooldown, Key
 
 T = TypeVar("T")
 
 
-class AnyCandidate(Protocol):
-    """One way to answer a request."""
-
-    @property
-    def provider(self) -> str: ...
-    @property
-    def upstream_model(self) -> str: ...
-    @property
-    def context_tokens(self) -> int: ...
-
-
-W = TypeVar("W", bound=AnyCandidate)
-
 log = structlog.get_logger()
 
-#: The pause before one more try: the first, and the longest as it doubles. A random part of up to
-#: a half is left out, so that calls which failed together do not come back together.
+#: The backoff before a retry: the first, and the longest as it doubles. A random part of up to a
+#: half is taken off, so that calls which failed together do not come back together.
 FIRST_PAUSE_SECONDS = 0.5
 MAX_PAUSE_SECONDS = 8
-#: What a provider asks to wait is waited for up to this; for longer than that, it is not for us.
+#: A delay that a provider states is kept up to this; with a longer one it is not tried again.
 MAX_WAIT_SECONDS = 20
-#: Whatever happens, one call asks no more often than this.
+#: One call makes no more attempts than this, whatever happens.
 MAX_ATTEMPTS = 12
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What follows one kind of error."""
+    """What follows one type of error."""
 
-    #: How often one way is tried while it fails so, where there is another way and where not.
+    #: How often one candidate is tried while it fails so: if others are left, and if none is.
     tries: int
     tries_of_the_last: int
-    #: Whether a pause comes before the next try, and what the breaker is told.
+    #: Whether to pause before a retry.
     pauses: bool = False
-    tells: str = ""
+    #: The reason with which the breaker records a failure; if empty, it records none.
+    breaker_reason: str = ""
     #: Whether another key of the same provider may do better.
-    has_others: bool = False
+    tries_other_keys: bool = False
 
 
-#: An error that has no rule ends the call. The first that fits counts.
+#: The first rule that fits counts. An error without a rule ends the call.
 RULES: tuple[tuple[type[LikeDoError], Rule], ...] = (
-    # The key is off from now on: there may be another.
-    (ProviderRefusedUs, Rule(MAX_ATTEMPTS, MAX_ATTEMPTS, tells=breakers.REFUSED)),
-    # So is the model.
+    # The breaker opens for this key; there may be another.
+    (ProviderRefusedUs, Rule(MAX_ATTEMPTS, MAX_ATTEMPTS, breaker_reason=breakers.REFUSED)),
+    # The model is gone: only another candidate can do better.
     (ModelGone, Rule(1, 1)),
-    # The key is busy: there may be another, which is not counted, or another way; else its time is
-    # waited for.
-    (ProviderBusy, Rule(3, 3, has_others=True)),
-    # It may have run, and cost the operator; where there is another way, that is asked instead.
-    (ProviderTimeout, Rule(1, 2, pauses=True, tells=breakers.FAILING)),
-    # Broken connections, 5xx, answers that are none.
-    (ProviderFailed, Rule(2, 3, pauses=True, tells=breakers.FAILING)),
+    # The key is rate limited: try another one, which does not count as a try, or another
+    # candidate; else wait out its cooldown.
+    (ProviderBusy, Rule(3, 3, tries_other_keys=True)),
+    # It may have run, and cost the operator; if there is another candidate, try that instead.
+    (ProviderTimeout, Rule(1, 2, pauses=True, breaker_reason=breakers.FAILING)),
+    # Broken connections, 5xx, invalid answers.
+    (ProviderFailed, Rule(2, 3, pauses=True, breaker_reason=breakers.FAILING)),
     # Only a model with a longer context can do better.
     (ContextLengthExceeded, Rule(1, 1)),
 )
 
-#: What the caller is told of many failures: the first of these that occurred. Those that a retry
-#: may mend come first.
-_TELLING = (
+#: Of several failures, the caller gets the first of these that occurred. Those that a retry may
+#: mend come first.
+_PRECEDENCE = (
     ProviderBusy,
     ProviderTimeout,
     ProviderFailed,
@@ -101,22 +89,22 @@ _TELLING = (
     ContextLengthExceeded,
 )
 
-#: These end a call for reasons of ours, and say nothing of the provider.
+#: These end a call for reasons of ours, and say nothing about the provider.
 _OURS = (Unavailable, JobCancelled, InternalError)
 
 
-class Attempt(Generic[W]):
-    """One provider being asked once, with one key."""
+class Attempt(Generic[C]):
+    """One call to one provider, with one key."""
 
-    def __init__(self, way: W, key: Key) -> None:
-        self.way = way
+    def __init__(self, candidate: C, key: Key) -> None:
+        self.candidate = candidate
         self.key = key
         self._begun = time.monotonic()
-        self._went_well = False
-        #: As it stands in the job's trail; `seconds` and `error` are filled in when it is over.
+        self._has_succeeded = False
+        #: Its entry in the job's trail; `seconds` and `error` are filled in when it is over.
         self.record: dict[str, Any] = {
-            "provider": way.provider,
-            "upstream_model": way.upstream_model,
+            "provider": candidate.provider.name,
+            "upstream_model": candidate.upstream_model,
             "at": round(time.time(), 3),
             "seconds": None,
             "error": None,
@@ -126,164 +114,169 @@ class Attempt(Generic[W]):
     def seconds(self) -> float:
         return time.monotonic() - self._begun
 
-    def goes_well(self) -> None:
-        """Note that the answer is there, or its beginning; twice changes nothing."""
-        if not self._went_well:
-            self._went_well = True
-            keys.record_success(self.key, self.way.upstream_model, self.seconds)
+    def record_success(self) -> None:
+        """Record that the answer, or its first chunk, is there. Idempotent."""
+        if not self._has_succeeded:
+            self._has_succeeded = True
+            keys.record_success(self.key, self.candidate.upstream_model, self.seconds)
 
-    def fails(self, error: LikeDoError, rule: Rule | None) -> None:
-        """Note what that says of the key, the provider and the model."""
-        if self.way.provider == SANDBOX or isinstance(error, _OURS):
+    def record_failure(self, error: LikeDoError, rule: Rule | None) -> None:
+        """Record what `error` says about the key, the provider and the model."""
+        if self.candidate.provider.name == SANDBOX or isinstance(error, _OURS):
             return
-        provider, model = self.way.provider, self.way.upstream_model
-        if rule is not None and rule.tells:
+        provider, model = self.candidate.provider.name, self.candidate.upstream_model
+        if rule is not None and rule.breaker_reason:
             # A 403 may be about this one model or prompt; many of them are about the key.
-            is_about_one = error.upstream_status == 403
-            reason = breakers.FAILING if is_about_one else rule.tells
-            self.key.breaker.failed(reason, self.key.leave)
-        elif self.key.leave.is_probe:
-            # A refusal is an answer: the provider is back.
-            self.key.breaker.succeeded(self.seconds, self.key.leave)
+            is_forbidden = error.upstream_status == 403
+            reason = breakers.FAILING if is_forbidden else rule.breaker_reason
+            self.key.breaker.failed(reason, self.key.permit)
+        elif self.key.permit.is_probe:
+            # A refusal is an answer, too: the provider is back.
+            self.key.breaker.succeeded(self.seconds, self.key.permit)
         if isinstance(error, ProviderBusy):
             keys.record_rate_limited(self.key, model, error.stated_delay)
         if isinstance(error, ModelGone):
             log.error("route.model_gone", provider=provider, model=model)
-            keys.has_gone(provider, model)
+            keys.record_gone(provider, model)
 
     def close(self, error: LikeDoError | None) -> None:
         self.record["seconds"] = round(self.seconds, 3)
         self.record["error"] = error.code if error else None
 
 
-class Attempts(Generic[W]):
-    """The ways of one call, and what became of them so far."""
+class Attempts(Generic[C]):
+    """The candidates of one call, and how they have fared so far."""
 
     def __init__(
         self,
-        ways: Sequence[W],
+        candidates: Sequence[C],
         call: Call,
         trail: list[dict[str, Any]],
         has_spoken: Callable[[], bool] = lambda: False,
-        told: Callable[[], None] = lambda: None,
+        on_retry: Callable[[], None] = lambda: None,
         costs_each_time: bool = False,
     ) -> None:
-        """Try `ways` in order, under `call`, writing each attempt into `trail`.
+        """Try `candidates` in order, under `call`, appending each attempt to `trail`.
 
-        `has_spoken` tells whether something of an answer has gone out; `told` is called when an
-        attempt has failed and another follows. Where it `costs_each_time`, that is so only if
-        nothing can have run, and a way has all the time there is.
+        `has_spoken` tells whether part of an answer has gone out; `on_retry` is called when an
+        attempt has failed and another follows. If it `costs_each_time`, another follows only if
+        nothing can have run, and each attempt gets all the time that is left.
         """
         self.call = call
         self.trail = trail
         self._has_spoken = has_spoken
-        self._told = told
+        self._on_retry = on_retry
         self._costs_each_time = costs_each_time
-        self._ways = _those_there_first(ways)
-        self._tries = dict.fromkeys(range(len(self._ways)), 0)
-        self._made = 0
+        self._candidates = _without_gone(candidates)
+        #: How often each candidate that is left was tried, by its index.
+        self._tries = dict.fromkeys(range(len(self._candidates)), 0)
+        self._attempts_made = 0
         self._failures: list[LikeDoError] = []
 
-    def answer(self, ask: Callable[[Attempt[W]], T]) -> T:
-        """Return the first answer that `ask` brings from one of the ways.
+    def answer(self, ask: Callable[[Attempt[C]], T]) -> T:
+        """Return the first answer that `ask` gets from one of the candidates.
 
-        Raises what the caller is best told of all that failed; `ProviderBusy` or `NoProvider`
-        where nobody could be asked; and what `call` was aborted with.
+        Raises the failure that helps the caller most; `ProviderBusy` or `NoProvider` if no provider
+        could be called; and what `call` was aborted with.
         """
         while True:
-            place, key = self._next()
-            attempt = Attempt(self._ways[place], key)
+            index, key = self._next()
+            attempt = Attempt(self._candidates[index], key)
             self.trail.append(attempt.record)
-            self._give_time(place)
+            self._allow_time()
             try:
-                found = ask(attempt)
+                answer = ask(attempt)
             except LikeDoError as error:
                 attempt.close(error)
                 self.call.allow(None)
-                self._go_on(place, attempt, error)
+                self._prepare_retry(index, attempt, error)
             else:
                 attempt.close(None)
-                attempt.goes_well()
-                return found
+                attempt.record_success()
+                return answer
 
     def _next(self) -> tuple[int, Key]:
-        """Return the first way that can be asked now; wait where that is only a matter of time."""
-        while self._tries and self._made < MAX_ATTEMPTS:
-            rests = []
-            for place in self._tries:
-                way = self._ways[place]
-                found = keys.choose(way.provider, way.upstream_model)
-                if isinstance(found, Key):
-                    self._made += 1
-                    return place, found
-                rests.append(found)
-            soonest = min(rests, key=lambda rest: (not rest.busy, rest.seconds))
-            if not soonest.busy or soonest.seconds > self._most_wait():
-                raise self._exhausted(soonest)
-            self.call.wait(soonest.seconds * random.uniform(1, 1.1))
+        """Return the first candidate that can be tried now, and its key; wait for a rate limit."""
+        while self._tries and self._attempts_made < MAX_ATTEMPTS:
+            cooldowns = []
+            for index in self._tries:
+                candidate = self._candidates[index]
+                key = keys.choose(candidate.provider.name, candidate.upstream_model)
+                if isinstance(key, Key):
+                    self._attempts_made += 1
+                    return index, key
+                cooldowns.append(key)
+            cooldown = keys.shortest(cooldowns)
+            if not cooldown.busy or cooldown.seconds > self._max_wait():
+                raise self._exhausted(cooldown)
+            self.call.wait(cooldown.seconds * random.uniform(1, 1.1))
         raise self._exhausted(None)
 
-    def _most_wait(self) -> float:
+    def _max_wait(self) -> float:
         return min(MAX_WAIT_SECONDS, self.call.seconds_left)
 
-    def _give_time(self, place: int) -> None:
-        """Give a plain answer half of the time where there is another way to ask after it.
+    def _allow_time(self) -> None:
+        """Allow a plain answer half of the time that is left if another candidate may follow.
 
-        A stream's reader gives time for the first token, and for each that follows.
+        A stream's reader allows time for the first token, and for each that follows.
         """
-        others = len(self._tries) > 1 and not self._costs_each_time
-        self.call.allow(self.call.seconds_left / 2 if others else None)
+        has_others = len(self._tries) > 1 and not self._costs_each_time
+        self.call.allow(self.call.seconds_left / 2 if has_others else None)
 
-    def _go_on(self, place: int, attempt: Attempt[W], error: LikeDoError) -> None:
-        """Prepare what follows an error; raise it where nothing does."""
+    def _prepare_retry(self, index: int, attempt: Attempt[C], error: LikeDoError) -> None:
+        """Prepare the attempt that follows `error`; raise it if none may."""
         rule = _rule(error)
-        attempt.fails(error, rule)
-        final = attempt.way.provider == SANDBOX or self._has_spoken() or self.call.is_over
-        if rule is None or final or (self._costs_each_time and not error.nothing_ran):
+        attempt.record_failure(error, rule)
+        is_final = (
+            attempt.candidate.provider.name == SANDBOX or self._has_spoken() or self.call.is_over
+        )
+        if rule is None or is_final or (self._costs_each_time and not error.nothing_ran):
             raise error
         log.info("attempt.failed", reason=error.message, **attempt.record)
         self._failures.append(error)
-        self._count(place, rule)
+        self._count_try(index, rule)
         if isinstance(error, ContextLengthExceeded):
-            self._keep_longer(attempt.way)
-        self._told()
-        if rule.pauses and place in self._tries:
-            self._pause(place, error)
+            self._keep_longer_contexts(attempt.candidate)
+        self._on_retry()
+        if rule.pauses and index in self._tries:
+            self._pause(index, error)
 
-    def _count(self, place: int, rule: Rule) -> None:
-        """Count a try of one way, and give the way up where that was the last of its tries."""
-        self._tries[place] += 1
-        most = rule.tries if len(self._tries) > 1 else rule.tries_of_the_last
-        if rule.has_others:
-            most += keys.size(self._ways[place].provider) - 1
-        if self._tries[place] >= most:
-            del self._tries[place]
+    def _count_try(self, index: int, rule: Rule) -> None:
+        """Count a try of one candidate, and drop the candidate if it was its last."""
+        self._tries[index] += 1
+        max_tries = rule.tries if len(self._tries) > 1 else rule.tries_of_the_last
+        if rule.tries_other_keys:
+            max_tries += keys.size(self._candidates[index].provider.name) - 1
+        if self._tries[index] >= max_tries:
+            del self._tries[index]
 
-    def _keep_longer(self, way: W) -> None:
-        """Give up the ways whose context is no longer than that of `way`."""
-        for place in list(self._tries):
-            if self._ways[place].context_tokens <= way.context_tokens:
-                del self._tries[place]
+    def _keep_longer_contexts(self, failed: C) -> None:
+        """Drop the candidates whose context is no longer than that of the `failed` one."""
+        for index in list(self._tries):
+            if self._candidates[index].context_tokens <= failed.context_tokens:
+                del self._tries[index]
 
-    def _pause(self, place: int, error: LikeDoError) -> None:
-        pause = min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (self._tries[place] - 1))
+    def _pause(self, index: int, error: LikeDoError) -> None:
+        pause = min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (self._tries[index] - 1))
         pause = max(pause * random.uniform(0.5, 1), error.stated_delay or 0)
-        if pause <= self._most_wait():
+        if pause <= self._max_wait():
             self.call.wait(pause)
         else:
-            del self._tries[place]
+            del self._tries[index]
 
-    def _exhausted(self, soonest: Cooldown | None) -> LikeDoError:
-        """Return what the caller is told when nobody can be asked any more."""
-        for kind in _TELLING:
+    def _exhausted(self, cooldown: Cooldown | None) -> LikeDoError:
+        """Return the error for the caller when no candidate can be tried any more."""
+        for kind in _PRECEDENCE:
             for failure in self._failures:
                 if type(failure) is kind:
                     return failure
         if self._failures:
             return self._failures[-1]
-        names = " and ".join(dict.fromkeys(way.provider for way in self._ways))
-        seconds = soonest.seconds if soonest else None
-        if soonest and soonest.busy:
+        names = " and ".join(
+            dict.fromkeys(candidate.provider.name for candidate in self._candidates)
+        )
+        seconds = cooldown.seconds if cooldown else None
+        if cooldown and cooldown.busy:
             return ProviderBusy(f"{names}: busy. Try again later.", retry_after=seconds)
         return NoProvider(
             f"No provider can answer just now: {names} failed too often and is left alone for a "
@@ -296,7 +289,9 @@ def _rule(error: LikeDoError) -> Rule | None:
     return next((rule for kind, rule in RULES if isinstance(error, kind)), None)
 
 
-def _those_there_first(ways: Sequence[W]) -> list[W]:
-    """Return `ways` without those whose model its vendor does not have, unless all are so."""
-    there = [way for way in ways if not keys.record_gone(way.provider, way.upstream_model)]
-    return there or list(ways)
+def _without_gone(candidates: Sequence[C]) -> list[C]:
+    """Return `candidates` without those whose vendor no longer has the model, unless all are so."""
+    left = [
+        each for each in candidates if not keys.is_gone(each.provider.name, each.upstream_model)
+    ]
+    return left or list(candidates)

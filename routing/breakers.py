@@ -1,8 +1,8 @@
 """Circuit breakers: how each key of each provider is doing, known to all workers through Redis.
 
-A breaker opens on failures in a row or on a rate of them, and at once where a key is refused. While
-it is open nobody asks; then one call at a time may probe, and its success closes the breaker. While
-all is well Redis is told once a second of what went well, and asked for nothing on a call's way.
+A breaker opens on failures in a row or on a rate of them, and at once if a key is refused. While it
+is open no call is made; then one call at a time may probe, and its success closes the breaker.
+While it is closed, successes are reported to Redis once a second, and no call waits for Redis.
 """
 
 import hashlib
@@ -22,21 +22,21 @@ from config.settings import settings
 
 log = structlog.get_logger()
 
-#: What has happened counts for less and less: a third of it after so many seconds.
-FADING_SECONDS = 20
-#: A breaker opens on so many failures in a row,
+#: Past calls count for less and less: a third (1/e) after so many seconds.
+DECAY_SECONDS = 20
+#: A breaker opens on so many failures in a row.
 MAX_IN_A_ROW = 20
-#: or on so many, as far as they still count, where they are half of all calls or more.
+#: It also opens on so many that still count, if they are at least half of all calls.
 MIN_FAILED = 20
-#: It stays open for so long at first, then for twice as long each time, up to the longest.
+#: It stays open for this long at first, then for twice as long each time, up to the maximum.
 FIRST_COOLDOWN_SECONDS = 5
 MAX_COOLDOWN_SECONDS = 30
-#: A probe that has not ended in this time does not keep another from being sent.
+#: A probe that has not ended within this time no longer prevents another.
 PROBE_SECONDS = 15
-#: How often the workers tell each other.
+#: How often each process reports its successes and reads the state of all breakers.
 REFRESH_SECONDS = 1
-#: What is known of a key that nobody uses is forgotten after this.
-FORGOTTEN_SECONDS = 3600
+#: The state of a key that is not used expires after this.
+EXPIRY_SECONDS = 3600
 
 #: Why a breaker is open.
 FAILING, REFUSED = "failing", "refused"
@@ -47,38 +47,39 @@ local now = time[1] + time[2] / 1000000
 local function of(name) return tonumber(redis.call('HGET', KEYS[1], name) or 0) end
 """
 
-#: KEYS: the breaker. ARGV: calls that went well since last told, their seconds, why another one
-#: failed or '', whether that or the last one was a probe. Returns the seconds it stays open, and
-#: why, as texts.
-_NOTE = f"""{_READ}
-local went_well, seconds, why, probe = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4] == '1'
-local left = math.exp(math.min(0, of('at') - now) / {FADING_SECONDS})
-local good, failed = of('good') * left + went_well, of('failed') * left
-local in_a_row, open_until, rests = of('in_a_row'), of('open_until'), of('rests')
+#: KEYS: the breaker. ARGV: the successes since the last report, the sum of their seconds, why
+#: another call failed or '', whether the last call was a probe. Returns the seconds that it stays
+#: open, why, and 'open' or '', as texts.
+_RECORD = f"""{_READ}
+local successes, seconds, why, probe = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4] == '1'
+local left = math.exp(math.min(0, of('at') - now) / {DECAY_SECONDS})
+local good, failed = of('good') * left + successes, of('failed') * left
+local in_a_row, open_until, cooldowns = of('in_a_row'), of('open_until'), of('rests')
 local reason = redis.call('HGET', KEYS[1], 'reason') or ''
-if went_well > 0 then
+if successes > 0 then
     in_a_row = 0
-    if probe and why == '' then open_until, rests, failed, reason = 0, 0, 0, '' end
+    if probe and why == '' then open_until, cooldowns, failed, reason = 0, 0, 0, '' end
 end
 if why ~= '' then
     failed, in_a_row = failed + 1, in_a_row + 1
     local opens = probe or why == '{REFUSED}' or in_a_row >= {MAX_IN_A_ROW}
     opens = opens or (failed >= {MIN_FAILED} and failed >= good)
     if opens and (probe or open_until == 0) then
-        open_until = now + math.min({MAX_COOLDOWN_SECONDS}, {FIRST_COOLDOWN_SECONDS} * 2 ^ rests)
-        rests, reason = math.min(rests + 1, 10), why
+        local cooldown = {FIRST_COOLDOWN_SECONDS} * 2 ^ cooldowns
+        open_until = now + math.min({MAX_COOLDOWN_SECONDS}, cooldown)
+        cooldowns, reason = math.min(cooldowns + 1, 10), why
     end
 end
 redis.call('HSET', KEYS[1], 'at', string.format('%.3f', now), 'good', good, 'failed', failed,
-    'seconds', of('seconds') * left + seconds, 'in_a_row', in_a_row, 'rests', rests,
+    'seconds', of('seconds') * left + seconds, 'in_a_row', in_a_row, 'rests', cooldowns,
     'open_until', string.format('%.3f', open_until), 'reason', reason)
 if probe then redis.call('HDEL', KEYS[1], 'probe_until') end
-redis.call('EXPIRE', KEYS[1], {FORGOTTEN_SECONDS})
+redis.call('EXPIRE', KEYS[1], {EXPIRY_SECONDS})
 return {{tostring(math.max(0, open_until - now)), reason, open_until == 0 and '' or 'open'}}
 """
 
-#: KEYS: the breaker. Returns 'closed'; 'probe', where the caller may be the one to probe; or
-#: 'open', the seconds until that may change, and why.
+#: KEYS: the breaker. Returns 'closed'; 'probe' if the caller may probe; or 'open', the seconds
+#: until that may change, and why.
 _ASK = f"""{_READ}
 local open_until, probe_until = of('open_until'), of('probe_until')
 if open_until == 0 then return {{'closed', '0', ''}} end
@@ -91,12 +92,12 @@ return {{'probe', '0', ''}}
 
 @dataclass(frozen=True)
 class Permit:
-    """What a breaker says to somebody who wants to ask."""
+    """A breaker's reply to a request to call the provider."""
 
     granted: bool
-    #: Whether the answer decides if the breaker closes.
+    #: Whether the outcome of the call decides if the breaker closes.
     is_probe: bool = False
-    #: Seconds until it may say something else.
+    #: Seconds until the reply may be another one.
     wait: float = 0
     reason: str = ""
 
@@ -105,18 +106,18 @@ GRANTED = Permit(granted=True)
 
 
 class Breaker:
-    """What this process knows of one key of one provider, and tells the others."""
+    """The state of one key of one provider as this process knows it, shared through Redis."""
 
     def __init__(self, provider: str, secret: str) -> None:
-        #: Names the key and does not tell it.
+        #: Identifies the key without revealing it.
         self.key_id = hashlib.sha256(f"{provider}:{secret}".encode()).hexdigest()[:12]
         self.provider = provider
         self.secret = secret
         self.is_closed = True
-        #: When, on the monotonic clock, an open one may have changed its mind.
+        #: When, on the monotonic clock, the state of an open breaker may have changed.
         self._due = 0.0
-        #: What went well and was not told yet: calls, and their seconds.
-        self._good = 0
+        #: Successes that are not reported yet, and the sum of their seconds.
+        self._successes = 0
         self._seconds = 0.0
 
     @property
@@ -125,49 +126,51 @@ class Breaker:
 
     @property
     def is_due(self) -> bool:
-        """Whether it is open, and a probe may be wanted."""
+        """Whether it is open and may let a probe through."""
         return not self.is_closed and time.monotonic() >= self._due
 
     def ask(self) -> Permit:
-        """Ask for leave; of an open breaker Redis is asked, which knows who probes."""
+        """Ask for a permit; if the breaker is open, Redis decides, which knows of any probe."""
         if self.is_closed:
             return GRANTED
         try:
-            said, wait, reason = _texts(_script(_ASK)(keys=[self.name]))
+            state, wait, reason = _texts(_script(_ASK)(keys=[self.name]))
         except redis.RedisError as error:
             log.warning("breaker.unknown", provider=self.provider, reason=str(error))
             return GRANTED
-        self.is_closed = said == "closed"
+        self.is_closed = state == "closed"
         self._due = time.monotonic() + float(wait)
-        return Permit(said != "open", said == "probe", float(wait), reason)
+        return Permit(state != "open", state == "probe", float(wait), reason)
 
-    def succeeded(self, seconds: float, leave: Permit) -> None:
-        """Note a call that went well; `seconds`: until the answer was there, or its beginning."""
-        self._good += 1
+    def succeeded(self, seconds: float, permit: Permit) -> None:
+        """Record a success; `seconds`: until the answer, or its first chunk, was there."""
+        self._successes += 1
         self._seconds += seconds
-        if leave.is_probe:
-            self._tell("", probe=True)
+        if permit.is_probe:
+            self._record("", probe=True)
 
-    def failed(self, reason: str, leave: Permit) -> None:
-        """Note a call that failed because the provider does, or because it refuses the key."""
-        self._tell(reason, probe=leave.is_probe)
+    def failed(self, reason: str, permit: Permit) -> None:
+        """Record a failure: the provider's own, or its refusal of the key."""
+        self._record(reason, probe=permit.is_probe)
 
-    def _tell(self, reason: str, probe: bool) -> None:
-        good, seconds = self._take()
+    def _record(self, reason: str, probe: bool) -> None:
+        successes, seconds = self._take_unreported()
         try:
-            told = _script(_NOTE)(keys=[self.name], args=[good, seconds, reason, int(probe)])
+            reply = _script(_RECORD)(
+                keys=[self.name], args=[successes, seconds, reason, int(probe)]
+            )
         except redis.RedisError as error:
-            log.warning("breaker.not_told", provider=self.provider, reason=str(error))
+            log.warning("breaker.not_recorded", provider=self.provider, reason=str(error))
             return
-        self._learn(told)
+        self._update(reply)
 
-    def _take(self) -> tuple[int, float]:
-        taken = self._good, self._seconds
-        self._good, self._seconds = 0, 0.0
-        return taken
+    def _take_unreported(self) -> tuple[int, float]:
+        unreported = self._successes, self._seconds
+        self._successes, self._seconds = 0, 0.0
+        return unreported
 
-    def _learn(self, told: Any) -> None:
-        wait, reason, state = _texts(told)
+    def _update(self, reply: Any) -> None:
+        wait, reason, state = _texts(reply)
         was_closed, self.is_closed = self.is_closed, state != "open"
         self._due = time.monotonic() + float(wait)
         if was_closed and not self.is_closed:
@@ -192,29 +195,29 @@ def _texts(values: Any) -> list[str]:
 
 
 def keep_fresh(providers: Iterable[str]) -> None:
-    """Tell the other processes what went well here, and learn what failed there, for ever."""
+    """Refresh the breakers every `REFRESH_SECONDS`, for ever."""
     while True:
         gevent.sleep(REFRESH_SECONDS)
         try:
             refresh(providers)
         except redis.RedisError as error:
-            log.warning("breakers.wait", reason=str(error))
+            log.warning("breakers.not_refreshed", reason=str(error))
         except Exception:  # A greenlet's outermost door.
             log.exception("breakers.broke")
 
 
 def refresh(providers: Iterable[str]) -> None:
-    """Tell and learn once, with one round trip."""
-    known = list(_all(providers))
-    if not known:
+    """Report this process's successes and read the state of all breakers, in one round trip."""
+    breakers = list(_all(providers))
+    if not breakers:
         return
-    script = _script(_NOTE)
+    script = _script(_RECORD)
     with connection().pipeline(transaction=False) as pipeline:
-        for breaker in known:
-            good, seconds = breaker._take()
-            script(keys=[breaker.name], args=[good, seconds, "", 0], client=pipeline)
-        for breaker, told in zip(known, pipeline.execute(), strict=True):
-            breaker._learn(told)
+        for breaker in breakers:
+            successes, seconds = breaker._take_unreported()
+            script(keys=[breaker.name], args=[successes, seconds, "", 0], client=pipeline)
+        for breaker, reply in zip(breakers, pipeline.execute(), strict=True):
+            breaker._update(reply)
 
 
 def _all(providers: Iterable[str]) -> Iterator[Breaker]:
@@ -228,27 +231,27 @@ class Reading:
     """How one key is doing, as all processes know it together."""
 
     key_id: str
-    #: `closed`, `open`, or `half_open` where the next call may probe.
+    #: `closed`, `open`, or `half_open` if the next call may probe.
     state: str
     reason: str
-    #: Of the calls that still count, the part that failed; None where there were none.
+    #: Of the calls that still count, the part that failed; None if there were none.
     error_rate: float | None
-    #: Mean seconds until an answer, or its beginning, was there; None where there was none.
+    #: Mean seconds until an answer, or its first chunk, was there; None if there was none.
     latency_seconds: float | None
     failures_in_a_row: int
 
 
 def read(provider: str, secret: str) -> Reading:
-    """Return how one key is doing; raise `redis.RedisError` where nobody can tell."""
+    """Return how one key is doing; raise `redis.RedisError` if that is unknown."""
     breaker = of(provider, secret)
-    found = cast("dict[bytes, bytes]", connection().hgetall(breaker.name))
-    known = {name.decode(): value.decode() for name, value in found.items()}
-    number = {name: float(value or 0) for name, value in known.items() if name != "reason"}
+    stored = cast("dict[bytes, bytes]", connection().hgetall(breaker.name))
+    fields = {name.decode(): value.decode() for name, value in stored.items()}
+    number = {name: float(value or 0) for name, value in fields.items() if name != "reason"}
     good, failed = number.get("good", 0.0), number.get("failed", 0.0)
     return Reading(
         breaker.key_id,
         _state(number.get("open_until", 0.0)),
-        known.get("reason", ""),
+        fields.get("reason", ""),
         round(failed / (good + failed), 4) if good + failed > 0 else None,
         round(number["seconds"] / good, 4) if good > 0 else None,
         int(number.get("in_a_row", 0)),

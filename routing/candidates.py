@@ -1,12 +1,15 @@
 """The routes that can serve a request, in the order in which they are tried.
 
-A provider without a key is off. The sandbox, where it is on, stands in for those that are off;
-a provider that has a key answers for real. `sandbox/…` models are there only with the sandbox.
+A provider without a key is off. If the sandbox is on, it stands in for the providers that are off;
+a provider with a key answers for real. `sandbox/…` models exist only with the sandbox.
+
+This file has what chats and images share, and what only chats need; `image_candidates` has what
+only images need.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import providers
 from config.catalog.fields import TAKES
@@ -15,25 +18,29 @@ from config.catalog.model import ImageModel, ImageRoute, Model, Route, Upstream
 from config.settings import settings
 from models.chat import ChatRequest
 from models.errors import InvalidRequest, ModelNotFound, NoProvider, UnsupportedParameter
+from models.image import ImageRequest
+from providers.base import Provider
+from providers.image import ImageProvider
 
 SANDBOX = "sandbox"
 
-#: A way, of whichever kind: it has a `route`.
-W = TypeVar("W", bound=Any)
-R = TypeVar("R", Route, ImageRoute)
+RequestT = TypeVar("RequestT", bound=ChatRequest | ImageRequest)
+ModelT = TypeVar("ModelT", bound=Model | ImageModel)
+RouteT = TypeVar("RouteT", bound=Route | ImageRoute)
+ProviderT = TypeVar("ProviderT", bound=Provider | ImageProvider)
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """One way to answer a request: a route of the model that was asked for, or of a fallback."""
+class Candidate(Generic[RequestT, ModelT, RouteT, ProviderT]):
+    """One way to serve a request: a route of the requested model, or of a fallback.
 
-    request: ChatRequest
-    model: Model
-    route: Route
+    `request` names `model`: if that is a fallback, it is the caller's request for the fallback.
+    """
 
-    @property
-    def provider(self) -> str:
-        return self.route.provider
+    request: RequestT
+    model: ModelT
+    route: RouteT
+    provider: ProviderT
 
     @property
     def upstream_model(self) -> str:
@@ -41,58 +48,49 @@ class Candidate:
 
     @property
     def context_tokens(self) -> int:
+        """How long the model's context is; 0 if that is unknown, or no matter, as with images."""
+        return 0
+
+
+AnyCandidate = Candidate[Any, Any, Any, Any]
+C = TypeVar("C", bound=AnyCandidate)
+
+
+class ChatCandidate(Candidate[ChatRequest, Model, Route, Provider]):
+    @property
+    def context_tokens(self) -> int:
         return self.route.upstream.context_tokens or 0
 
 
-def find(request: ChatRequest) -> list[Candidate]:
-    """Return the ways to answer all that `request` asks for, in the order to try them in.
+# ---- Chats ---------------------------------------------------------------------------------------
 
-    First those of its model, then those of its fallbacks that have a provider here. Raises
-    `ModelNotFound`, `InvalidRequest` on `provider`, `UnsupportedParameter` where no route of a
-    model honours the request, and `NoProvider` where the routes that would are off.
+
+def find(request: ChatRequest) -> list[ChatCandidate]:
+    """Return the candidates that support all that `request` asks for, in the order to try them.
+
+    Those of its model come first, then those of its fallbacks that have a provider here. Raises
+    `ModelNotFound`, `InvalidRequest` on `provider`, `UnsupportedParameter` if no route of a model
+    supports the request, and `NoProvider` if the routes that would are off.
     """
-    model = get_one(request.model)
-    fallbacks = list(_fallbacks(request))
-    routes = _asked_for(model, request)
-    if on := [route for route in routes if is_on(route.provider)]:
-        found = [Candidate(request, model, route) for route in _honouring(on, request)]
-        return each_once(found + fallbacks)
-    if fallbacks:
-        return each_once(fallbacks)
-    if not settings.sandbox:
-        raise no_provider(model.id, names_of(routes))
-    # What the real one would refuse is refused here too, so that a program that works on the
-    # sandbox goes on working when there are keys.
-    stand_in = _stand_in(model, _honouring(routes, request)[0])
-    return [Candidate(request, model, route) for route in _honouring([stand_in], request)]
+    of_model = _of_model(request, "model")
+    fallbacks = usable_fallbacks(
+        _of_model(request.for_fallback(name), f"fallbacks[{index}]")
+        for index, name in enumerate(request.fallbacks)
+    )
+    if request.routing_preference is not None:
+        allowed = _through_openrouter(of_model)
+    else:
+        allowed = at_provider(of_model, request.provider)
+    return in_order(allowed, fallbacks, _stand_in)
 
 
-def _fallbacks(request: ChatRequest) -> Iterator[Candidate]:
-    """Yield the ways of the models to fall back on; those of providers that are off are left out.
-
-    One that could never honour the request is refused: it would fail when it is needed.
-    """
-    for place, name in enumerate(request.fallbacks):
-        param = f"fallbacks[{place}]"
-        model, asked = get_one(name, param), request.for_fallback(name)
-        on = [route for route in model.routes if is_on(route.provider)]
-        try:
-            honouring = _honouring(on or list(model.routes), asked)
-        except UnsupportedParameter as refusal:
-            message = f"{refusal.message} Or leave '{name}' out of 'fallbacks'."
-            raise UnsupportedParameter(message, param=refusal.param) from None
-        yield from (Candidate(asked, model, route) for route in honouring if on)
-
-
-def each_once(ways: list[W]) -> list[W]:
-    """Return `ways` without those that ask the same upstream model for the same again."""
-    seen: list[Any] = []
-    kept: list[W] = []
-    for way in ways:
-        if way.route not in seen:
-            seen.append(way.route)
-            kept.append(way)
-    return kept
+def _of_model(request: ChatRequest, param: str) -> list[ChatCandidate]:
+    """Return a candidate for each route of the request's model, which callers named in `param`."""
+    model = get_one(request.model, param)
+    return [
+        ChatCandidate(request, model, route, providers.get_one(route.provider))
+        for route in model.routes
+    ]
 
 
 def get_one(model_id: str, param: str = "model") -> Model:
@@ -104,7 +102,7 @@ def get_one(model_id: str, param: str = "model") -> Model:
             "where it answers.",
             param=param,
         )
-    if model is None or not is_there(model):
+    if model is None or not is_available(model):
         raise ModelNotFound(
             f"The model '{model_id}' does not exist. GET /api/v1/ai/models lists the models; "
             "any other one of OpenRouter's is named vendor/model.",
@@ -115,100 +113,137 @@ def get_one(model_id: str, param: str = "model") -> Model:
 
 def listed() -> list[Model]:
     """Return the models that callers are shown, in the catalogue's order."""
-    return [model for model in catalog.models.values() if is_there(model)]
+    return [model for model in catalog.models.values() if is_available(model)]
 
 
-def providers_of(model: Model | ImageModel) -> list[str]:
-    """Return the providers a caller may insist on for `model` now: those that would answer."""
-    return [name for name in names_of(model.routes) if is_on(name) or settings.sandbox]
-
-
-def is_there(model: Model | ImageModel) -> bool:
-    """Tell whether callers can name `model` here."""
-    return settings.sandbox or not model.id.startswith(f"{SANDBOX}/")
-
-
-def is_on(provider: str) -> bool:
-    """Tell whether `provider` can be asked here."""
-    return provider == SANDBOX or bool(settings.keys_of(provider))
-
-
-def _asked_for(model: Model, request: ChatRequest) -> list[Route]:
-    """Return the routes of `model` that the request's `provider`, a name or an object, allows."""
-    if request.routing_preference is not None:
-        return _through_openrouter(model)
-    return named(model.id, model.routes, request.provider)
-
-
-def named(model_id: str, routes: Sequence[R], provider: str | None) -> list[R]:
-    """Return those of a model's `routes` that go to `provider`; all of them where it is None."""
-    found = [route for route in routes if provider in (None, route.provider)]
+def _through_openrouter(candidates: Sequence[ChatCandidate]) -> list[ChatCandidate]:
+    found = [each for each in candidates if each.provider.name == "openrouter"]
     if not found:
-        raise InvalidRequest(
-            f"Invalid value for 'provider': '{model_id}' is served by "
-            f"{one_of(names_of(routes))}, not by {provider}.",
+        raise UnsupportedParameter(
+            "'provider' as an object is OpenRouter's routing preference, and "
+            f"'{candidates[0].model.id}' does not go to OpenRouter.",
             param="provider",
         )
     return found
 
 
-def _through_openrouter(model: Model) -> list[Route]:
-    routes = [route for route in model.routes if route.provider == "openrouter"]
-    if not routes:
-        raise UnsupportedParameter(
-            "'provider' as an object is OpenRouter's routing preference, and "
-            f"'{model.id}' does not go to OpenRouter.",
+def _stand_in(real: ChatCandidate) -> ChatCandidate:
+    """Return the sandbox in place of `real`, within its limits."""
+    upstream = Upstream(
+        provider=SANDBOX,
+        id=real.model.id,
+        context_tokens=real.route.upstream.context_tokens,
+        max_output_tokens=real.route.upstream.max_output_tokens,
+        takes=TAKES,
+    )
+    sandbox, route = providers.get_one(SANDBOX), Route(upstream=upstream)
+    sandbox.check(real.request, route)
+    return ChatCandidate(real.request, real.model, route, sandbox)
+
+
+# ---- Chats and images ----------------------------------------------------------------------------
+
+
+def at_provider(candidates: Sequence[C], provider: str | None) -> list[C]:
+    """Return those of one model's `candidates` at `provider`; all of them if it is None."""
+    found = [each for each in candidates if provider in (None, each.provider.name)]
+    if not found:
+        raise InvalidRequest(
+            f"Invalid value for 'provider': '{candidates[0].model.id}' is served by "
+            f"{' or '.join(_provider_names(candidates))}, not by {provider}.",
             param="provider",
         )
-    return routes
+    return found
 
 
-def _honouring(routes: Sequence[Route], request: ChatRequest) -> list[Route]:
-    return honouring(routes, lambda route: providers.get_one(route.provider).check(request, route))
+def usable_fallbacks(fallbacks: Iterable[Sequence[C]]) -> list[C]:
+    """Return the candidates of fallback models, without those of providers that are off.
 
-
-def honouring(routes: Sequence[R], check: Callable[[R], None]) -> list[R]:
-    """Return those of `routes` that `check` lets through; raise its first refusal if none is."""
-    found: list[R] = []
-    refusals: list[InvalidRequest] = []
-    for route in routes:
+    A model that could never serve the request is refused: it would fail when it is needed.
+    """
+    usable: list[C] = []
+    for candidates in fallbacks:
+        enabled = _enabled(candidates)
         try:
-            check(route)
+            supporting = _supporting(enabled or candidates)
+        except UnsupportedParameter as error:
+            message = (
+                f"{error.message} Or leave '{candidates[0].request.model}' out of 'fallbacks'."
+            )
+            raise UnsupportedParameter(message, param=error.param) from None
+        usable += supporting if enabled else []
+    return usable
+
+
+def in_order(allowed: Sequence[C], fallbacks: Sequence[C], stand_in: Callable[[C], C]) -> list[C]:
+    """Return the candidates to try: the usable ones of those `allowed`, then the `fallbacks`.
+
+    If there are none, and the sandbox is on, it is what `stand_in` makes of the first one that
+    supports the request. What the real provider would refuse is refused here too, so that a
+    program that works on the sandbox still works when there are keys.
+    """
+    if enabled := _enabled(allowed):
+        return _each_once([*_supporting(enabled), *fallbacks])
+    if fallbacks:
+        return _each_once(fallbacks)
+    if not settings.sandbox:
+        raise _no_provider(allowed)
+    return [stand_in(_supporting(allowed)[0])]
+
+
+def _enabled(candidates: Sequence[C]) -> list[C]:
+    return [each for each in candidates if is_on(each.provider.name)]
+
+
+def _supporting(candidates: Sequence[C]) -> list[C]:
+    """Return those that support their request; raise the first refusal if none does."""
+    found: list[C] = []
+    refusals: list[InvalidRequest] = []
+    for candidate in candidates:
+        try:
+            candidate.provider.check(candidate.request, candidate.route)
         except InvalidRequest as refusal:
             refusals.append(refusal)
         else:
-            found.append(route)
+            found.append(candidate)
     if not found:
         raise refusals[0]
     return found
 
 
-def _stand_in(model: Model, real: Route) -> Route:
-    """Return the sandbox's route in place of `real`, within its limits."""
-    upstream = Upstream(
-        provider=SANDBOX,
-        id=model.id,
-        context_tokens=real.upstream.context_tokens,
-        max_output_tokens=real.upstream.max_output_tokens,
-        takes=TAKES,
-    )
-    return Route(upstream=upstream)
+def _each_once(candidates: Sequence[C]) -> list[C]:
+    """Return `candidates` without those that ask the same upstream model for the same again."""
+    found: list[C] = []
+    for candidate in candidates:
+        if all(candidate.route != other.route for other in found):
+            found.append(candidate)
+    return found
 
 
-def no_provider(model_id: str, names: Sequence[str]) -> NoProvider:
-    """Return what is said where none of the providers `names`, which serve a model, has a key."""
-    keys = [key for name in names if (key := catalog.key_variable(name))]
+def _no_provider(candidates: Sequence[AnyCandidate]) -> NoProvider:
+    """Return the error for a model none of whose providers has a key."""
+    keys = [key for name in _provider_names(candidates) if (key := catalog.key_variable(name))]
     return NoProvider(
-        f"No provider that serves '{model_id}' has a key: the operator of this service has to "
-        f"set {one_of(keys)}."
+        f"No provider that serves '{candidates[0].model.id}' has a key: the operator of this "
+        f"service has to set {' or '.join(keys)}."
     )
 
 
-def names_of(routes: Sequence[Route] | Sequence[ImageRoute]) -> list[str]:
-    """Return the providers of `routes`, each once."""
-    return list(dict.fromkeys(route.provider for route in routes))
+def _provider_names(candidates: Sequence[AnyCandidate]) -> list[str]:
+    return list(dict.fromkeys(each.provider.name for each in candidates))
 
 
-def one_of(words: list[str]) -> str:
-    """Return `words` as a choice among them."""
-    return " or ".join(words)
+def providers_of(model: Model | ImageModel) -> list[str]:
+    """Return the providers that callers may name for `model` now: those that would answer."""
+    names = dict.fromkeys(route.provider for route in model.routes)
+    return [name for name in names if is_on(name) or settings.sandbox]
+
+
+def is_available(model: Model | ImageModel) -> bool:
+    """Tell whether callers can name `model` here."""
+    return settings.sandbox or not model.id.startswith(f"{SANDBOX}/")
+
+
+def is_on(provider: str) -> bool:
+    """Tell whether `provider` can be called here."""
+    return provider == SANDBOX or bool(settings.keys_of(provider))

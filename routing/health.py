@@ -1,4 +1,4 @@
-"""How the providers are doing, for operators: never a key, only which of them it is."""
+"""The health of the providers, for operators. Keys are numbered and never shown."""
 
 from dataclasses import asdict
 from typing import Any
@@ -10,12 +10,12 @@ from routing.breakers import Reading
 
 
 def report() -> list[dict[str, Any]]:
-    """Return how each provider is doing, as all workers know it together.
+    """Return the health of each provider, as all workers know it together.
 
-    `state` is `off` without a key, `down` where no key is in use, `degraded` where some are not or
-    a tenth of the calls fails, else `up`; `breaker` is that of the key that does best. `error_rate`
-    and `latency_seconds` are of the calls of about the last 20 seconds, None where there were none.
-    Raises `redis.RedisError` where nobody can tell.
+    `state` is `off` without a key, `down` if no key is usable, `degraded` if some are not or a
+    tenth of the calls fails, else `up`; `breaker` is that of the best key. `error_rate` and
+    `latency_seconds` are of the calls of about the last 20 seconds, None if there were none.
+    Raises `redis.RedisError` if that is unknown.
     """
     return [_provider(name) for name in providers.NAMES]
 
@@ -34,7 +34,7 @@ def _provider(name: str) -> dict[str, Any]:
 
 
 _ORDER = ("closed", "half_open", "open")
-#: A provider of whose calls so many fail is not quite well.
+#: A provider is degraded if this part of its calls fails.
 DEGRADED_RATE = 0.1
 
 

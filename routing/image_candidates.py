@@ -1,42 +1,27 @@
 """The routes that can serve an image request, in the order in which they are tried.
 
-As with chats, a provider without a key is off, and the sandbox stands in where no other is on.
+As with chats, a provider without a key is off, and the sandbox stands in if no other is on.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import providers
 from config.catalog.load import catalog
 from config.catalog.model import MAX_IMAGES, ImageModel, ImageRoute
-from config.settings import settings
 from models.errors import ModelNotFound
 from models.image import ImageRequest
-from providers import image
-from routing import candidates
-from routing.candidates import SANDBOX
+from providers.image import ImageProvider
+from routing.candidates import (
+    SANDBOX,
+    Candidate,
+    at_provider,
+    in_order,
+    is_available,
+    usable_fallbacks,
+)
 
 
-@dataclass(frozen=True)
-class ImageCandidate:
-    """One way to have images made: a route of the model that was asked for, or of a fallback."""
-
-    request: ImageRequest
-    model: ImageModel
-    route: ImageRoute
-
-    #: No prompt of an image is too long for one model and not for another.
-    context_tokens = 0
-
-    @property
-    def provider(self) -> str:
-        return self.route.provider
-
-    @property
-    def upstream_model(self) -> str:
-        return self.route.upstream.id
-
+class ImageCandidate(Candidate[ImageRequest, ImageModel, ImageRoute, ImageProvider]):
     @property
     def credits(self) -> int:
         """What one image costs."""
@@ -44,29 +29,31 @@ class ImageCandidate:
 
 
 def find(request: ImageRequest) -> list[ImageCandidate]:
-    """Return the ways to make what `request` asks for, in the order to try them in.
+    """Return the candidates that support all that `request` asks for, in the order to try them.
 
     Raises `ModelNotFound`, `InvalidRequest` on `provider` or the prompt, `UnsupportedParameter`
-    where no route of a model honours the request, and `NoProvider` where those that would are off.
+    if no route of a model supports the request, and `NoProvider` if those that would are off.
     """
-    model = get_one(request.model)
-    fallbacks = list(_fallbacks(request))
-    asked_for = candidates.named(model.id, model.routes, request.provider)
-    if on := [route for route in asked_for if candidates.is_on(route.provider)]:
-        found = [ImageCandidate(request, model, route) for route in _honouring(on, request)]
-        return candidates.each_once(found + fallbacks)
-    if fallbacks:
-        return candidates.each_once(fallbacks)
-    if not settings.sandbox:
-        raise candidates.no_provider(model.id, candidates.names_of(asked_for))
-    # What the real one would refuse is refused here too.
-    return [ImageCandidate(request, model, _stand_in(request, _honouring(asked_for, request)[0]))]
+    of_requested = of_model(request, get_one(request.model))
+    fallbacks = usable_fallbacks(
+        of_model(request.for_fallback(name), get_one(name, f"fallbacks[{index}]"))
+        for index, name in enumerate(request.fallbacks)
+    )
+    return in_order(at_provider(of_requested, request.provider), fallbacks, _stand_in)
+
+
+def of_model(request: ImageRequest, model: ImageModel) -> list[ImageCandidate]:
+    """Return a candidate for each route of `model`, whether it supports the request or not."""
+    return [
+        ImageCandidate(request, model, route, providers.images[route.provider])
+        for route in model.routes
+    ]
 
 
 def get_one(model_id: str, param: str = "model") -> ImageModel:
     """Return the model that callers name `model_id` in `param`; raise `ModelNotFound`."""
     model = catalog.images.get(model_id)
-    if model is not None and candidates.is_there(model):
+    if model is not None and is_available(model):
         return model
     if model_id in catalog.models:
         raise ModelNotFound(
@@ -83,37 +70,21 @@ def get_one(model_id: str, param: str = "model") -> ImageModel:
 
 def listed() -> list[ImageModel]:
     """Return the models that callers are shown, in the catalogue's order."""
-    return [model for model in catalog.images.values() if candidates.is_there(model)]
+    return [model for model in catalog.images.values() if is_available(model)]
 
 
-def _fallbacks(request: ImageRequest) -> Iterator[ImageCandidate]:
-    """Yield the ways of the models to fall back on; those of providers that are off are left out.
-
-    One that could never honour the request is refused: it would fail when it is needed.
-    """
-    for place, name in enumerate(request.fallbacks):
-        model, asked = get_one(name, f"fallbacks[{place}]"), request.for_fallback(name)
-        on = [route for route in model.routes if candidates.is_on(route.provider)]
-        honouring = _honouring(on or model.routes, asked)
-        yield from (ImageCandidate(asked, model, route) for route in honouring if on)
-
-
-def _honouring(found: Sequence[ImageRoute], request: ImageRequest) -> list[ImageRoute]:
-    return candidates.honouring(
-        found, lambda route: image.check(providers.images[route.provider], request, route)
-    )
-
-
-def _stand_in(request: ImageRequest, real: ImageRoute) -> ImageRoute:
-    """Return the sandbox's route in place of `real`: it draws the very size that was asked for."""
+def _stand_in(real: ImageCandidate) -> ImageCandidate:
+    """Return the sandbox in place of `real`: it draws the very size that was asked for."""
+    size = str(real.request.size)
     facts: dict[str, Any] = {
         "provider": SANDBOX,
-        "id": request.model,
-        "sizes": {str(request.size): {"size": str(request.size)}},
+        "id": real.request.model,
+        "sizes": {size: {"size": size}},
         "free_sizes": None,
-        "qualities": dict.fromkeys(real.qualities, {}),
-        "styles": dict.fromkeys(real.styles, {}),
+        "qualities": dict.fromkeys(real.route.qualities, {}),
+        "styles": dict.fromkeys(real.route.styles, {}),
         "sends": {},
         "images_per_call": MAX_IMAGES,
     }
-    return ImageRoute(upstream=real.upstream.model_copy(update=facts))
+    route = ImageRoute(upstream=real.route.upstream.model_copy(update=facts))
+    return ImageCandidate(real.request, real.model, route, providers.images[SANDBOX])

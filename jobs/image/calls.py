@@ -25,7 +25,7 @@ from models.provider_call import CallStatus, ProviderCall
 from net.call import Call, child_call
 from providers import image
 from providers.image import Drawn, Picture, Wanted
-from routing import breakers
+from routing import breakers, image_candidates
 from routing.attempts import Attempt, Attempts
 from routing.image_candidates import ImageCandidate
 from storage import media
@@ -127,7 +127,7 @@ def _rest_of(
 def _candidate_of(job: ImageJob, row: ProviderCall) -> ImageCandidate | None:
     """Return the candidate that a call was made for, even if it takes no new calls by now."""
     for candidate in (*job.candidates, *_candidates_for(row.model, job.request)):
-        asked = (candidate.model.id, candidate.provider, candidate.upstream_model)
+        asked = (candidate.model.id, candidate.provider.name, candidate.upstream_model)
         if asked == (row.model, row.provider, row.upstream_model):
             return candidate
     return None
@@ -139,7 +139,7 @@ def _candidates_for(model_id: str, request: ImageRequest | None) -> list[ImageCa
         return []
     is_fallback = catalog.images.get(request.model) is not model
     asked = request.for_fallback(model_id) if is_fallback else request
-    return [ImageCandidate(asked, model, route) for route in model.routes]
+    return image_candidates.of_model(asked, model)
 
 
 def _secret_of(row: ProviderCall) -> str | None:
@@ -168,7 +168,7 @@ def _new(job: ImageJob, image_call: ImageCall) -> Callable[[], None]:
             job.candidates,
             call,
             job.trail,
-            told=lambda: _record_trail(job),
+            on_retry=lambda: _record_trail(job),
             costs_each_time=True,
         )
         return attempts.answer(lambda attempt: _call_provider(job, image_call, attempt, call))
@@ -187,11 +187,9 @@ def _resumed(job: ImageJob, image_call: ImageCall, candidate: ImageCandidate) ->
     """Return a function that waits for what a provider has begun."""
 
     def draw(call: Call) -> Drawn:
-        wanted = _wanted(image_call, candidate)
+        wanted = _wanted(job, image_call, candidate)
         assert image_call.provider is not None and image_call.started is not None
-        return image_call.provider.resume(
-            image_call.started, wanted, candidate.route, image_call.secret, call, job.folder
-        )
+        return image_call.provider.resume(image_call.started, wanted, image_call.secret, call)
 
     return lambda: _perform(job, image_call, draw)
 
@@ -228,7 +226,7 @@ def _call_provider(
     """Call one provider, once; it may be called again only if it certainly began nothing."""
     if _is_postponed(job):
         raise HandedBack("The worker is stopping.")
-    candidate, key, first = attempt.way, attempt.key, image_call.first
+    candidate, key, first = attempt.candidate, attempt.key, image_call.first
     is_ours = provider_calls.record_asked(
         job.claimed, first, image_call.count, candidate, key.breaker.key_id
     )
@@ -238,28 +236,28 @@ def _call_provider(
         raise lost
     job.call.asked = True
     job.upstream = UpstreamAttribution(
-        candidate.provider, candidate.upstream_model, EachPrice(candidate.credits), job.trail
+        candidate.provider.name, candidate.upstream_model, EachPrice(candidate.credits), job.trail
     )
     job.prices |= dict.fromkeys(image_call.indexes, candidate.credits)
-    provider = providers.images[candidate.provider]
+    provider = candidate.provider
     image_call.provider, image_call.secret, image_call.started = provider, key.secret, None
 
     def on_started(started: str) -> None:
         image_call.started = started
         retry_until_stored(lambda: provider_calls.record_started(job.id, first, started))
 
-    wanted = _wanted(image_call, candidate)
+    wanted = _wanted(job, image_call, candidate)
     try:
-        return provider.draw(wanted, candidate.route, key.secret, call, job.folder, on_started)
+        return provider.draw(wanted, key.secret, call, on_started)
     except LikeDoError as error:
         if error.nothing_ran and image_call.started is None:
             retry_until_stored(lambda: provider_calls.record_unasked(job.claimed, first))
         raise
 
 
-def _wanted(image_call: ImageCall, candidate: ImageCandidate) -> Wanted:
+def _wanted(job: ImageJob, image_call: ImageCall, candidate: ImageCandidate) -> Wanted:
     request = candidate.request.of_prompt(image_call.first // candidate.request.count)
-    return image.wanted(request, candidate.route, image_call.count)
+    return image.wanted(request, candidate.route, image_call.count, job.folder)
 
 
 def _record_trail(job: ImageJob) -> None:

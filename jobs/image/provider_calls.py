@@ -31,7 +31,7 @@ def record_asked(
         "images": count,
         "status": CallStatus.ASKED.value,
         "model": candidate.model.id,
-        "provider": candidate.provider,
+        "provider": candidate.provider.name,
         "upstream_model": candidate.upstream_model,
         "key_id": key_id,
         "started": None,

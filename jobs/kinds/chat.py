@@ -10,7 +10,7 @@ from config.catalog.model import Model
 from jobs.kinds.kind import Kind
 from models.chat import ChatRequest
 from routing import candidates
-from routing.candidates import Candidate
+from routing.candidates import ChatCandidate
 from tokens import ceiling
 
 
@@ -28,7 +28,7 @@ def quote(chat: ChatRequest) -> ChatQuote:
     )
 
 
-def _max_output(candidate: Candidate, requested: int | None) -> int:
+def _max_output(candidate: ChatCandidate, requested: int | None) -> int:
     """Return the maximum of output tokens of one choice on this route."""
     tokens = requested or candidate.model.default_output_tokens
     return min(tokens, candidate.route.upstream.max_output_tokens or tokens)

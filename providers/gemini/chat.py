@@ -40,7 +40,7 @@ _EMPTY: dict[str, tuple[Any, ...]] = {
 
 class Gemini(Checked):
     name = "gemini"
-    lacks = frozenset({"logit_bias", "functions", "function_call", "parallel_tool_calls"})
+    unsupported = frozenset({"logit_bias", "functions", "function_call", "parallel_tool_calls"})
 
     def complete(
         self, request: ChatRequest, route: Route, max_tokens: int | None, key: str, call: Call
@@ -81,26 +81,28 @@ class Gemini(Checked):
         `call` is for fetching the media that are named by their URL. Raises `InvalidRequest` where
         the history cannot be read.
         """
-        takes, signed = self.takes(request, route), thinking.generation(route) >= 3
+        capabilities, signed = self.capabilities(request, route), thinking.generation(route) >= 3
         sent = {
             "systemInstruction": gemini_messages.system_instruction(request.messages),
             "contents": gemini_messages.contents(request.messages, call, signed=signed),
             "generationConfig": {
-                **_sampling(request.body, takes),
-                **{CONFIG[name]: value for name, value in self._told(request, takes)},
-                **_limits(request, takes, max_tokens),
+                **_sampling(request.body, capabilities),
+                **{CONFIG[name]: value for name, value in self._told(request, capabilities)},
+                **_limits(request, capabilities, max_tokens),
                 **_format(request.body),
                 **thinking.thinking(request, route),
             },
         }
-        if "tools" in takes:
+        if "tools" in capabilities:
             sent |= _tools(request.body)
         return {name: value for name, value in sent.items() if value}
 
-    def _told(self, request: ChatRequest, takes: frozenset[str]) -> Iterator[tuple[str, Any]]:
+    def _told(
+        self, request: ChatRequest, capabilities: frozenset[str]
+    ) -> Iterator[tuple[str, Any]]:
         for name in CONFIG:
             value = request.body.get(name, DEFAULTS[name][0])
-            if self._honours(name, takes) and value not in DEFAULTS[name]:
+            if self._honours(name, capabilities) and value not in DEFAULTS[name]:
                 yield name, value
 
     def _refused(self, request: ChatRequest, route: Route) -> Iterator[str]:
@@ -113,9 +115,11 @@ class Gemini(Checked):
         if request.choices > MAX_CANDIDATES:
             yield "n"
 
-    def _refused_parts(self, messages: Iterable[Message], takes: frozenset[str]) -> Iterator[str]:
+    def _refused_parts(
+        self, messages: Iterable[Message], capabilities: frozenset[str]
+    ) -> Iterator[str]:
         messages = list(messages)
-        yield from super()._refused_parts(messages, takes)
+        yield from super()._refused_parts(messages, capabilities)
         for place, message in enumerate(messages):
             for at, part in enumerate(parts_of(message)):
                 if part["type"] == "file" and "file_data" not in part["file"]:
@@ -137,21 +141,23 @@ def _headers(key: str) -> dict[str, str]:
 # ---- What is sent --------------------------------------------------------------------------------
 
 
-def _sampling(body: Mapping[str, Any], takes: frozenset[str]) -> dict[str, Any]:
+def _sampling(body: Mapping[str, Any], capabilities: frozenset[str]) -> dict[str, Any]:
     # Both are sent at OpenAI's default, too: Gemini's own is another.
-    if "sampling" not in takes:
+    if "sampling" not in capabilities:
         return {}
     top_p = {"topP": body["top_p"]} if "top_p" in body else {}
     return {"temperature": body.get("temperature", DEFAULT_TEMPERATURE)} | top_p
 
 
-def _limits(request: ChatRequest, takes: frozenset[str], max_tokens: int | None) -> dict[str, Any]:
+def _limits(
+    request: ChatRequest, capabilities: frozenset[str], max_tokens: int | None
+) -> dict[str, Any]:
     limits: dict[str, Any] = {}
     if limit := max_tokens or request.max_tokens:
         limits["maxOutputTokens"] = limit
-    if "stop" in takes and (stop := request.body.get("stop")):
+    if "stop" in capabilities and (stop := request.body.get("stop")):
         limits["stopSequences"] = [stop] if isinstance(stop, str) else stop
-    if "seed" in takes and (seed := request.body.get("seed")) is not None:
+    if "seed" in capabilities and (seed := request.body.get("seed")) is not None:
         # Gemini's is of 32 bits.
         limits["seed"] = (seed + 2**31) % 2**32 - 2**31
     return limits

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from config.catalog.model import ImageRoute
 from models.image import DEFAULT_SIZE, Size
 from net.call import Call
 from providers.image import Drawn, ImageProvider, Picture, Wanted
@@ -33,20 +32,14 @@ class SandboxImages(ImageProvider):
     name = "sandbox"
 
     def draw(
-        self,
-        wanted: Wanted,
-        route: ImageRoute,
-        key: str,
-        call: Call,
-        folder: Path,
-        started: Callable[[str], None],
+        self, wanted: Wanted, key: str, call: Call, on_started: Callable[[str], None]
     ) -> Drawn:
         size = Size.read(wanted.sent.get("size", DEFAULT_SIZE))
         pictures: list[Picture] = []
         for number in range(1, wanted.count + 1):
             call.check()
             image = paint(wanted.prompt, size, f"{number} of {wanted.count}")
-            pictures.append(Picture(_saved(image, folder)))
+            pictures.append(Picture(_saved(image, wanted.folder)))
         return Drawn([*pictures])
 
 

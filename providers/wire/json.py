@@ -71,12 +71,4 @@ def as_text(value: Any) -> str:
 def details(error: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return Google's details of an error: each is an object with an `@type`."""
     details = error.get("details")
-    return [object(detail) for detail in details] if isinstance(details, list) else []
-
-
-def object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+    return [as_object(detail) for detail in details] if isinstance(details, list) else []

@@ -39,14 +39,14 @@ def read(status: int, headers: Mapping[str, str], content: bytes) -> ProviderErr
 
 def parsed(status: int, headers: Mapping[str, str], body: Any) -> ProviderError:
     error = _error_object(body)
-    metadata = json.object(error.get("metadata"))
-    headers = _lower(json.object(metadata.get("headers"))) | dict(headers)
+    metadata = json.as_object(error.get("metadata"))
+    headers = _lower(json.as_object(metadata.get("headers"))) | dict(headers)
     inner = _inner(metadata)
 
     words = tuple(_words(metadata, inner, error))
-    message = scrub(json.text(inner.get("message")) or _message(error))
+    message = scrub(json.as_text(inner.get("message")) or _message(error))
     params = (inner.get("param"), error.get("param"), *_violated(error))
-    param = scrub(next(filter(None, map(json.text, params)), "")) or None
+    param = scrub(next(filter(None, map(json.as_text, params)), "")) or None
     status = status or _status(error, words)
     return ProviderError(
         status,
@@ -69,21 +69,23 @@ def _error_object(body: Any) -> dict[str, Any]:
     """Return the error in `{"error": {…}}`, `[{"error": {…}}]`, `{"error": "…"}` or `{…}`."""
     if isinstance(body, list):
         body = body[0] if body else {}
-    error = json.object(body).get("error", body)
-    return {"message": error} if isinstance(error, str) else json.object(error)
+    error = json.as_object(body).get("error", body)
+    return {"message": error} if isinstance(error, str) else json.as_object(error)
 
 
 def _message(error: Mapping[str, Any]) -> str:
     """Return what is said in `message`; else in `errors`, a list, or as RFC 9457 has it."""
     several = error.get("errors")
-    listed = "; ".join(filter(None, map(json.text, several))) if isinstance(several, list) else ""
-    said = (json.text(error.get("message")), listed, json.text(error.get("detail")).strip())
-    return next(filter(None, said), json.text(error.get("title")))
+    listed = (
+        "; ".join(filter(None, map(json.as_text, several))) if isinstance(several, list) else ""
+    )
+    said = (json.as_text(error.get("message")), listed, json.as_text(error.get("detail")).strip())
+    return next(filter(None, said), json.as_text(error.get("title")))
 
 
 def _inner(metadata: dict[str, Any]) -> dict[str, Any]:
     """Return the error of the provider behind OpenRouter, which passes its body on as text."""
-    raw = json.text(metadata.get("raw"))
+    raw = json.as_text(metadata.get("raw"))
     with suppress(orjson.JSONDecodeError):
         return _error_object(orjson.loads(raw))
     return {"message": _plain(raw.encode("utf-8", "replace"))}
@@ -102,11 +104,11 @@ def _violated(error: Mapping[str, Any]) -> Iterator[Any]:
     """Yield the fields that Google, or Replicate, finds at fault, in its own names."""
     invalid = error.get("invalid_fields")
     for field in invalid if isinstance(invalid, list) else ():
-        yield json.text(json.object(field).get("field")).removeprefix("input.")
+        yield json.as_text(json.as_object(field).get("field")).removeprefix("input.")
     for detail in json.details(error):
         violations = detail.get("fieldViolations")
         for violation in violations if isinstance(violations, list) else ():
-            yield json.object(violation).get("field")
+            yield json.as_object(violation).get("field")
 
 
 #: Statuses of the words that come where no status does.

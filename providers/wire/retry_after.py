@@ -33,7 +33,7 @@ def _delays(
 ) -> Iterator[float | None]:
     yield _scaled(headers.get("retry-after-ms"), 1000)
     yield _seconds_or_date(headers.get("retry-after"))
-    yield _number(json.object(error.get("availability")).get("retry_after"))
+    yield _number(json.as_object(error.get("availability")).get("retry_after"))
     yield _until_tomorrow(error)
     yield _google_delay(error)
     yield _exhausted(headers)
@@ -71,15 +71,15 @@ def _until_tomorrow(error: Mapping[str, Any]) -> float | None:
     for detail in json.details(error):
         violations = detail.get("violations")
         for violation in violations if isinstance(violations, list) else ():
-            if "PerDay" in json.text(json.object(violation).get("quotaId")):
+            if "PerDay" in json.as_text(json.as_object(violation).get("quotaId")):
                 return DAILY_QUOTA_SECONDS
     return None
 
 
 def _google_delay(error: Mapping[str, Any]) -> float | None:
     for detail in json.details(error):
-        if json.text(detail.get("@type")).endswith("RetryInfo"):
-            return duration(json.text(detail.get("retryDelay")))
+        if json.as_text(detail.get("@type")).endswith("RetryInfo"):
+            return duration(json.as_text(detail.get("retryDelay")))
     return None
 
 

@@ -1,6 +1,7 @@
 """What is asked of a provider for what a caller wants: sizes, qualities, styles, as data."""
 
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ def request(**more: Any) -> ImageRequest:
 
 
 def check(asked: ImageRequest, route: ImageRoute) -> None:
-    image.check(providers.images[route.provider], asked, route)
+    providers.images[route.provider].check(asked, route)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_what_is_sent_is_what_the_catalogue_says() -> None:
     )
     asked = request(size="1440x1024", quality="hd", style="natural")
 
-    wanted = image.wanted(asked, ImageRoute(upstream=facts), 2)
+    wanted = image.wanted(asked, ImageRoute(upstream=facts), 2, Path())
 
     assert (wanted.prompt, wanted.count) == ("A cat.", 2)
     assert wanted.sent == {
@@ -112,7 +113,7 @@ def test_a_route_may_know_better_than_its_model() -> None:
         style_prompts={"vivid": "Make it loud."},
     )
 
-    wanted = image.wanted(request(quality="hd", style="vivid"), route, 1)
+    wanted = image.wanted(request(quality="hd", style="vivid"), route, 1, Path())
 
     assert wanted.sent["steps"] == 90
     assert wanted.prompt == "A cat.\n\nMake it loud."
@@ -152,7 +153,7 @@ def test_what_asks_for_nothing_special_is_never_refused(more: dict[str, Any]) ->
 
     check(request(**more), route)
 
-    assert image.wanted(request(**more), route, 1).sent == {"px": 1024, "steps": 25}
+    assert image.wanted(request(**more), route, 1, Path()).sent == {"px": 1024, "steps": 25}
 
 
 def test_a_prompt_has_the_length_that_its_model_reads() -> None:
@@ -169,7 +170,7 @@ def test_openai_gets_what_is_not_known_here() -> None:
 
     check(asked, route)
 
-    sent = image.wanted(asked, route, 1).sent
+    sent = image.wanted(asked, route, 1, Path()).sent
     assert sent == {
         "size": "1024x1024",
         "quality": "medium",
@@ -196,4 +197,4 @@ def test_every_route_of_the_catalogue_has_the_documented_sizes(
 
             check(asked, route)
 
-            assert image.wanted(asked, route, 1).sent is not None
+            assert image.wanted(asked, route, 1, Path()).sent is not None

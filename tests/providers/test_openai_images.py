@@ -31,7 +31,6 @@ from providers.image import Drawn, Picture, Wanted
 from providers.openai_images import usage
 from providers.wire import result_images
 from tests import recordings
-from tests.providers.image_routes import image_route
 from tests.upstream import ROOT, Step, Upstream, as_step
 
 PATH = "/images/generations"
@@ -39,7 +38,6 @@ PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )
 LARGE = PNG + bytes(100_000)
-ROUTE = image_route("openai", "gpt-image-2", images_per_call=10)
 CANCELLED = JobCancelled("The job was cancelled.")
 
 #: The models that have a route of OpenAI's.
@@ -57,11 +55,11 @@ REFUSALS = {
 
 
 def draw(folder: Path, count: int = 1, call: Call | None = None, **sent: Any) -> Drawn:
-    wanted = Wanted("A lion.", count, sent)
-    return images["openai"].draw(wanted, ROUTE, "sk-test", call or Call(60), folder, unexpected)
+    wanted = Wanted("gpt-image-2", "A lion.", count, folder, sent)
+    return images["openai"].draw(wanted, "sk-test", call or Call(60), unexpected)
 
 
-def unexpected(started: str) -> None:
+def unexpected(operation_id: str) -> None:
     pytest.fail("Nothing goes on after the answer.")
 
 
@@ -138,8 +136,8 @@ def test_no_model_is_sent_what_openai_refuses(
 
     for route in routes:
         for request in requests:
-            wanted = image.wanted(request, route, request.count)
-            images["openai"].draw(wanted, route, "sk", Call(60), tmp_path, unexpected)
+            wanted = image.wanted(request, route, request.count, tmp_path)
+            images["openai"].draw(wanted, "sk", Call(60), unexpected)
 
     bodies = [call["body"] for call in upstream.calls()]
     assert len(bodies) == len(routes) * len(requests)
@@ -528,12 +526,11 @@ from providers.image import Picture, Wanted
 
 url, folder, way = sys.argv[1:]
 settings.openai_base_url = url + "/openai"
-route = catalog.images["gpt-image-2"].routes[0]
 call = Call(60)
 
 def run():
     try:
-        drawn = images["openai"].draw(Wanted("A", 4), route, "k", call, Path(folder), print)
+        drawn = images["openai"].draw(Wanted("gpt-image-2", "A", 4, Path(folder)), "k", call, print)
         print(sum(isinstance(each, Picture) for each in drawn.pictures), "pictures")
     except JobCancelled:
         print("JobCancelled")

@@ -6,6 +6,7 @@ import socket
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.catalog.model import ImageRoute
 from config.settings import settings
 from models.errors import (
     ContentPolicyViolation,
@@ -32,14 +32,14 @@ from providers.image import Drawn, Picture, Wanted
 from providers.replicate import Replicate, image_urls
 from providers.wire import result_images
 from tests import recordings
-from tests.providers.image_routes import image_route, wanted
+from tests.providers.wanted_images import wanted
 from tests.recordings import Recording
 from tests.upstream import Step, Upstream
 from tests.upstream_images import base64_png, png
 
-SCHNELL = image_route("replicate", "black-forest-labs/flux-schnell")
-PRO = image_route("replicate", "black-forest-labs/flux-pro", images_per_call=1)
-SDXL = image_route("replicate", "stability-ai/sdxl:7762fd07")
+SCHNELL = "black-forest-labs/flux-schnell"
+PRO = "black-forest-labs/flux-pro"
+SDXL = "stability-ai/sdxl:7762fd07"
 
 #: The next look at a prediction.
 LOOK: Step = {"match": "/predictions/"}
@@ -54,16 +54,17 @@ def nobody(id: str) -> None:
 def draw(
     folder: Path,
     request: Wanted | None = None,
-    route: ImageRoute = SCHNELL,
+    model: str = SCHNELL,
     call: Call | None = None,
     started: Any = nobody,
 ) -> Drawn:
-    request = request or wanted()
-    return Replicate().draw(request, route, "r8_test", call or Call(20), folder, started)
+    request = replace(request or wanted(), model=model, folder=folder)
+    return Replicate().draw(request, "r8_test", call or Call(20), started)
 
 
 def resume(id: str, folder: Path, call: Call | None = None) -> Drawn:
-    return Replicate().resume(id, wanted(), SCHNELL, "r8_test", call or Call(20), folder)
+    request = replace(wanted(), model=SCHNELL, folder=folder)
+    return Replicate().resume(id, request, "r8_test", call or Call(20))
 
 
 def failure(folder: Path, **more: Any) -> LikeDoError:
@@ -751,7 +752,7 @@ def as_steps(upstream: Upstream, exchanges: list[dict[str, Any]]) -> list[Step]:
         response = exchange["response"]
         body = response["body"].replace("https://replicate.delivery/", f"{upstream.url}/files/")
         steps.append({"match": path, "status": response["status"], "body": body})
-    # A look finds its own step before it finds one that is for every path with its beginning.
+    # A poll finds its own step before it finds one that is for every path with its beginning.
     return sorted(steps, key=lambda step: len(step["match"]), reverse=True)
 
 
@@ -759,8 +760,8 @@ def drawn_as_recorded(exchange: dict[str, Any], folder: Path) -> Drawn:
     """Draw what the `exchange` asked for."""
     body = exchange["request"]["body"]
     sent = dict(body["input"])
-    request = Wanted(sent.pop("prompt"), 1, sent)
-    return draw(folder, request, image_route("replicate", model_of(exchange)))
+    request = wanted(prompt=sent.pop("prompt"), **sent)
+    return draw(folder, request, model_of(exchange))
 
 
 def model_of(exchange: dict[str, Any]) -> str:
@@ -806,7 +807,7 @@ def test_a_recorded_prediction_is_found_again(upstream: Upstream, tmp_path: Path
     upstream.script(*as_steps(upstream, exchanges))
     told: list[str] = []
 
-    first = draw(tmp_path, started=told.append, route=SDXL)
+    first = draw(tmp_path, started=told.append, model=SDXL)
     second = resume(told[0], tmp_path)
 
     assert [len(contents(drawn)) for drawn in (first, second)] == [1, 1]
@@ -822,7 +823,7 @@ def test_a_recorded_prediction_is_ended(upstream: Upstream, tmp_path: Path) -> N
         call.abort(JobCancelled("Enough."))
         Replicate().cancel(id, "r8_test", Call(20))
 
-    assert isinstance(failure(tmp_path, route=SDXL, call=call, started=started), JobCancelled)
+    assert isinstance(failure(tmp_path, model=SDXL, call=call, started=started), JobCancelled)
     assert upstream.counts()["received"] == len(recording.exchanges)
 
 

@@ -15,19 +15,17 @@ from net.call import Call
 from providers import images
 from providers.image import Drawn, Picture, Wanted
 from providers.sandbox import image as sandbox_images
-from tests.providers.image_routes import image_route
 from tests.upstream import ROOT
 
-ROUTE = image_route("sandbox", "sandbox/image")
 PROMPT = "A lion cooking pasta, wearing a hat of some sort."
 
 
 def draw(folder: Path, count: int = 1, prompt: str = PROMPT, call: Call | None = None) -> Drawn:
-    wanted = Wanted(prompt, count, {"size": "256x256"})
-    return images["sandbox"].draw(wanted, ROUTE, "", call or Call(60), folder, unexpected)
+    wanted = Wanted("sandbox/image", prompt, count, folder, {"size": "256x256"})
+    return images["sandbox"].draw(wanted, "", call or Call(60), unexpected)
 
 
-def unexpected(started: str) -> None:
+def unexpected(operation_id: str) -> None:
     pytest.fail("Nothing goes on after the answer.")
 
 
@@ -58,8 +56,8 @@ def test_as_many_pictures_as_wanted_are_files_in_the_folder(tmp_path: Path) -> N
 def test_a_picture_is_a_png_of_the_size_asked_for(
     tmp_path: Path, sent: dict[str, str], size: tuple[int, int]
 ) -> None:
-    wanted = Wanted(PROMPT, 1, sent)
-    drawn = images["sandbox"].draw(wanted, ROUTE, "", Call(60), tmp_path, unexpected)
+    wanted = Wanted("sandbox/image", PROMPT, 1, tmp_path, sent)
+    drawn = images["sandbox"].draw(wanted, "", Call(60), unexpected)
 
     (picture,) = drawn.pictures
     assert isinstance(picture, Picture)

@@ -412,7 +412,7 @@ SIXTEEN = """
 import tempfile, tracemalloc
 from itertools import zip_longest
 from pathlib import Path
-from providers import spool
+from providers.wire import spooling
 
 def pieces():
     yield b'{"data": ['
@@ -424,7 +424,7 @@ def pieces():
     yield b"]}"
 
 def steps(folder):
-    reader = spool._Reader("vendor", folder)
+    reader = spooling._Reader("vendor", folder)
     for piece in pieces():
         reader.feed(piece)
         yield

@@ -4,6 +4,7 @@ import base64
 import random
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from email import message_from_bytes, policy
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.catalog.load import catalog
-from config.catalog.model import ImageRoute
 from config.settings import settings
 from models.errors import (
     ContentPolicyViolation,
@@ -32,26 +32,26 @@ from providers import stability
 from providers.image import Drawn, Picture, Wanted
 from providers.stability import Stability
 from tests import recordings
-from tests.providers.image_routes import image_route, wanted
+from tests.providers.wanted_images import wanted
 from tests.recordings import Recording
 from tests.upstream import Step, Upstream
 from tests.upstream_images import base64_png, png
 
-CORE = image_route("stability", "stable-image-core", images_per_call=1)
-XL = image_route("stability", "stable-diffusion-xl-1024-v1-0", images_per_call=10)
+CORE = "stable-image-core"
+XL = "stable-diffusion-xl-1024-v1-0"
 
 
 def draw(
     folder: Path,
     request: Wanted | None = None,
-    route: ImageRoute = CORE,
+    model: str = CORE,
     call: Call | None = None,
 ) -> Drawn:
-    def started(id: str) -> None:
+    def started(operation_id: str) -> None:
         raise AssertionError("nothing here is worked on after the answer")
 
-    request = request or wanted()
-    return Stability().draw(request, route, "sk-test", call or Call(20), folder, started)
+    request = replace(request or wanted(), model=model, folder=folder)
+    return Stability().draw(request, "sk-test", call or Call(20), started)
 
 
 def failure(folder: Path, **more: Any) -> LikeDoError:
@@ -96,7 +96,7 @@ def test_a_stable_image_model_is_asked_with_a_form(
 ) -> None:
     request = wanted(prompt="Übermut\n--", aspect_ratio="16:9", output_format="png")
 
-    drawn = draw(tmp_path, request, image_route("stability", model, 1))
+    drawn = draw(tmp_path, request, model)
 
     [call] = upstream.calls()
     assert call["path"] == f"/stability/v2beta/stable-image/generate/{place}"
@@ -188,11 +188,11 @@ def test_images_of_any_size_come_out_of_json(upstream: Upstream, tmp_path: Path)
 def test_artifacts_may_be_a_bare_list(upstream: Upstream, tmp_path: Path) -> None:
     upstream.script({"json": [{"base64": base64_png(8, 8), "finishReason": "SUCCESS"}]})
 
-    assert contents(draw(tmp_path, route=XL)) == [png(8, 8)]
+    assert contents(draw(tmp_path, model=XL)) == [png(8, 8)]
 
 
 @pytest.mark.parametrize(
-    ("step", "route"),
+    ("step", "model"),
     [
         (image_step(png(8, 8), finish_reason="CONTENT_FILTERED"), CORE),
         ({"json": {"image": base64_png(8, 8), "finish_reason": "CONTENT_FILTERED"}}, CORE),
@@ -201,11 +201,11 @@ def test_artifacts_may_be_a_bare_list(upstream: Upstream, tmp_path: Path) -> Non
     ],
 )  # fmt: skip
 def test_a_filtered_image_is_none(
-    upstream: Upstream, tmp_path: Path, step: Step, route: ImageRoute
+    upstream: Upstream, tmp_path: Path, step: Step, model: str
 ) -> None:
     upstream.script(step)
 
-    error = failure(tmp_path, route=route)
+    error = failure(tmp_path, model=model)
 
     assert type(error) is ContentPolicyViolation
     assert not error.nothing_ran
@@ -228,7 +228,7 @@ def test_each_artifact_is_looked_at(upstream: Upstream, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "route"),
+    ("step", "model"),
     [
         ({"json": {"artifacts": []}}, XL),
         ({"json": {"artifacts": None}}, XL),
@@ -249,11 +249,11 @@ def test_each_artifact_is_looked_at(upstream: Upstream, tmp_path: Path) -> None:
     ],
 )
 def test_an_answer_without_an_image_is_a_failure(
-    upstream: Upstream, tmp_path: Path, step: Step, route: ImageRoute
+    upstream: Upstream, tmp_path: Path, step: Step, model: str
 ) -> None:
     upstream.script(step)
 
-    error = failure(tmp_path, route=route)
+    error = failure(tmp_path, model=model)
 
     assert type(error) is ProviderFailed
     assert not error.nothing_ran
@@ -262,7 +262,7 @@ def test_an_answer_without_an_image_is_a_failure(
 # ---- It is asked once
 
 
-@pytest.mark.parametrize("route", [CORE, XL])
+@pytest.mark.parametrize("model", [CORE, XL])
 @pytest.mark.parametrize(
     "step",
     [
@@ -275,11 +275,11 @@ def test_an_answer_without_an_image_is_a_failure(
     ],
 )
 def test_what_may_have_run_is_not_asked_again(
-    upstream: Upstream, tmp_path: Path, step: Step, route: ImageRoute
+    upstream: Upstream, tmp_path: Path, step: Step, model: str
 ) -> None:
     upstream.script(step)
 
-    error = failure(tmp_path, route=route)
+    error = failure(tmp_path, model=model)
 
     assert isinstance(error, ProviderFailed | ProviderTimeout)
     assert not error.nothing_ran
@@ -322,15 +322,15 @@ def test_what_nobody_heard_has_begun_nothing(
     assert failure(tmp_path).nothing_ran
 
 
-@pytest.mark.parametrize("route", [CORE, XL])
+@pytest.mark.parametrize("model", [CORE, XL])
 @pytest.mark.parametrize("step", [{"delay": 60}, {"body_delay": 60}])
 def test_a_call_that_is_ended_ends_at_once(
-    upstream: Upstream, tmp_path: Path, step: Step, route: ImageRoute
+    upstream: Upstream, tmp_path: Path, step: Step, model: str
 ) -> None:
     upstream.script(step)
     call, reason = Call(20), JobCancelled("Enough.")
     with ThreadPoolExecutor(1) as pool:
-        drawing = pool.submit(draw, tmp_path, route=route, call=call)
+        drawing = pool.submit(draw, tmp_path, model=model, call=call)
         upstream.wait(received=1)
 
         call.abort(reason)
@@ -361,19 +361,19 @@ def test_a_call_that_is_ended_ends_at_once(
         (429, "rate_limit_exceeded", ProviderBusy),
     ],
 )
-@pytest.mark.parametrize("route", [CORE, XL])
+@pytest.mark.parametrize("model", [CORE, XL])
 def test_a_refusal_goes_by_its_name(
     upstream: Upstream,
     tmp_path: Path,
     status: int,
     name: str,
     kind: type[LikeDoError],
-    route: ImageRoute,
+    model: str,
 ) -> None:
-    said = {"errors": ["No.", "Never."]} if route is CORE else {"message": "No.; Never."}
+    said = {"errors": ["No.", "Never."]} if model == CORE else {"message": "No.; Never."}
     upstream.script({"status": status, "json": {"id": "1", "name": name} | said})
 
-    error = failure(tmp_path, route=route)
+    error = failure(tmp_path, model=model)
 
     assert type(error) is kind
     assert error.nothing_ran
@@ -391,12 +391,11 @@ FOUND = recordings.load("stability")
 def test_every_recording_comes_out(found: Recording, upstream: Upstream, tmp_path: Path) -> None:
     [exchange] = found.exchanges
     upstream.play(exchange)
-    route = image_route("stability", found.model)
 
     if "empty-artifacts" in found.kinds:
-        assert type(failure(tmp_path, route=route)) is ProviderFailed
+        assert type(failure(tmp_path, model=found.model)) is ProviderFailed
     else:
-        [image] = contents(draw(tmp_path, route=route))
+        [image] = contents(draw(tmp_path, model=found.model))
         assert image.startswith(b"\x89PNG")
     [call] = upstream.calls()
     if "text-to-image" in found.kinds:

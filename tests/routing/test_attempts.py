@@ -21,7 +21,6 @@ from models.errors import (
 )
 from net import connection
 from net.call import Call
-from providers import get_one
 from routing import attempts, breakers, candidates, keys
 from routing.attempts import Attempt, Attempts
 from routing.breakers import Reading
@@ -62,17 +61,17 @@ class Asked:
         self.call = Call(seconds)
         self.spoken = False
         self.told = 0
-        self._ways = candidates.find(ChatRequest(body))
+        self._candidates = candidates.find(ChatRequest(body))
 
     def answer(self) -> dict[str, Any]:
-        return Attempts(self._ways, self.call, self.trail, lambda: self.spoken, self._tell).answer(
-            self._ask
-        )
+        return Attempts(
+            self._candidates, self.call, self.trail, lambda: self.spoken, self._tell
+        ).answer(self._ask)
 
     def _ask(self, attempt: Attempt) -> dict[str, Any]:
-        way = attempt.way
+        candidate = attempt.candidate
         key = attempt.key.secret
-        return get_one(way.provider).complete(way.request, way.route, 10, key, self.call)
+        return candidate.provider.complete(candidate.request, candidate.route, 10, key, self.call)
 
     def _tell(self) -> None:
         self.told += 1

@@ -81,10 +81,10 @@ def test_failures_that_are_fewer_than_half_do_not(breaker: Breaker) -> None:
 def test_one_refusal_of_the_key_opens_it(breaker: Breaker) -> None:
     fail(breaker, 1, REFUSED)
 
-    leave = breaker.ask()
-    assert (leave.granted, leave.reason) == (False, "refused")
+    permit = breaker.ask()
+    assert (permit.granted, permit.reason) == (False, "refused")
     # It is kept rounded to the millisecond.
-    assert 0 < leave.wait <= breakers.FIRST_COOLDOWN_SECONDS + 0.001
+    assert 0 < permit.wait <= breakers.FIRST_COOLDOWN_SECONDS + 0.001
 
 
 def test_other_processes_learn_of_it(
@@ -149,13 +149,13 @@ def test_a_probe_that_fails_opens_it_for_longer_up_to_half_a_minute(
     breaker: Breaker, store: redis.Redis
 ) -> None:
     fail(breaker)
-    rests = []
+    cooldowns = []
     for _ in range(5):
-        rests.append(round(open_seconds(store, breaker)))
+        cooldowns.append(round(open_seconds(store, breaker)))
         rest_is_over(store, breaker)
         breaker.failed(FAILING, breaker.ask())
 
-    assert rests == [5, 10, 20, 30, 30]
+    assert cooldowns == [5, 10, 20, 30, 30]
 
 
 def test_what_was_under_way_when_it_opened_changes_nothing(

@@ -13,7 +13,8 @@ from routing import image_candidates
 def find(**more: Any) -> list[tuple[str, str, str]]:
     asked = ImageRequest.read({"model": "dall-e-3", "prompt": "A cat."} | more)
     return [
-        (way.model.id, way.provider, way.upstream_model) for way in image_candidates.find(asked)
+        (way.model.id, way.provider.name, way.upstream_model)
+        for way in image_candidates.find(asked)
     ]
 
 

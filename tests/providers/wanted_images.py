@@ -1,0 +1,11 @@
+"""Images to have drawn."""
+
+from pathlib import Path
+from typing import Any
+
+from providers.image import Wanted
+
+
+def wanted(count: int = 1, prompt: str = "A quiet harbour", **sent: Any) -> Wanted:
+    """Return some images; which model draws them, and where to, is for the test to say."""
+    return Wanted("", prompt, count, Path(), sent)
