@@ -87,4 +87,7 @@ def test_an_account_whose_plan_is_gone_is_told_so_and_keeps_what_it_has(
 
     stack.run("accounts", "set-plan", account.name, "pro")
 
-    assert fetch(f"{url}/v1/chat/completions", HELLO, key=account.key)[0] == 200
+    wait_until(
+        lambda: fetch(f"{url}/v1/chat/completions", HELLO, key=account.key)[0] == 200,
+        "the process has heard of the new plan",
+    )

@@ -101,7 +101,7 @@ def test_a_batch_that_its_worker_has_lost_sight_of_is_taken_on_again(account_id:
 
 
 def test_an_account_with_many_batches_leaves_room_for_others(account_id: int) -> None:
-    leases.open_lease("ours", 10)
+    leases.open("ours", 10)
     many = [make_batch(account_id) for _ in range(MAX_ACTIVE_PER_ACCOUNT + 5)]
     other = make_batch(accounts.create("another", "pro"))
 

@@ -286,7 +286,7 @@ def flood(count: int, url: str = URL) -> None:
     (message,) = outbox.listing(1)
     urls = [url.format(number) for number in range(count)]
     more = [
-        dict(message._mapping)
+        {name: getattr(message, name) for name in Webhook.model_fields}
         | {"id": webhook.make_id(), "url": each, "host": webhook.host_of(each)}
         for each in urls
     ]

@@ -90,7 +90,7 @@ def test_what_holds_for_every_provider_is_tested_of_the_newcomers_and_holds(copy
         sum(name in test for test in collected)
         for name in ("openrouter", "acme", "globex", "ollama", "azure")
     ]
-    assert min(of_each) == max(of_each) > 100
+    assert min(of_each) == max(of_each) > 40
     assert done.returncode == 0, done.stdout
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed is not None and int(passed[1]) > 2 * of_each[0] + 12

@@ -889,7 +889,8 @@ def in_a_greenlet(host: Host, url: str, way: str) -> str:
     command = [sys.executable, "-c", GREENLET, url, way]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as child:
-        wait_until(lambda: host.sent > 5, "it has begun to read")
+        if way == "abort":
+            wait_until(lambda: host.sent > 5, "it has begun to read")
         said, errors = child.communicate("Go on.", timeout=PATIENCE_SECONDS)
     assert errors == ""
     return said.strip()
