@@ -330,7 +330,7 @@ def test_holds_by_name_and_without_never_wait_for_each_other_in_a_circle() -> No
             "price": pricing.as_text(PRICE),
         }
         name = f"{number:064}" if number % 2 else None
-        held = holds.hold(row, ChatQuote((PRICE,), 10, 1, 1000, 1000), name=name)
+        held = holds.hold(row, ChatQuote((PRICE,), 10, 1, 1000, 1000), key_digest=name)
         return type(held).__name__
 
     with ThreadPoolExecutor(8) as threads:

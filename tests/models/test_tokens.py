@@ -244,7 +244,7 @@ def test_no_request_is_too_odd_to_be_estimated(content: Any, brand_new: Any) -> 
 def test_estimating_does_not_load_the_tokenizer() -> None:
     """A web process estimates; the tokenizer's memory is the worker's."""
     program = (
-        "import sys; from models.tokens import prompt_ceiling; import providers.tokens;"
+        "import sys; from tokens.ceiling import prompt_ceiling; import jobs.kinds;"
         "prompt_ceiling({'messages': [{'role': 'user', 'content': 'Hello'}]});"
         "print([name for name in sys.modules if 'bpe' in name or '_bindings' in name])"
     )
