@@ -14,7 +14,7 @@ from access import keys
 from cli.main import main
 from config.settings import settings
 from database import engine as database_engine
-from jobs.lifecycle import queue
+from jobs.lifecycle import bodies, cancel, finish, queue
 
 
 class Likedo:
@@ -55,8 +55,8 @@ def bare_likedo(
 @pytest.fixture
 def redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[fakeredis.FakeRedis]:
     with fakeredis.FakeRedis() as fake:
-        for module, name in ((keys, "connection"), (queue, "connection")):
-            monkeypatch.setattr(module, name, lambda: fake)
+        for module in (bodies, cancel, finish, keys, queue):
+            monkeypatch.setattr(module, "connection", lambda: fake)
         queue.queue.cache_clear()
         yield fake
         queue.queue.cache_clear()
