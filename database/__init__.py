@@ -1,18 +1,20 @@
 """Transactions, on PostgreSQL or SQLite. Run by both processes."""
 
+import sys
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import sqlalchemy
-from gevent import monkey
 from sqlalchemy import Connection, CursorResult, Executable, exc
-from sqlmodel import SQLModel
 
 from config.settings import settings
-from database import engine, group_commit
+from database import engine
 from database.clock import now
-from database.group_commit import Transaction
+from database.engine import NO_ANSWER, Transaction
 from models.errors import Unavailable
+
+if TYPE_CHECKING:
+    from sqlmodel import SQLModel
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -24,7 +26,7 @@ DEADLOCK = "40P01"
 LACKING = ("42P01", "42703")
 
 
-def table(model: type[SQLModel]) -> sqlalchemy.Table:
+def table(model: "type[SQLModel]") -> sqlalchemy.Table:
     """Return a model's table, for queries that return rows and no objects."""
     found = sqlalchemy.inspect(model).local_table
     assert isinstance(found, sqlalchemy.Table)
@@ -50,15 +52,23 @@ def run(transaction: Transaction[T], *, repeatable: bool = True) -> T:
     Raises `Unavailable` if the database does not answer within about 10 seconds, or lacks tables.
     """
     try:
-        if settings.uses_sqlite and monkey.is_module_patched("threading"):
+        if settings.uses_sqlite and _shares_a_loop():
+            from database import group_commit  # Commands run without gevent, and do not load it.
+
             return group_commit.groups().run(transaction)
         return _run_here(transaction, repeatable)
     except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
-        raise Unavailable(group_commit.NO_ANSWER) from error
+        raise Unavailable(NO_ANSWER) from error
     except exc.ProgrammingError as error:
         if not lacks_tables(error):
             raise
         raise Unavailable("The database is not ready just now. Try again.") from error
+
+
+def _shares_a_loop() -> bool:
+    """Tell whether this process runs greenlets, which a transaction in their thread would block."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
 def all(query: Executable, row: type[R], connection: Connection | None = None) -> list[R]:

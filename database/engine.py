@@ -1,13 +1,19 @@
 """The SQLAlchemy engine of this process."""
 
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy
 from sqlalchemy import Connection, Engine, event
 
 from config.settings import settings
 
+T = TypeVar("T")
+#: A function of SQL alone, run in one transaction; what it returns is returned after the commit.
+Transaction = Callable[[Connection], T]
+
+NO_ANSWER = "The database does not answer just now. Try again."
 BUSY_TIMEOUT_MS = 10_000
 #: On PostgreSQL a transaction that sends nothing for this long is ended by the server.
 FROZEN_MS = 10_000

@@ -4,7 +4,6 @@ import fcntl
 import sqlite3
 import sys
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,10 +15,10 @@ from gevent.event import AsyncResult
 from sqlalchemy import Connection, exc
 
 from database import engine
+from database.engine import NO_ANSWER, Transaction
 from models.errors import Unavailable
 
 T = TypeVar("T")
-Transaction = Callable[[Connection], T]
 
 #: A larger group would hold the write lock for longer than other processes should wait.
 GROUP_SIZE = 64
@@ -32,8 +31,6 @@ LOCK_TRY_MS = 1_000
 FIRST_PAUSE_SECONDS = 0.0002
 MAX_PAUSE_SECONDS = 0.002
 SWITCH_SECONDS = 0.0005
-NO_ANSWER = "The database does not answer just now. Try again."
-
 
 _Outcome = tuple[Any, BaseException | None]
 
