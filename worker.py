@@ -8,8 +8,9 @@ monkey.patch_all()
 from config import redis as redis_config
 from config import startup
 from config.settings import settings
-from jobs import chat, image, kinds  # noqa: F401  # RQ finds its functions by name; they are loaded up front
+from jobs import chat, image  # noqa: F401  # RQ finds its functions by name; they are loaded up front
 from jobs.batch.runner import Runner
+from jobs.kinds import KINDS, line_queue_name
 from jobs.maintenance import passes
 from jobs.webhook.sender import Sender
 from jobs.worker.greenlet_worker import GreenletWorker
@@ -30,9 +31,13 @@ def main() -> None:
 
 def _limits() -> dict[str, int]:
     """Return the queues, each with how many of its jobs may run at once."""
-    interactive = {"chat": settings.worker_concurrency, "image": settings.image_concurrency}
-    lines = {kinds.line_queue_name(kind): max(1, limit // 4) for kind, limit in interactive.items()}
-    return interactive | lines | {"batch": max(1, settings.image_concurrency // 2)}
+    limits = {name: kind.concurrency() for name, kind in KINDS.items()}
+    lines = {
+        line_queue_name(name): max(1, limit // 4)
+        for name, limit in limits.items()
+        if KINDS[name].has_lines
+    }
+    return limits | lines
 
 
 def _services() -> list[Service]:

@@ -102,7 +102,7 @@ def _submit(request: Request, body: bytes, waiting: ExitStack) -> Submitted | Ex
     if client.current().is_disconnected():
         raise ClientDisconnected
     wait = None if asynchronous else waiting.enter_context(listening(row["id"]))
-    max_running = admission.plan().slots(kind.name)
+    max_running = kind.max_running(admission.plan())
     held = new.hold(row, body, quote, max_running, idempotency.key_digest())
     if isinstance(held, ExistingJob):
         waiting.close()  # There will be no job of this id.

@@ -28,8 +28,6 @@ from config.catalog.fields import (
 
 #: Pixels of each side that every image model offers here, whatever it makes itself.
 DOCUMENTED_SIZES = ("256x256", "512x512", "1024x1024")
-#: Bulk image jobs take hours, so one account has at most this many in the queue or running.
-MAX_BULK_IMAGE_JOBS = 2
 #: Images of one request whose caller waits for them.
 MAX_IMAGES = 4
 
@@ -39,10 +37,6 @@ class Plan(Table):
     requests_per_hour: Count
     #: Jobs of one account and kind in the queue or running; further ones wait.
     max_running: Count
-
-    def slots(self, kind: str) -> int:
-        """Return how many jobs of a kind one account may have in the queue or running."""
-        return min(MAX_BULK_IMAGE_JOBS, self.max_running) if kind == "batch" else self.max_running
 
 
 class ChatPrice(Table):

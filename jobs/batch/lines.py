@@ -6,11 +6,9 @@ from typing import Any
 
 import orjson
 
+from jobs.kinds import KINDS
 from models.batch import MAX_CUSTOM_ID_CHARACTERS
-from models.chat import ChatRequest
 from models.errors import InvalidRequest, LikeDoError, MissingParameter, UnsupportedParameter
-from models.image import ImageRequest
-from routing import candidates, image_candidates
 
 #: Some editors put it at the start of a file.
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -127,12 +125,8 @@ def _check_body(body: dict[str, Any], kind: str) -> None:
         raise UnsupportedParameter(
             "'webhook_url' is not for the lines of a batch.", param="webhook_url"
         )
-    if kind == "chat":
-        candidates.find(ChatRequest.read(body))
-    else:
-        image = ImageRequest.read(body)
-        image.check_size(asynchronous=False)
-        image_candidates.find(image)
+    found = KINDS[kind]
+    found.find(found.read(body, False))
 
 
 def code_of(error: LikeDoError) -> str:

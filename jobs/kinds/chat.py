@@ -7,6 +7,7 @@ from billing.holds import Hold
 from billing.pricing import ChatQuote
 from config.catalog.load import catalog
 from config.catalog.model import Model
+from config.settings import settings
 from jobs.kinds.kind import Kind
 from models.chat import ChatRequest
 from routing import candidates
@@ -40,6 +41,10 @@ def _model(chat: ChatRequest) -> Model:
     return model
 
 
+def _read(body: Any, asynchronous: bool) -> ChatRequest:
+    return ChatRequest.read(body)
+
+
 def _columns(chat: ChatRequest) -> dict[str, Any]:
     return {
         "model": chat.model,
@@ -57,9 +62,13 @@ def _applied_headers(chat: ChatRequest, held: Hold) -> dict[str, str]:
 
 CHAT = Kind(
     name="chat",
+    read=_read,
     checked=ChatRequest.checked,
+    find=candidates.find,
     quote=quote,
     columns=_columns,
     module="chat",
+    concurrency=lambda: settings.worker_concurrency,
+    has_lines=True,
     applied_headers=_applied_headers,
 )

@@ -3,15 +3,25 @@
 from typing import Any
 
 from billing.pricing import ImageQuote
+from config.settings import settings
 from jobs.kinds.image_answer import render
 from jobs.kinds.kind import Kind
 from models.image import ImageRequest
 from routing import image_candidates
 
+#: Bulk image jobs take hours, so one account has at most this many queued or running.
+MAX_BULK_JOBS = 2
 #: No connection waits for bulk images: together they may take a day.
 BULK_TIMEOUT_SECONDS = 24 * 3600.0
 #: Their next worker resumes where a dead one stopped, and in a day many workers may die.
 MAX_BULK_ATTEMPTS = 100
+
+
+def read(body: Any, asynchronous: bool) -> ImageRequest:
+    """Return the request in a body; raise `InvalidRequest` if it is too much to wait for."""
+    image = ImageRequest.read(body)
+    image.check_size(asynchronous)
+    return image
 
 
 def quote(image: ImageRequest) -> ImageQuote:
@@ -32,10 +42,14 @@ def _columns(image: ImageRequest) -> dict[str, Any]:
 
 IMAGE = Kind(
     name="image",
+    read=read,
     checked=ImageRequest.checked,
+    find=image_candidates.find,
     quote=quote,
     columns=_columns,
     module="image",
+    concurrency=lambda: settings.image_concurrency,
+    has_lines=True,
     render=render,
     makes_images=True,
 )
@@ -43,10 +57,15 @@ IMAGE = Kind(
 #: The API calls it a batch.
 BULK_IMAGE = Kind(
     name="batch",
+    read=read,
     checked=ImageRequest.checked,
+    find=image_candidates.find,
     quote=quote,
     columns=_columns,
     module="image",
+    # They run among the images, which keep half of the slots for themselves.
+    concurrency=lambda: max(1, settings.image_concurrency // 2),
+    max_running=lambda plan: min(MAX_BULK_JOBS, plan.max_running),
     render=render,
     makes_images=True,
     timeout_seconds=BULK_TIMEOUT_SECONDS,

@@ -1,11 +1,12 @@
 """What defines a kind of job: how its requests are parsed, priced and run."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from billing.holds import Hold
 from billing.pricing import Quote
+from config.catalog.model import Plan
 
 R = TypeVar("R")
 
@@ -15,6 +16,10 @@ Rendered = tuple[int, Iterator[bytes]]
 
 def _unchanged(body: bytes, base_url: str) -> Rendered:
     return len(body), iter([body])
+
+
+def _max_running(plan: Plan) -> int:
+    return plan.max_running
 
 
 def _no_headers(request: Any, held: Hold) -> dict[str, str]:
@@ -27,8 +32,12 @@ class Kind(Generic[R]):
 
     #: As in the API, in the database and in the names of queues.
     name: str
-    #: Makes a request of a body that was validated before; `R.read` validates one that was not.
+    #: Reads a decoded JSON body, of an asynchronous request or another; raises `InvalidRequest`.
+    read: Callable[[Any, bool], R]
+    #: Makes a request of a body that was validated before.
     checked: Callable[[dict[str, Any]], R]
+    #: Returns the candidates that can serve a request; raises if there are none.
+    find: Callable[[R], Sequence[Any]]
     #: Returns what a request may cost, over every route and fallback it may take.
     quote: Callable[[R], Quote]
     #: Returns the columns of the job's row that describe the request.
@@ -36,6 +45,12 @@ class Kind(Generic[R]):
     #: The module of `jobs` whose `run` RQ calls with the job's id. If one module runs jobs of
     #: several kinds, they share the slots of the kind with its name.
     module: str
+    #: Returns how many of its jobs one worker runs at once.
+    concurrency: Callable[[], int]
+    #: Returns how many of its jobs an account on a plan may have queued or running.
+    max_running: Callable[[Plan], int] = _max_running
+    #: Whether batch lines can be jobs of this kind; these have a queue of their own.
+    has_lines: bool = False
     #: Returns response headers that name limits applied instead of the requested ones.
     applied_headers: Callable[[R, Hold], dict[str, str]] = _no_headers
     #: Renders a job's stored answer; links in it begin with the base URL.

@@ -13,6 +13,7 @@ from sqlmodel import col
 
 import database
 from config.catalog.load import catalog
+from jobs.kinds import KINDS
 from jobs.lifecycle import bodies, queue
 from models.account import Account
 from models.job import IS_QUEUED, IS_UNFINISHED, BodyAt, Job
@@ -115,4 +116,5 @@ def _free_slots(connection: Connection, account_id: int, plan_name: str, kind: s
         # Batch lines take no slots.
         col(Job.batch_id).is_(None),
     )
-    return (plan.slots(kind) if plan else 1) - int(database.scalar(running, connection))
+    max_running = KINDS[kind].max_running(plan) if plan else 1
+    return max_running - int(database.scalar(running, connection))

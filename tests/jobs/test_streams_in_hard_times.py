@@ -246,15 +246,14 @@ def test_a_listening_connection_that_keeps_breaking_loses_and_repeats_no_byte(
     web = fresh_stack.web()
     fresh_stack.worker()
     account = fresh_stack.account()
-    answers = begun(web, account, count=200, events=2)
+    answers = begun(web, account, count=50, events=2)
     breaker = redis.Redis.from_url(fresh_stack.valkey.url)
 
     with ThreadPoolExecutor(len(answers)) as threads:
         reading = [threads.submit(answer.events) for answer in answers]
-        while not all(rest.done() for rest in reading):
+        # More would keep a slow machine from listening for so long that its streams are ended.
+        for _ in range(20):
             breaker.client_kill_filter(_type="pubsub")
-            upstream.wait(received=200)
-            # Only then can the next break be noticed: a slow machine would never listen otherwise.
             wait_until(
                 lambda: (
                     len(breaker.pubsub_channels("likedo:job:*"))
@@ -267,7 +266,7 @@ def test_a_listening_connection_that_keeps_breaking_loses_and_repeats_no_byte(
     expected = "".join(f"w{number} " for number in range(1, 100))
     assert {text_of(rest.result()) for rest in reading} == {expected}
     assert {rest.result()[-1] for rest in reading} == {b"data: [DONE]\n\n"}
-    nothing_is_held(fresh_stack, account, balance=800)
+    nothing_is_held(fresh_stack, account, balance=950)
 
 
 @ONE_DATABASE

@@ -11,6 +11,8 @@ from pydantic import ValidationError
 from config.catalog.load import catalog, load
 from config.catalog.model import ChatPrice, Model, plain
 from config.catalog.root import Catalog
+from jobs.kinds.chat import CHAT
+from jobs.kinds.image import BULK_IMAGE, IMAGE
 from tests.stack import ROOT
 
 DOCUMENTED = [
@@ -96,10 +98,11 @@ def test_each_plan_knows_its_name(tmp_path: Path) -> None:
     more = "[plans.team]\nrequests_per_hour = 500\nmax_running = 1\n\n[plans.pro]"
 
     team = variant(tmp_path, "[plans.pro]", more).plans["team"]
+    pro = catalog.plans["pro"]
 
     assert (team.name, team.requests_per_hour) == ("team", 500)
-    assert (team.slots("chat"), team.slots("batch")) == (1, 1)
-    assert (catalog.plans["pro"].slots("image"), catalog.plans["pro"].slots("batch")) == (250, 2)
+    assert (CHAT.max_running(team), BULK_IMAGE.max_running(team)) == (1, 1)
+    assert (IMAGE.max_running(pro), BULK_IMAGE.max_running(pro)) == (250, 2)
 
 
 def test_the_plans_allow_what_the_product_says() -> None:
