@@ -215,9 +215,15 @@ def _each_once(candidates: Sequence[C]) -> list[C]:
     """Return `candidates` without those that ask the same upstream model for the same again."""
     found: list[C] = []
     for candidate in candidates:
-        if all(candidate.route != other.route for other in found):
+        if not any(_asks_the_same(candidate, other) for other in found):
             found.append(candidate)
     return found
+
+
+def _asks_the_same(candidate: AnyCandidate, other: AnyCandidate) -> bool:
+    # Routes are compared field by field, which is dear; most of them differ by their model.
+    same_model = candidate.upstream_model == other.upstream_model
+    return same_model and candidate.route == other.route
 
 
 def _no_provider(candidates: Sequence[AnyCandidate]) -> NoProvider:
