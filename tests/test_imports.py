@@ -1,7 +1,6 @@
 """Who may import whom: the rooms of the house, and the few doors to the outside."""
 
 import ast
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -246,7 +245,6 @@ def _folder(module: str, depth: int) -> str:
 
 def circles(imports: Mapping[str, set[str]]) -> list[list[str]]:
     """Return the groups that import each other, directly or not (Tarjan's algorithm)."""
-    sys.setrecursionlimit(10_000)
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
