@@ -177,7 +177,7 @@ class Stack:
         done = subprocess.run(
             command,
             cwd=self.folder,
-            env=self.env() | {"PYTHONPATH": str(ROOT)},
+            env=self.env() | {"PYTHONPATH": str(self.code)},
             capture_output=True,
             text=True,
             timeout=60,
