@@ -140,7 +140,7 @@ def test_jobs_are_listed_newest_first_and_page_by_page(server: Server, account: 
         ended(server, account, job_id)
 
     _, first = get(server, account, "/jobs?limit=3")
-    _, second = get(server, account, f"/jobs?limit=3&after={first['last_id']}")
+    _, second = get(server, account, f"/jobs?limit=2&after={first['last_id']}")
 
     assert [job["id"] for job in first["data"] + second["data"]] == ids[::-1]
     assert (first["has_more"], second["has_more"]) == (True, False)

@@ -237,6 +237,18 @@ def test_each_entry_follows_the_one_before_it() -> None:
     assert database.run(lambda connection: connection.execute(head).scalar_one()) == previous
 
 
+def test_an_entrys_hash_depends_on_all_it_says_and_on_the_entry_before() -> None:
+    entry = ("0" * 64, 1, "job_1", "charge", -5, 95, "a test")
+    others = ("1" * 64, 2, "job_2", "grant", -6, 94, "another")
+
+    changed = {
+        credit.chain(*entry[:place], other, *entry[place + 1 :])
+        for place, other in enumerate(others)
+    }
+
+    assert len(changed | {credit.chain(*entry)}) == 8
+
+
 def test_a_grant_cannot_take_what_running_calls_hold() -> None:
     account = make_account(10)
     hold(account)
