@@ -159,7 +159,7 @@ def test_a_job_that_is_cancelled_pays_for_what_is_stored(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
     upstream.script({"match": "/predictions"}, HELD)
-    web = fresh_stack.web()
+    web = fresh_stack.web(sync_wait_seconds=0)  # However long the command takes to start.
     fresh_stack.worker()
     account = fresh_stack.account()
     callers = Callers()
