@@ -1,5 +1,6 @@
 """Images, a few or hundreds at a time: what they may cost, and what their rows say of them."""
 
+from dataclasses import replace
 from typing import Any
 
 from billing.pricing import ImageQuote
@@ -55,19 +56,13 @@ IMAGE = Kind(
 )
 
 #: The API calls it a batch.
-BULK_IMAGE = Kind(
+BULK_IMAGE = replace(
+    IMAGE,
     name="batch",
-    read=read,
-    checked=ImageRequest.checked,
-    find=image_candidates.find,
-    quote=quote,
-    columns=_columns,
-    module="image",
+    has_lines=False,
     # They run among the images, which keep half of the slots for themselves.
     concurrency=lambda: max(1, settings.image_concurrency // 2),
     max_running=lambda plan: min(MAX_BULK_JOBS, plan.max_running),
-    render=render,
-    makes_images=True,
     timeout_seconds=BULK_TIMEOUT_SECONDS,
     max_attempts=MAX_BULK_ATTEMPTS,
 )
