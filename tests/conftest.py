@@ -84,14 +84,23 @@ def shared_upstream() -> Iterator[Upstream]:
         yield upstream
 
 
+@pytest.fixture(scope="session")
+def fresh_upstream() -> Iterator[Upstream]:
+    """The upstream of the fresh stacks: what the shared one still does is not counted here."""
+    with Upstream() as upstream:
+        yield upstream
+
+
 @pytest.fixture
-def upstream(shared_upstream: Upstream, request: pytest.FixtureRequest) -> Iterator[Upstream]:
+def upstream(request: pytest.FixtureRequest) -> Iterator[Upstream]:
     """The providers, as one server: fresh for each test, and well as far as anybody knows."""
-    shared_upstream.reset()
+    fresh = "fresh_stack" in request.fixturenames
+    upstream = request.getfixturevalue("fresh_upstream" if fresh else "shared_upstream")
+    upstream.reset()
     if "server" in request.fixturenames:
         request.getfixturevalue("server").stack.forget_failures()
-    yield shared_upstream
-    shared_upstream.reset()
+    yield upstream
+    upstream.reset()
 
 
 class Server:
