@@ -35,7 +35,7 @@ def _limits() -> dict[str, int]:
     lines = {
         line_queue_name(name): max(1, limit // 4)
         for name, limit in limits.items()
-        if KINDS[name].has_lines
+        if KINDS[name].batch_endpoint
     }
     return limits | lines
 

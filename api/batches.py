@@ -10,10 +10,10 @@ from api.request import admission, idempotency, pagination, sdk
 from api.response import images
 from jobs.batch import store as batch_store
 from jobs.batch.store import BatchSubmission
+from jobs.kinds import BY_BATCH_ENDPOINT
 from models.batch import (
     COMPLETION_WINDOW_SECONDS,
     FINAL,
-    KINDS,
     Batch,
     BatchRequest,
     BatchStatus,
@@ -42,7 +42,7 @@ def create_batch() -> Response:
     if (existing := batch_store.find_retried(submission)) is not None:
         return _replayed(existing, submission)
     admission.hit()
-    batch = _batch(submission, BatchRequest.read(admission.parse(body)))
+    batch = _batch(submission, BatchRequest.read(admission.parse(body), BY_BATCH_ENDPOINT))
     row = batch_store.create(batch)
     return _answer(row) if row.id == batch.id else _replayed(row, submission)
 
@@ -76,7 +76,7 @@ def _batch(submission: BatchSubmission, batch: BatchRequest) -> Batch:
         account_id=submission.account_id,
         key_id=submission.key_id,
         endpoint=batch.endpoint,
-        kind=KINDS[batch.endpoint],
+        kind=BY_BATCH_ENDPOINT[batch.endpoint].name,
         input_file_id=batch.input_file_id,
         output_seconds=after.seconds if after else files.KEPT_SECONDS,
         caller_metadata=None if batch.metadata is None else orjson.dumps(batch.metadata).decode(),

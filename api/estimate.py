@@ -8,10 +8,8 @@ from flask import Blueprint, Response
 from api.request import admission
 from billing import ledger
 from billing.pricing import Quote
-from jobs.kinds import chat, image
-from models.chat import ChatRequest
+from jobs.kinds import KINDS
 from models.errors import InvalidRequest, MissingParameter
-from models.image import ImageRequest
 
 bp = Blueprint("estimate", __name__)
 
@@ -35,10 +33,10 @@ def create_estimate() -> Response:
 def _quote(body: Any) -> Quote:
     if not isinstance(body, dict):
         raise InvalidRequest("The body must be that of a chat or image request.")
-    if "messages" in body:
-        return chat.quote(ChatRequest.read(body))
-    if "prompt" in body:
-        return image.quote(ImageRequest.read(body))
+    for kind in KINDS.values():
+        if kind.identified_by in body:
+            # What is too much to wait for has a price, too: it can be an asynchronous job.
+            return kind.quote(kind.read(body, True))
     raise MissingParameter(
         "Missing required parameter: 'messages', as in a chat request, or 'prompt', as in an "
         "image request.",

@@ -1,19 +1,18 @@
 """A batch: a file of requests, run as capacity allows, and the files of its answers."""
 
 import uuid
+from collections.abc import Collection
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field as Rule
-from pydantic import field_validator
+from pydantic import ValidationInfo, field_validator
 from sqlalchemy import BigInteger, Column, Index, Integer, Text, text
 from sqlmodel import Field, SQLModel
 
 from models import checks
 from models.checks import Strict
 
-#: The kind of job that a batch's lines become, by the endpoint of the batch.
-KINDS = {"/v1/chat/completions": "chat", "/v1/images/generations": "image"}
 MAX_LINES = 50_000
 #: Lines that have not begun within it expire.
 COMPLETION_WINDOW_SECONDS = 24 * 3600
@@ -150,15 +149,19 @@ class BatchRequest(Strict):
     output_expires_after: ExpiresAfter | None = None
 
     @classmethod
-    def read(cls, body: Any) -> Self:
-        """Return the request in `body`, decoded JSON; raise the most precise `InvalidRequest`."""
-        return checks.read(cls, body, '{"input_file_id": …, "endpoint": …, …}')
+    def read(cls, body: Any, endpoints: Collection[str]) -> Self:
+        """Return the request in `body`, decoded JSON; raise the most precise `InvalidRequest`.
+
+        `endpoints`: those that a batch can have.
+        """
+        return checks.read(cls, body, '{"input_file_id": …, "endpoint": …, …}', endpoints)
 
     @field_validator("endpoint")
     @classmethod
-    def _check_endpoint(cls, endpoint: str) -> str:
-        if endpoint not in KINDS:
-            raise ValueError(f"it must be one of {', '.join(map(repr, KINDS))}")
+    def _check_endpoint(cls, endpoint: str, info: ValidationInfo) -> str:
+        endpoints: Collection[str] = info.context or ()
+        if endpoint not in endpoints:
+            raise ValueError(f"it must be one of {', '.join(map(repr, endpoints))}")
         return endpoint
 
     @field_validator("completion_window")

@@ -20,16 +20,17 @@ class Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
 
 
-def read(kind: type[M], body: Any, example: str) -> M:
+def read(kind: type[M], body: Any, example: str, context: Any = None) -> M:
     """Return `body`, decoded JSON, as `kind`; raise the most precise `InvalidRequest`.
 
-    `example` shows an object of this `kind`, for the message if `body` is no object.
+    `example` shows an object of this `kind`, for the message if `body` is no object. `context` is
+    passed on to the validators.
     """
     if not isinstance(body, dict):
         raise InvalidRequest(f"The body must be a JSON object: {example}.")
     _check_nesting(body)
     try:
-        return kind.model_validate(body)
+        return kind.model_validate(body, context=context)
     except ValidationError as error:
         raise _translate(error, body) from None
 

@@ -12,6 +12,9 @@ KINDS: dict[str, Kind[Any]] = {kind.name: kind for kind in (CHAT, IMAGE, BULK_IM
 #: The names of the kinds whose answers are images.
 IMAGE_KINDS = tuple(name for name, kind in KINDS.items() if kind.makes_images)
 
+#: The kinds of the jobs that a batch's lines become, by the endpoint of the batch.
+BY_BATCH_ENDPOINT = {kind.batch_endpoint: kind for kind in KINDS.values() if kind.batch_endpoint}
+
 #: The names of the queues of batch lines end with this.
 LINE_SUFFIX = "-lines"
 

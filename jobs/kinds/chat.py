@@ -63,12 +63,13 @@ def _applied_headers(chat: ChatRequest, held: Hold) -> dict[str, str]:
 CHAT = Kind(
     name="chat",
     read=_read,
+    identified_by="messages",
     checked=ChatRequest.checked,
     find=candidates.find,
     quote=quote,
     columns=_columns,
     module="chat",
     concurrency=lambda: settings.worker_concurrency,
-    has_lines=True,
+    batch_endpoint="/v1/chat/completions",
     applied_headers=_applied_headers,
 )

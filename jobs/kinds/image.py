@@ -44,13 +44,14 @@ def _columns(image: ImageRequest) -> dict[str, Any]:
 IMAGE = Kind(
     name="image",
     read=read,
+    identified_by="prompt",
     checked=ImageRequest.checked,
     find=image_candidates.find,
     quote=quote,
     columns=_columns,
     module="image",
     concurrency=lambda: settings.image_concurrency,
-    has_lines=True,
+    batch_endpoint="/v1/images/generations",
     render=render,
     makes_images=True,
 )
@@ -59,7 +60,7 @@ IMAGE = Kind(
 BULK_IMAGE = replace(
     IMAGE,
     name="batch",
-    has_lines=False,
+    batch_endpoint=None,
     # They run among the images, which keep half of the slots for themselves.
     concurrency=lambda: max(1, settings.image_concurrency // 2),
     max_running=lambda plan: min(MAX_BULK_JOBS, plan.max_running),

@@ -34,6 +34,8 @@ class Kind(Generic[R]):
     name: str
     #: Reads a decoded JSON body, of an asynchronous request or another; raises `InvalidRequest`.
     read: Callable[[Any, bool], R]
+    #: The field that a body of this kind has, and no body of another kind.
+    identified_by: str
     #: Makes a request of a body that was validated before.
     checked: Callable[[dict[str, Any]], R]
     #: Returns the candidates that can serve a request; raises if there are none.
@@ -49,8 +51,9 @@ class Kind(Generic[R]):
     concurrency: Callable[[], int]
     #: Returns how many of its jobs an account on a plan may have queued or running.
     max_running: Callable[[Plan], int] = _max_running
-    #: Whether batch lines can be jobs of this kind; these have a queue of their own.
-    has_lines: bool = False
+    #: The endpoint of batches whose lines are jobs of this kind, if there can be such batches.
+    #: The lines have a queue of their own.
+    batch_endpoint: str | None = None
     #: Returns response headers that name limits applied instead of the requested ones.
     applied_headers: Callable[[R, Hold], dict[str, str]] = _no_headers
     #: Renders a job's stored answer; links in it begin with the base URL.

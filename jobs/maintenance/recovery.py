@@ -15,7 +15,6 @@ import database
 from config.redis import connection
 from database.clock import now
 from jobs.kinds import KINDS, queue_name
-from jobs.kinds.image import MAX_BULK_ATTEMPTS
 from jobs.lifecycle import bodies, finish, queue
 from jobs.maintenance import leases
 from jobs.streaming import log as stream_log
@@ -28,6 +27,9 @@ log = structlog.get_logger()
 
 #: Batch lines have a day, in which more workers may die for reasons of their own.
 MAX_LINE_ATTEMPTS = 10
+#: A cancelled image job goes to a worker again, to settle what is made, until it was claimed this
+#: often.
+MAX_CANCEL_ATTEMPTS = 100
 #: Redis should know a job that was enqueued longer ago than this.
 LOST_AFTER_SECONDS = 5
 #: Jobs that one pass recovers, or reads in one transaction.
@@ -129,7 +131,7 @@ def _recover(job: _QueuedJob, workers: int) -> bool:
     if job.asynchronous and not workers and not job.cancel_requested and events is None:
         return False  # No connection waits for it, so it can wait until there is a worker again.
     _remove_executions(job)
-    if job.cancel_requested and KINDS[job.kind].makes_images and job.attempts < MAX_BULK_ATTEMPTS:
+    if job.cancel_requested and KINDS[job.kind].makes_images and job.attempts < MAX_CANCEL_ATTEMPTS:
         # Some images may be stored, and others in the making: ending it takes a worker.
         if not workers:
             return False
