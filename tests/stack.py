@@ -25,7 +25,7 @@ from typing import IO, Any
 import redis
 import sqlalchemy
 
-from tests import clerk
+from tests import clerk, warm
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60
@@ -80,6 +80,10 @@ class Process:
         """`output`: a file descriptor to write to in place of the file."""
         self.name = name
         self.log = folder / f"{name}-{time.monotonic_ns()}.log"
+        self.child: subprocess.Popen[bytes] | warm.Fork
+        if command[0] == sys.executable and output is None:
+            self.child = warm.start(command[1:], env, folder, self.log)
+            return
         with self.log.open("wb") as file:
             self.child = subprocess.Popen(
                 command,
