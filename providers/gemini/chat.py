@@ -102,7 +102,7 @@ class Gemini(Checked):
     ) -> Iterator[tuple[str, Any]]:
         for name in CONFIG:
             value = request.body.get(name, DEFAULTS[name][0])
-            if self._honours(name, capabilities) and value not in DEFAULTS[name]:
+            if self._is_supported(name, capabilities) and value not in DEFAULTS[name]:
                 yield name, value
 
     def _refused(self, request: ChatRequest, route: Route) -> Iterator[str]:
