@@ -1,4 +1,4 @@
-"""Images by Stability AI: its Stable Image models, one image a call, and the engines before them.
+"""Images by Stability AI: Stable Image models, with one image per call, and the older engines.
 
 https://platform.stability.ai/docs/api-reference
 """
@@ -17,7 +17,7 @@ from providers.image import Drawn, ImageProvider, Picture, Wanted
 from providers.wire import answer as wire_answer
 from providers.wire import files, json, spooling
 
-#: The path of each Stable Image model, and the field that tells those of one path apart.
+#: The path of each Stable Image model, and the field that tells models of the same path apart.
 STABLE_IMAGE: dict[str, tuple[str, dict[str, str]]] = {
     "stable-image-core": ("core", {}),
     "stable-image-ultra": ("ultra", {}),
@@ -40,7 +40,7 @@ class Stability(ImageProvider):
 
     def refusal(self, response: Response) -> LikeDoError:
         error = super().refusal(response)
-        # Gateways on the way answer in JSON, too, and know nothing of what runs behind them.
+        # Gateways answer in JSON, too, but do not know whether anything ran behind them.
         error.nothing_ran &= response.status < 500 or _has_name(response.content)
         return error
 
@@ -63,7 +63,7 @@ class Stability(ImageProvider):
                 raise self.refusal(answer.whole())
             body = spooling.read(self.name, answer, wanted.folder)
         artifacts = body if isinstance(body, list) else json.as_object(body).get("artifacts")
-        outcomes = [_artifact(artifact, wanted.folder) for artifact in json.as_list(artifacts)]
+        outcomes = [_artifact(entry, wanted.folder) for entry in json.as_list(artifacts)]
         return _drawn(outcomes, wanted)
 
 
@@ -76,30 +76,30 @@ def _headers(key: str) -> dict[str, str]:
 
 
 def _has_name(content: bytes) -> bool:
-    """Tell whether an error names itself, as all of Stability AI's own do."""
+    """Tell whether an error has a `name`, as all of Stability AI's own errors do."""
     try:
-        said = json.as_object(json.decoded(Stability.name, content))
+        error = json.as_object(json.decoded(Stability.name, content))
     except ProviderFailed:
         return False
-    return bool(json.as_text(said.get("name")))
+    return bool(json.as_text(error.get("name")))
 
 
-def _drawn(found: list[Picture | LikeDoError], wanted: Wanted) -> Drawn:
+def _drawn(outcomes: list[Picture | LikeDoError], wanted: Wanted) -> Drawn:
     missing = ProviderFailed("stability made fewer images than it was asked for.")
-    return image.drawn(found, wanted.count, missing)
+    return image.drawn(outcomes, wanted.count, missing)
 
 
 def _picture(answer: Answer, folder: Path) -> Picture:
-    """Return the image that is the body of an answer, or is in it."""
+    """Return the image of an answer, whose body is either the image or JSON with the image."""
     if answer.headers.get("content-type", "").startswith("image/"):
         _raise_if_withheld(answer.headers.get("finish-reason"))
-        return Picture(_written_down(answer, folder))
-    said = json.as_object(spooling.read(Stability.name, answer, folder))
-    _raise_if_withheld(said.get("finish_reason"))
-    return Picture(spooling.saved(said.get("image"), folder))
+        return Picture(_save_body(answer, folder))
+    body = json.as_object(spooling.read(Stability.name, answer, folder))
+    _raise_if_withheld(body.get("finish_reason"))
+    return Picture(spooling.saved(body.get("image"), folder))
 
 
-def _written_down(answer: Answer, folder: Path) -> Path:
+def _save_body(answer: Answer, folder: Path) -> Path:
     with files.new_file(folder) as file:
         size = 0
         for piece in answer.pieces():
@@ -110,17 +110,17 @@ def _written_down(answer: Answer, folder: Path) -> Path:
         return file.path
 
 
-def _artifact(artifact: Any, folder: Path) -> Picture | LikeDoError:
-    found = json.as_object(artifact)
+def _artifact(entry: Any, folder: Path) -> Picture | LikeDoError:
+    artifact = json.as_object(entry)
     try:
-        _raise_if_withheld(found.get("finishReason"))
-        return Picture(spooling.saved(found.get("base64"), folder))
+        _raise_if_withheld(artifact.get("finishReason"))
+        return Picture(spooling.saved(artifact.get("base64"), folder))
     except (ContentPolicyViolation, ProviderFailed) as error:
         return error
 
 
 def _raise_if_withheld(finish_reason: Any) -> None:
-    """Raise the error for an image that is none: what is filtered comes blurred."""
+    """Raise the error for an image that is not to be used: filtered images come blurred."""
     match json.as_text(finish_reason).upper():
         case "CONTENT_FILTERED":
             raise ContentPolicyViolation(

@@ -500,7 +500,7 @@ def test_what_stays_unknown_is_lost(upstream: Upstream, tmp_path: Path) -> None:
 
     assert type(error) is ProviderFailed
     assert not error.nothing_ran
-    assert len(looks(upstream)) == replicate.UNKNOWN_AT_FIRST + 1
+    assert len(looks(upstream)) == replicate.MAX_UNKNOWN_AT_FIRST + 1
 
 
 @pytest.mark.parametrize(
