@@ -87,7 +87,7 @@ class OpenAIImages(ImageProvider):
     ) -> LikeDoError:
         """Return the error for an answer of status 200 without images."""
         if not body.get("error"):
-            return wire_answer.nothing(self.name)
+            return wire_answer.empty_answer(self.name)
         error = refusal.refusal_within(self.name, body["error"], headers)
         # The status of 200 says that the work had begun, whatever the error says.
         error.nothing_ran = False
@@ -112,13 +112,13 @@ def _is_enveloped(content: bytes) -> bool:
 def usage(reported: Any) -> dict[str, Any] | None:
     """Return OpenAI's usage object for images; None if its counts are missing or implausible."""
     raw = as_object(reported)
-    prompt, made, total = (raw.get(f"{name}_tokens") for name in ("input", "output", "total"))
-    if not (is_count(prompt) and is_count(made)):
+    prompt, output, total = (raw.get(f"{name}_tokens") for name in ("input", "output", "total"))
+    if not (is_count(prompt) and is_count(output)):
         return None
     counts: dict[str, Any] = {
         "input_tokens": prompt,
-        "output_tokens": made,
-        "total_tokens": total if total and is_count(total) else prompt + made,
+        "output_tokens": output,
+        "total_tokens": total if total and is_count(total) else prompt + output,
     }
     return counts | {
         name: _counts(raw[name]) for name in _DETAILS if isinstance(raw.get(name), dict)

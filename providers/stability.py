@@ -106,7 +106,7 @@ def _save_body(answer: Answer, folder: Path) -> Path:
             size += len(piece)
             file.write(piece)
         if not size:
-            raise wire_answer.nothing(Stability.name)
+            raise wire_answer.empty_answer(Stability.name)
         return file.path
 
 

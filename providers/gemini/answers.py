@@ -55,7 +55,7 @@ def completion(provider: str, body: Any) -> dict[str, Any]:
         heard = _Heard()
         said = heard.hear(candidate)
         if not said["content"] and len(said) == 1 and not heard.reason:
-            raise answer.nothing(provider)
+            raise answer.empty_answer(provider)
         choice = {"message": {"role": "assistant"} | said, "finish_reason": heard.finish_reason()}
         choices.append(_about(candidate, place) | choice)
     return _head(found) | {"choices": choices}
@@ -70,7 +70,7 @@ def events(provider: str, found: Iterable[Any]) -> Iterator[dict[str, Any]]:
     heard: dict[int, _Heard] = {}
     for event in found:
         if not isinstance(event, dict):
-            raise answer.nothing(provider)
+            raise answer.empty_answer(provider)
         choices = []
         for place, candidate in enumerate(_candidates(provider, event)):
             choice = _about(candidate, place)
@@ -127,7 +127,7 @@ def _candidates(provider: str, found: dict[str, Any]) -> list[dict[str, Any]]:
     if not candidates:
         _raise_if_blocked(provider, as_object(found.get("promptFeedback")))
     if not all(isinstance(candidate, dict) for candidate in candidates):
-        raise answer.nothing(provider)
+        raise answer.empty_answer(provider)
     return candidates
 
 

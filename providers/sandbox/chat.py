@@ -51,7 +51,7 @@ class Sandbox(Provider):
         for said in _streamed(completion, route.upstream.id, call):
             yield head | {"choices": [said]}
         reasons = [(choice["index"], choice["finish_reason"]) for choice in completion["choices"]]
-        yield from chunks.ending(head, reasons, completion["usage"])
+        yield from chunks.final_chunks(head, reasons, completion["usage"])
 
 
 def _completion(request: ChatRequest, route: Route, max_tokens: int | None) -> dict[str, Any]:
