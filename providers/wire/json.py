@@ -72,5 +72,4 @@ def as_text(value: Any) -> str:
 
 def details(error: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the `details` of one of Google's errors: objects with an `@type`."""
-    details = error.get("details")
-    return [as_object(detail) for detail in details] if isinstance(details, list) else []
+    return [as_object(detail) for detail in as_list(error.get("details"))]
