@@ -20,7 +20,7 @@ from providers.wire import refusal
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DrawRequest:
     """Images of one prompt, to be requested in one call, in the provider's own terms."""
 
     #: The model's id at the provider.
@@ -32,7 +32,7 @@ class Wanted:
     folder: Path
     #: Further parameters, with the provider's names and values: what the catalogue sends for the
     #: size, the quality and the style, and the caller's parameters that are passed on.
-    sent: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawResult:
     """The result: for each image requested, in order, the image or the error in its place."""
 
     pictures: list[Picture | LikeDoError]
@@ -62,9 +62,9 @@ class ImageProvider(ABC):
 
     @abstractmethod
     def draw(
-        self, wanted: Wanted, key: str, call: Call, on_started: Callable[[str], None]
-    ) -> Drawn:
-        """Have the provider make the `wanted` images, with the operator's `key`.
+        self, request: DrawRequest, key: str, call: Call, on_started: Callable[[str], None]
+    ) -> DrawResult:
+        """Have the provider make the images of `request`, with the operator's `key`.
 
         `call` carries the deadline and can be aborted from outside. If the provider goes on working
         after its first response, `on_started` is called right away with an operation id for
@@ -105,7 +105,7 @@ class ImageProvider(ABC):
         error.nothing_ran |= is_json and response.status in self.nothing_ran_statuses
         return error
 
-    def resume(self, operation_id: str, wanted: Wanted, key: str, call: Call) -> Drawn:
+    def resume(self, operation_id: str, request: DrawRequest, key: str, call: Call) -> DrawResult:
         """Wait for the images of an operation that `draw` started; return them as `draw` does."""
         raise Unavailable("The images were lost when their worker went away. Try again.")
 
@@ -158,13 +158,13 @@ def native_size(size: Size, upstream: ImageUpstream) -> Size | None:
     return min(larger, key=lambda native: (native.width != native.height, native), default=None)
 
 
-def wanted(request: ImageRequest, route: ImageRoute, count: int, folder: Path) -> Wanted:
-    """Return what to request for `count` images; `request` has one prompt and passed `check`."""
+def draw_request(request: ImageRequest, route: ImageRoute, count: int, folder: Path) -> DrawRequest:
+    """Return the request for `count` images; the caller's has one prompt and passed `check`."""
     upstream = route.upstream
     size = native_size(request.size, upstream)
     assert size is not None
     passed_on = {name: request.body[name] for name in _passed_on(request, upstream)}
-    sent = {
+    parameters = {
         **upstream.sends,
         **_size_sent(size, upstream),
         **route.qualities[request.quality],
@@ -173,7 +173,7 @@ def wanted(request: ImageRequest, route: ImageRoute, count: int, folder: Path) -
         **request.unknown,
     }
     prompt = _prompt_sent(request.prompt, request, route)
-    return Wanted(upstream.id, prompt, count, folder, sent)
+    return DrawRequest(upstream.id, prompt, count, folder, parameters)
 
 
 def _prompt_sent(prompt: str, request: ImageRequest, route: ImageRoute) -> str:
@@ -200,7 +200,9 @@ def _filled(value: Any, size: Size) -> Any:
     return value.format(width=size.width, height=size.height)
 
 
-def drawn(outcomes: Sequence[Picture | LikeDoError], count: int, missing: LikeDoError) -> Drawn:
+def draw_result(
+    outcomes: Sequence[Picture | LikeDoError], count: int, missing: LikeDoError
+) -> DrawResult:
     """Return the result of `count` `outcomes`, filled up with the error `missing`.
 
     If there is no image among them, the first error is raised.
@@ -208,4 +210,4 @@ def drawn(outcomes: Sequence[Picture | LikeDoError], count: int, missing: LikeDo
     outcomes = [*outcomes[:count], *[missing] * (count - len(outcomes))]
     if not any(isinstance(outcome, Picture) for outcome in outcomes):
         raise next(outcome for outcome in outcomes if isinstance(outcome, LikeDoError))
-    return Drawn(outcomes)
+    return DrawResult(outcomes)

@@ -15,7 +15,7 @@ from models.errors import LikeDoError, ProviderFailed
 from net import http
 from net.answer import Response
 from net.call import Call
-from providers.image import Drawn, ImageProvider, Picture, Wanted
+from providers.image import DrawRequest, DrawResult, ImageProvider, Picture
 from providers.wire import answer as wire_answer
 from providers.wire import refusal, result_images, spooling
 from providers.wire.json import as_list, as_object, as_text, is_count
@@ -31,24 +31,24 @@ class OpenAIImages(ImageProvider):
     supports_unknown = True
 
     def draw(
-        self, wanted: Wanted, key: str, call: Call, on_started: Callable[[str], None]
-    ) -> Drawn:
+        self, request: DrawRequest, key: str, call: Call, on_started: Callable[[str], None]
+    ) -> DrawResult:
         url = settings.base_url_of(self.name) + "/images/generations"
         headers = {"Authorization": f"Bearer {key}"}
-        payload = http.encoded(_payload(wanted))
+        payload = http.encoded(_payload(request))
         with http.create(call, url, headers, payload, "application/json") as answer:
             if answer.status != 200:
                 raise self.refusal(answer.whole())
-            body = as_object(spooling.read(self.name, answer, wanted.folder))
-        entries = as_list(body.get("data"))[: wanted.count]
+            body = as_object(spooling.read(self.name, answer, request.folder))
+        entries = as_list(body.get("data"))[: request.count]
         if not entries:
             raise self._error_without_images(body, answer.headers)
 
-        pictures = self._pictures(entries, call, wanted.folder)
-        pictures += [self._missing() for _ in range(wanted.count - len(entries))]
+        pictures = self._pictures(entries, call, request.folder)
+        pictures += [self._missing() for _ in range(request.count - len(entries))]
         if not any(isinstance(picture, Picture) for picture in pictures):
             raise next(error for error in pictures if isinstance(error, LikeDoError))
-        return Drawn(pictures, usage(body.get("usage")))
+        return DrawResult(pictures, usage(body.get("usage")))
 
     def refusal(self, response: Response) -> LikeDoError:
         """Return the error for a `response`; only OpenAI's own 500 or 503 has `nothing_ran`.
@@ -97,9 +97,9 @@ class OpenAIImages(ImageProvider):
         return ProviderFailed(f"{self.name} made fewer images than it was asked for.")
 
 
-def _payload(wanted: Wanted) -> dict[str, Any]:
-    count = {"n": wanted.count} if wanted.count > 1 else {}
-    return {**wanted.sent, "model": wanted.model, "prompt": wanted.prompt, **count}
+def _payload(request: DrawRequest) -> dict[str, Any]:
+    count = {"n": request.count} if request.count > 1 else {}
+    return {**request.parameters, "model": request.model, "prompt": request.prompt, **count}
 
 
 def _is_enveloped(content: bytes) -> bool:

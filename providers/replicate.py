@@ -22,7 +22,7 @@ from net import http
 from net.answer import Response
 from net.call import Call, child_call
 from providers import image
-from providers.image import Drawn, ImageProvider, Picture, Wanted
+from providers.image import DrawRequest, DrawResult, ImageProvider, Picture
 from providers.wire import json, refusal_body, result_images
 
 #: The pause between two polls of a prediction grows from the first to the maximum.
@@ -58,17 +58,17 @@ class Replicate(ImageProvider):
     name = "replicate"
 
     def draw(
-        self, wanted: Wanted, key: str, call: Call, on_started: Callable[[str], None]
-    ) -> Drawn:
-        prediction = self._create(wanted, key, call)
+        self, request: DrawRequest, key: str, call: Call, on_started: Callable[[str], None]
+    ) -> DrawResult:
+        prediction = self._create(request, key, call)
         id = _checked_id(prediction.get("id"))
         on_started(id)
         polls = self._poll(id, key, call, MAX_UNKNOWN_AT_FIRST)
-        return _drawn(_finished([prediction], polls, wanted.count), wanted, call)
+        return _download_images(_finished([prediction], polls, request.count), request, call)
 
-    def resume(self, operation_id: str, wanted: Wanted, key: str, call: Call) -> Drawn:
+    def resume(self, operation_id: str, request: DrawRequest, key: str, call: Call) -> DrawResult:
         polls = self._poll(_checked_id(operation_id), key, call, 0)
-        return _drawn(_finished([], polls, wanted.count), wanted, call)
+        return _download_images(_finished([], polls, request.count), request, call)
 
     def cancel(self, operation_id: str, key: str, call: Call) -> None:
         url = f"{_url_of(_checked_id(operation_id))}/cancel"
@@ -78,9 +78,9 @@ class Replicate(ImageProvider):
         if response.status >= 400:
             raise self._refusal_later(response)
 
-    def _create(self, wanted: Wanted, key: str, call: Call) -> dict[str, Any]:
+    def _create(self, request: DrawRequest, key: str, call: Call) -> dict[str, Any]:
         """Create a prediction and return its first state."""
-        url, payload = _request(wanted)
+        url, payload = _url_and_payload(request)
         body = http.encoded(payload)
         with http.create(call, url, _headers(key), body, "application/json") as answer:
             response = answer.whole()
@@ -171,12 +171,12 @@ def _headers(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-def _request(wanted: Wanted) -> tuple[str, dict[str, Any]]:
+def _url_and_payload(request: DrawRequest) -> tuple[str, dict[str, Any]]:
     """Return the URL and the JSON of the request that creates a prediction."""
     base_url = settings.base_url_of(Replicate.name)
-    count = {"num_outputs": wanted.count} if wanted.count > 1 else {}
-    payload = {"input": {**wanted.sent, "prompt": wanted.prompt, **count}}
-    model, _, version = wanted.model.partition(":")
+    count = {"num_outputs": request.count} if request.count > 1 else {}
+    payload = {"input": {**request.parameters, "prompt": request.prompt, **count}}
+    model, _, version = request.model.partition(":")
     if version:
         return f"{base_url}/predictions", {"version": version, **payload}
     return f"{base_url}/models/{model}/predictions", payload
@@ -209,18 +209,18 @@ def _finished(
     raise AssertionError("Polling has no end.")
 
 
-def _drawn(prediction: Mapping[str, Any], wanted: Wanted, call: Call) -> Drawn:
+def _download_images(prediction: Mapping[str, Any], request: DrawRequest, call: Call) -> DrawResult:
     """Download the images of a finished prediction."""
-    urls = image_urls(prediction.get("output"))[: wanted.count]
+    urls = image_urls(prediction.get("output"))[: request.count]
     if not urls:
         raise failure(prediction)
     base_url = settings.base_url_of(Replicate.name)
     downloads = [
-        partial(result_images.download, call, url, wanted.folder, base_url) for url in urls
+        partial(result_images.download, call, url, request.folder, base_url) for url in urls
     ]
     files = result_images.side_by_side(downloads)
     outcomes = [Picture(file) if isinstance(file, Path) else file for file in files]
-    return image.drawn(outcomes, wanted.count, failure(prediction))
+    return image.draw_result(outcomes, request.count, failure(prediction))
 
 
 def failure(prediction: Mapping[str, Any]) -> LikeDoError:

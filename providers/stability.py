@@ -13,7 +13,7 @@ from net import http
 from net.answer import Answer, Response
 from net.call import Call
 from providers import image
-from providers.image import Drawn, ImageProvider, Picture, Wanted
+from providers.image import DrawRequest, DrawResult, ImageProvider, Picture
 from providers.wire import answer as wire_answer
 from providers.wire import files, json, spooling
 
@@ -32,11 +32,11 @@ class Stability(ImageProvider):
     nothing_ran_statuses = frozenset({500, 503})
 
     def draw(
-        self, wanted: Wanted, key: str, call: Call, on_started: Callable[[str], None]
-    ) -> Drawn:
-        if wanted.model in STABLE_IMAGE:
-            return self._stable_image(wanted, key, call)
-        return self._engine(wanted, key, call)
+        self, request: DrawRequest, key: str, call: Call, on_started: Callable[[str], None]
+    ) -> DrawResult:
+        if request.model in STABLE_IMAGE:
+            return self._stable_image(request, key, call)
+        return self._engine(request, key, call)
 
     def refusal(self, response: Response) -> LikeDoError:
         error = super().refusal(response)
@@ -44,27 +44,29 @@ class Stability(ImageProvider):
         error.nothing_ran &= response.status < 500 or _has_name(response.content)
         return error
 
-    def _stable_image(self, wanted: Wanted, key: str, call: Call) -> Drawn:
-        path, model_field = STABLE_IMAGE[wanted.model]
+    def _stable_image(self, request: DrawRequest, key: str, call: Call) -> DrawResult:
+        path, model_field = STABLE_IMAGE[request.model]
         url = f"{_base_url()}/v2beta/stable-image/generate/{path}"
-        body, content_type = http.form({**wanted.sent, **model_field, "prompt": wanted.prompt})
+        body, content_type = http.form(
+            {**request.parameters, **model_field, "prompt": request.prompt}
+        )
         headers = _headers(key) | {"Accept": "image/*"}
         with http.create(call, url, headers, body, content_type) as answer:
             if answer.status != 200:
                 raise self.refusal(answer.whole())
-            return _drawn([_picture(answer, wanted.folder)], wanted)
+            return _result([_picture(answer, request.folder)], request)
 
-    def _engine(self, wanted: Wanted, key: str, call: Call) -> Drawn:
-        url = f"{_base_url()}/v1/generation/{wanted.model}/text-to-image"
-        prompts = {"text_prompts": [{"text": wanted.prompt, "weight": 1}]}
-        payload = http.encoded({**wanted.sent, **prompts, "samples": wanted.count})
+    def _engine(self, request: DrawRequest, key: str, call: Call) -> DrawResult:
+        url = f"{_base_url()}/v1/generation/{request.model}/text-to-image"
+        prompts = {"text_prompts": [{"text": request.prompt, "weight": 1}]}
+        payload = http.encoded({**request.parameters, **prompts, "samples": request.count})
         with http.create(call, url, _headers(key), payload, "application/json") as answer:
             if answer.status != 200:
                 raise self.refusal(answer.whole())
-            body = spooling.read(self.name, answer, wanted.folder)
+            body = spooling.read(self.name, answer, request.folder)
         artifacts = body if isinstance(body, list) else json.as_object(body).get("artifacts")
-        outcomes = [_artifact(entry, wanted.folder) for entry in json.as_list(artifacts)]
-        return _drawn(outcomes, wanted)
+        outcomes = [_artifact(entry, request.folder) for entry in json.as_list(artifacts)]
+        return _result(outcomes, request)
 
 
 def _base_url() -> str:
@@ -84,9 +86,9 @@ def _has_name(content: bytes) -> bool:
     return bool(json.as_text(error.get("name")))
 
 
-def _drawn(outcomes: list[Picture | LikeDoError], wanted: Wanted) -> Drawn:
+def _result(outcomes: list[Picture | LikeDoError], request: DrawRequest) -> DrawResult:
     missing = ProviderFailed("stability made fewer images than it was asked for.")
-    return image.drawn(outcomes, wanted.count, missing)
+    return image.draw_result(outcomes, request.count, missing)
 
 
 def _picture(answer: Answer, folder: Path) -> Picture:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from models.image import DEFAULT_SIZE, Size
 from net.call import Call
-from providers.image import Drawn, ImageProvider, Picture, Wanted
+from providers.image import DrawRequest, DrawResult, ImageProvider, Picture
 from providers.wire import files
 
 if TYPE_CHECKING:
@@ -32,15 +32,15 @@ class SandboxImages(ImageProvider):
     name = "sandbox"
 
     def draw(
-        self, wanted: Wanted, key: str, call: Call, on_started: Callable[[str], None]
-    ) -> Drawn:
-        size = Size.read(wanted.sent.get("size", DEFAULT_SIZE))
+        self, request: DrawRequest, key: str, call: Call, on_started: Callable[[str], None]
+    ) -> DrawResult:
+        size = Size.read(request.parameters.get("size", DEFAULT_SIZE))
         pictures: list[Picture] = []
-        for number in range(1, wanted.count + 1):
+        for number in range(1, request.count + 1):
             call.check()
-            image = paint(wanted.prompt, size, f"{number} of {wanted.count}")
-            pictures.append(Picture(_saved(image, wanted.folder)))
-        return Drawn([*pictures])
+            image = paint(request.prompt, size, f"{number} of {request.count}")
+            pictures.append(Picture(_saved(image, request.folder)))
+        return DrawResult([*pictures])
 
 
 def _saved(image: "Image", folder: Path) -> Path:
