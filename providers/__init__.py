@@ -1,8 +1,7 @@
-"""The providers: one file per vendor, and what they have in common.
+"""The providers: one file or folder per vendor, and the code they share.
 
-A new provider that speaks OpenAI's protocol is a table of the catalogue. Any other one is a file
-that ends with `provider = …`, and its line in `config/providers.py`; one of images ends with
-`images = …`.
+A provider that speaks OpenAI's protocol is a table in the catalogue. Any other is a file that ends
+with `provider = …` (for images: `images = …`), plus a line in `config/providers.py`.
 """
 
 from importlib import import_module
@@ -17,7 +16,7 @@ from providers.image import ImageProvider
 by_name: dict[str, Provider] = {
     name: import_module(f"providers.{name}").provider for name in (*CHAT, SANDBOX)
 } | {name: declared.provider(facts) for name, facts in catalog.providers.items()}
-#: The providers of images, by name.
+#: The image providers, by name.
 images: dict[str, ImageProvider] = {
     name: import_module(f"providers.{name}").images for name in (*IMAGES, SANDBOX)
 }

@@ -19,8 +19,8 @@ class Provider(ABC):
     def check(self, request: ChatRequest, route: Route) -> None:
         """Raise `UnsupportedParameter` for the first parameter that `route` does not support.
 
-        A parameter at its default value, and one that does not change the answer (`user`,
-        `metadata`, `store`, `service_tier`), is never refused.
+        Parameters at their default value, and those that do not change the answer (`user`,
+        `metadata`, `store`, `service_tier`), are never refused.
         """
 
     @abstractmethod
@@ -29,12 +29,14 @@ class Provider(ABC):
     ) -> dict[str, Any]:
         """Request a whole answer and return it as OpenAI's `chat.completion` object.
 
-        `max_tokens` is the limit to send, in tokens of one choice, and overrides the request's;
-        `key` is the operator's key to use; `call` carries the deadline and can be aborted from
-        outside. `usage` is there if the provider reports it. Raises the errors of
-        `models.errors` that stand for the provider's: `InvalidRequest` and its subclasses for
-        what the caller can mend, `ProviderFailed`, `ProviderRefusedUs`, `ModelGone`,
-        `ProviderBusy`, `ProviderTimeout`, or whatever `call` was aborted with.
+        `max_tokens` is the limit to send, in tokens per choice, and overrides the request's.
+        `key` is the operator's key. `call` carries the deadline and can be aborted from outside.
+        The result has `usage` if the provider reports it.
+
+        Provider errors are raised as errors of `models.errors`: `InvalidRequest` and its
+        subclasses if the caller can fix the request, else `ProviderFailed`, `ProviderRefusedUs`,
+        `ModelGone`, `ProviderBusy` or `ProviderTimeout`. If `call` was aborted, its error is
+        raised.
         """
 
     @abstractmethod
@@ -43,15 +45,16 @@ class Provider(ABC):
     ) -> Generator[dict[str, Any], None, None]:
         """Request a stream and yield OpenAI's `chat.completion.chunk` objects.
 
-        Takes the parameters of `complete` and raises its errors, at any point; the request is sent
-        when the first chunk is asked for. Each chunk has the same `id`, `object` and `created`, the
-        provider's `model`, its `system_fingerprint` and `service_tier` if it has them, and
-        `choices`, each with `index`, `delta`, `logprobs` and `finish_reason`:
+        Takes the parameters of `complete` and may raise its errors at any point. The request is
+        sent when the first chunk is requested. All chunks have the same `id`, `object` and
+        `created`. Each also has the provider's `model`, its `system_fingerprint` and
+        `service_tier` if it sends them, and `choices`, each with `index`, `delta`, `logprobs` and
+        `finish_reason`:
 
-        - the first delta of a choice has its role, and no other has; empty deltas are left out;
-        - at the end, one chunk for each choice has its finish reason and an empty delta;
-        - if the provider reports it, the last chunk has `usage`, and no choices.
+        - only the first delta of a choice has a role; empty deltas are left out;
+        - at the end, one chunk per choice has its finish reason and an empty delta;
+        - if the provider reports usage, the last chunk has `usage` and no choices.
 
-        If the generator ends without an error, the answer is whole. If it is closed before its end,
-        it closes the connection at once, which tells the provider to stop.
+        If the generator ends without an error, the answer is complete. Closing it early closes the
+        connection at once, which tells the provider to stop.
         """

@@ -1,4 +1,4 @@
-"""DeepSeek: OpenAI's protocol with a switch for thinking, and JSON without a schema."""
+"""DeepSeek: OpenAI's protocol with a `thinking` switch, and JSON mode without schemas."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -10,7 +10,7 @@ from models.chat import ChatRequest
 from providers.openai_compatible import OpenAICompatible, without
 from providers.parameters import HARMLESS, Message, format_of, parts_of
 
-#: DeepSeek's word for each of OpenAI's; `none` turns thinking off.
+#: DeepSeek's reasoning effort for each of OpenAI's; `none` turns thinking off instead.
 EFFORTS = {
     "minimal": "low",
     "low": "low",
@@ -43,7 +43,7 @@ class DeepSeek(OpenAICompatible):
     foreign_fields = frozenset({"reasoning_details", "images", "annotations", "refusal", "audio"})
 
     def capabilities(self, request: ChatRequest, route: Route) -> frozenset[str]:
-        """While it thinks, DeepSeek ignores sampling in silence and refuses logprobs."""
+        """Return the capabilities; a thinking DeepSeek ignores sampling and refuses logprobs."""
         capabilities = super().capabilities(request, route)
         return capabilities - {"sampling", "logprobs"} if _thinks(request, route) else capabilities
 
@@ -51,38 +51,38 @@ class DeepSeek(OpenAICompatible):
         return not _thinks(request, route)
 
     def payload(self, request: ChatRequest, route: Route, max_tokens: int | None) -> dict[str, Any]:
-        sent = super().payload(request, route, max_tokens)
-        sent.pop("reasoning_effort", None)
-        sent.update(_thinking(request, route))
+        payload = super().payload(request, route, max_tokens)
+        payload.pop("reasoning_effort", None)
+        payload.update(_thinking(request, route))
         if format_of(request.body) == "json_schema":
-            sent["response_format"] = {"type": "json_object"}
-        return sent
+            payload["response_format"] = {"type": "json_object"}
+        return payload
 
     def messages(self, request: ChatRequest) -> list[Message]:
         history = [self._message(message) for message in request.messages]
-        return [*format_wishes(request.body, history), *_without_old_thoughts(history)]
+        return [*json_instructions(request.body, history), *_without_old_reasoning(history)]
 
     def _message(self, message: Message) -> Message:
         message = without(self.foreign_fields, message)
         if message["role"] == "developer":
             message = message | {"role": "system"}
         if isinstance(message.get("content"), list):
-            message = message | {"content": _flat(message)}
+            message = message | {"content": _joined_texts(message)}
         return message
 
     def _refused_parts(
         self, messages: Iterable[Message], capabilities: frozenset[str]
     ) -> Iterator[str]:
         messages = list(messages)
-        for place, message in enumerate(messages):
+        for index, message in enumerate(messages):
             if message["role"] == "function":
-                yield f"messages[{place}].role"
+                yield f"messages[{index}].role"
         yield from super()._refused_parts(messages, capabilities)
 
 
 def _thinking(request: ChatRequest, route: Route) -> dict[str, Any]:
-    """Return how much to think, the caller's word before the route's."""
-    chosen = request.body if _says(request.body) else route.extra
+    """Return the parameters of thinking: the caller's if there are any, else the route's."""
+    chosen = request.body if _sets_thinking(request.body) else route.extra
     effort = chosen.get("reasoning_effort")
     thinking = {"thinking": chosen["thinking"]} if "thinking" in chosen else {}
     if effort is None:
@@ -95,7 +95,7 @@ def _thinking(request: ChatRequest, route: Route) -> dict[str, Any]:
     } | thinking
 
 
-def _says(body: dict[str, Any]) -> bool:
+def _sets_thinking(body: dict[str, Any]) -> bool:
     return "reasoning_effort" in body or "thinking" in body
 
 
@@ -106,29 +106,31 @@ def _thinks(request: ChatRequest, route: Route) -> bool:
     return thinking.get("type") != "disabled"
 
 
-def _flat(message: Message) -> str:
+def _joined_texts(message: Message) -> str:
     texts = [part.get("text") or part.get("refusal") for part in parts_of(message)]
     return "\n".join(text for text in texts if text)
 
 
-def format_wishes(body: dict[str, Any], history: list[Message]) -> list[Message]:
-    """Return a system message that asks for JSON where the caller's do not say the word.
+def json_instructions(body: dict[str, Any], history: list[Message]) -> list[Message]:
+    """Return the system message that asks for JSON, in a list; empty if none is needed.
 
-    DeepSeek's JSON mode may answer with white space without end unless the prompt speaks of JSON.
+    DeepSeek's JSON mode may produce endless white space unless the prompt mentions JSON. A schema
+    is always put into the prompt, as JSON mode does not accept one.
     """
     match format_of(body):
         case "json_schema":
-            return [{"role": "system", "content": _schema_wish(body["response_format"])}]
+            return [{"role": "system", "content": _schema_instruction(body["response_format"])}]
         case "json_object" if not any("json" in _text(message) for message in history):
             return [{"role": "system", "content": ASK_FOR_JSON}]
         case _:
             return []
 
 
-def _schema_wish(response_format: dict[str, Any]) -> str:
-    wanted = response_format.get("json_schema") or {}
-    wish = f"{ASK_FOR_JSON} It must be valid under this JSON schema:"
-    lines = [wanted.get("description"), wish, orjson.dumps(wanted.get("schema") or {}).decode()]
+def _schema_instruction(response_format: dict[str, Any]) -> str:
+    json_schema = response_format.get("json_schema") or {}
+    schema = orjson.dumps(json_schema.get("schema") or {}).decode()
+    instruction = f"{ASK_FOR_JSON} It must be valid under this JSON schema:"
+    lines = [json_schema.get("description"), instruction, schema]
     return "\n".join(line for line in lines if line)
 
 
@@ -136,17 +138,18 @@ def _text(message: Message) -> str:
     return str(message.get("content") or "").lower()
 
 
-def _without_old_thoughts(history: list[Message]) -> list[Message]:
-    """Drop reasoning from the history, save between a tool call and its answer.
+def _without_old_reasoning(history: list[Message]) -> list[Message]:
+    """Drop reasoning from the history, except from tool calls of the current turn.
 
-    There DeepSeek wants it back: a turn that is still calling tools is one train of thought.
+    DeepSeek wants that back: a turn that is still calling tools is one train of thought.
     """
-    turn = max((i for i, said in enumerate(history) if said["role"] == "user"), default=-1)
+    users = (index for index, message in enumerate(history) if message["role"] == "user")
+    last_user = max(users, default=-1)
     return [
         message
-        if place > turn and message.get("tool_calls")
+        if index > last_user and message.get("tool_calls")
         else without({"reasoning_content"}, message)
-        for place, message in enumerate(history)
+        for index, message in enumerate(history)
     ]
 
 

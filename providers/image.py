@@ -1,7 +1,7 @@
-"""What every provider of images implements: `draw`, and perhaps `resume` and `cancel`.
+"""What every image provider implements: `draw`, and optionally `resume` and `cancel`.
 
-A provider holds no state and knows nothing of accounts, credits, queues or the database. What a
-model makes of a size, a quality or a style is data: the catalogue says what is sent for each.
+A provider holds no state and knows nothing of accounts, credits, queues or the database. Sizes,
+qualities and styles are data: the catalogue says what is sent for each of them.
 """
 
 from abc import ABC, abstractmethod
@@ -20,8 +20,8 @@ from providers.wire import refusal
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Images of one prompt, to be requested at once."""
+class DrawRequest:
+    """Images of one prompt, to be requested in one call, in the provider's own terms."""
 
     #: The model's id at the provider.
     model: str
@@ -30,50 +30,50 @@ class Wanted:
     count: int
     #: Each image becomes a new file in this folder, which may be shared with other calls.
     folder: Path
-    #: What else is sent: what the catalogue says of the size and the quality, and parameters that
-    #: are passed on. Names and values are the provider's own.
-    sent: Mapping[str, Any] = field(default_factory=dict)
+    #: Further parameters, with the provider's names and values: what the catalogue sends for the
+    #: size, the quality and the style, and the caller's parameters that are passed on.
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image as the provider gave it: a file that has not been decoded yet."""
+    """An image as the provider sent it: a file that has not been decoded yet."""
 
     path: Path
     revised_prompt: str | None = None
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """The result: for each image that was wanted, in order, the image or why there is none."""
+class DrawResult:
+    """The result: for each image requested, in order, the image or the error in its place."""
 
     pictures: list[Picture | LikeDoError]
-    #: OpenAI's `usage` object, where the provider reports one.
+    #: OpenAI's `usage` object, if the provider reports one.
     usage: dict[str, Any] | None = None
 
 
 class ImageProvider(ABC):
     name: ClassVar[str]
-    #: Statuses of 500 and above by which the provider says that it failed and made nothing. After
-    #: all others, and after a broken connection, images may have been made, so no call is retried.
+    #: Statuses of 500 and above that mean the provider failed before it made anything. After any
+    #: other, and after a broken connection, images may have been made, so the call is not retried.
     nothing_ran_statuses: ClassVar[frozenset[int]] = frozenset()
-    #: Whether it supports OpenAI's parameters that are not known here: they are passed on.
+    #: Whether parameters that are not known here are passed on instead of refused.
     supports_unknown: ClassVar[bool] = False
 
     @abstractmethod
     def draw(
-        self, wanted: Wanted, key: str, call: Call, on_started: Callable[[str], None]
-    ) -> Drawn:
-        """Have the provider make the `wanted` images, with the operator's `key`.
+        self, request: DrawRequest, key: str, call: Call, on_started: Callable[[str], None]
+    ) -> DrawResult:
+        """Have the provider make the images of `request`, with the operator's `key`.
 
-        `call` carries the deadline and can be aborted from outside. If the provider works on after
-        its first response, `on_started` is called with an operation id, by which `resume` finds the
-        work again, before anything else is done.
+        `call` carries the deadline and can be aborted from outside. If the provider goes on working
+        after its first response, `on_started` is called right away with an operation id for
+        `resume` and `cancel`.
 
-        Raises what `call` was aborted with, and the errors of `models.errors` that stand for the
-        provider's. An error has `nothing_ran` if nothing can have been started, so that a retry
-        cannot be paid for twice. If only some images were made, the errors of the others are in
-        the result; if none was, its error is raised.
+        Provider errors are raised as errors of `models.errors`; if `call` was aborted, its error is
+        raised. An error has `nothing_ran` if nothing can have been started, so a retry cannot be
+        paid for twice. If only some images were made, the errors of the others are in the result;
+        if none was made, the first error is raised.
         """
 
     def check(self, request: ImageRequest, route: ImageRoute) -> None:
@@ -99,14 +99,14 @@ class ImageProvider(ABC):
             )
 
     def refusal(self, response: Response) -> LikeDoError:
-        """Return the error that a `response` with an error status stands for."""
+        """Return the error of ours for a `response` with an error status."""
         error = refusal.refusal(self.name, response)
         is_json = "json" in response.headers.get("content-type", "")
         error.nothing_ran |= is_json and response.status in self.nothing_ran_statuses
         return error
 
-    def resume(self, operation_id: str, wanted: Wanted, key: str, call: Call) -> Drawn:
-        """Wait for the images of an operation that `draw` started, and return them as it does."""
+    def resume(self, operation_id: str, request: DrawRequest, key: str, call: Call) -> DrawResult:
+        """Wait for the images of an operation that `draw` started; return them as `draw` does."""
         raise Unavailable("The images were lost when their worker went away. Try again.")
 
     def cancel(self, operation_id: str, key: str, call: Call) -> None:
@@ -114,18 +114,18 @@ class ImageProvider(ABC):
         raise Unavailable("What was begun cannot be ended.")
 
 
-# ---- A request in a route's terms ----------------------------------------------------------------
+# ---- Translating a request for a route -----------------------------------------------------------
 
 
 def _refusal(name: str, request: ImageRequest, route: ImageRoute) -> str:
-    has = {"size": _sizes(route.upstream), "quality": sorted(route.qualities)}
-    known = f" It takes {', '.join(has[name])}." if name in has else " Leave it out."
-    asked = f" '{request.body[name]}'" if name in has and name in request.body else ""
-    return f"'{request.model}' does not support this '{name}'{asked}.{known}"
+    options = {"size": _sizes(route.upstream), "quality": sorted(route.qualities)}
+    advice = f" It takes {', '.join(options[name])}." if name in options else " Leave it out."
+    value = f" '{request.body[name]}'" if name in options and name in request.body else ""
+    return f"'{request.model}' does not support this '{name}'{value}.{advice}"
 
 
 def _sizes(upstream: ImageUpstream) -> list[str]:
-    """Return the sizes that can be requested, in words."""
+    """Return descriptions of the sizes that can be requested."""
     named = dict.fromkeys([*DOCUMENTED_SIZES, *upstream.sizes])
     free = upstream.free_sizes
     if free is None:
@@ -139,9 +139,10 @@ def _openai_parameters(request: ImageRequest) -> list[str]:
 
 
 def native_size(size: Size, upstream: ImageUpstream) -> Size | None:
-    """Return the size to request for `size`: itself, or the nearest larger one to scale down.
+    """Return the size to request for `size`: itself, or a larger one to scale down.
 
-    None if the model does not make it, and it is not one that every model offers here.
+    None if the model does not make `size` and it is not one of the sizes that the API documents
+    for every model.
     """
     free = upstream.free_sizes
     if str(size) in upstream.sizes or (free and free.have(size.width, size.height)):
@@ -153,35 +154,35 @@ def native_size(size: Size, upstream: ImageUpstream) -> Size | None:
         for native in map(Size.read, upstream.sizes)
         if native.width >= size.width and native.height >= size.height
     ]
-    # All documented sizes are squares: of several as large, prefer a square.
+    # All documented sizes are squares, so the smallest square comes before other shapes.
     return min(larger, key=lambda native: (native.width != native.height, native), default=None)
 
 
-def wanted(request: ImageRequest, route: ImageRoute, count: int, folder: Path) -> Wanted:
-    """Return `count` images of a `request` for one prompt that `check` has accepted."""
+def draw_request(request: ImageRequest, route: ImageRoute, count: int, folder: Path) -> DrawRequest:
+    """Return the request for `count` images; the caller's has one prompt and passed `check`."""
     upstream = route.upstream
     size = native_size(request.size, upstream)
     assert size is not None
-    passed = {name: request.body[name] for name in _passed(request, upstream)}
-    sent = {
+    passed_on = {name: request.body[name] for name in _passed_on(request, upstream)}
+    parameters = {
         **upstream.sends,
         **_size_sent(size, upstream),
         **route.qualities[request.quality],
         **upstream.styles.get(request.style or "", {}),
-        **passed,
+        **passed_on,
         **request.unknown,
     }
     prompt = _prompt_sent(request.prompt, request, route)
-    return Wanted(upstream.id, prompt, count, folder, sent)
+    return DrawRequest(upstream.id, prompt, count, folder, parameters)
 
 
 def _prompt_sent(prompt: str, request: ImageRequest, route: ImageRoute) -> str:
-    """Return a prompt with what stands in for a style that the model does not support."""
-    added = route.style_prompts.get(request.style or "")
-    return f"{prompt}\n\n{added}" if added else prompt
+    """Return the prompt, with the text that emulates a style the model does not support."""
+    style_prompt = route.style_prompts.get(request.style or "")
+    return f"{prompt}\n\n{style_prompt}" if style_prompt else prompt
 
 
-def _passed(request: ImageRequest, upstream: ImageUpstream) -> list[str]:
+def _passed_on(request: ImageRequest, upstream: ImageUpstream) -> list[str]:
     return [name for name in sorted(upstream.takes) if isinstance(request.body.get(name), str)]
 
 
@@ -199,12 +200,14 @@ def _filled(value: Any, size: Size) -> Any:
     return value.format(width=size.width, height=size.height)
 
 
-def drawn(outcomes: Sequence[Picture | LikeDoError], count: int, missing: LikeDoError) -> Drawn:
-    """Return `count` of the `outcomes`, with the error `missing` for each one too few.
+def draw_result(
+    outcomes: Sequence[Picture | LikeDoError], count: int, missing: LikeDoError
+) -> DrawResult:
+    """Return the result of `count` `outcomes`, filled up with the error `missing`.
 
-    Raises the first error if there is no image among them.
+    If there is no image among them, the first error is raised.
     """
     outcomes = [*outcomes[:count], *[missing] * (count - len(outcomes))]
     if not any(isinstance(outcome, Picture) for outcome in outcomes):
         raise next(outcome for outcome in outcomes if isinstance(outcome, LikeDoError))
-    return Drawn(outcomes)
+    return DrawResult(outcomes)

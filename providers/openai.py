@@ -1,4 +1,4 @@
-"""OpenAI, whose protocol the others speak too."""
+"""OpenAI, whose protocol other providers speak, too."""
 
 from typing import Any
 
@@ -13,15 +13,15 @@ class OpenAI(OpenAICompatible):
     supports_custom_tools = True
 
     def limit_name(self, route: Route) -> str:
-        # Reasoning models refuse the old name, the oldest models do not know the new one.
+        # Reasoning models refuse the old name; the oldest models do not know the new one.
         return "max_completion_tokens" if route.upstream.reasoning else "max_tokens"
 
     def payload(self, request: ChatRequest, route: Route, max_tokens: int | None) -> dict[str, Any]:
-        sent = super().payload(request, route, max_tokens)
-        if not sent.get("store"):
-            # Refused beside an answer that is not stored, for which it would mean nothing.
-            sent.pop("metadata", None)
-        return sent
+        payload = super().payload(request, route, max_tokens)
+        if not payload.get("store"):
+            # OpenAI refuses metadata of an answer that is not stored.
+            payload.pop("metadata", None)
+        return payload
 
 
 provider = OpenAI()

@@ -1,6 +1,6 @@
-"""Images by OpenAI: `POST /images/generations`, answered when all of them are made.
+"""Images by OpenAI: `POST /images/generations`, answered when all images are made.
 
-Newer models answer with base64, and ever did; the older ones with a link of an hour's life, too.
+Newer models always answer with base64; older ones may answer with a link that lasts an hour.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,14 +15,14 @@ from models.errors import LikeDoError, ProviderFailed
 from net import http
 from net.answer import Response
 from net.call import Call
-from providers.image import Drawn, ImageProvider, Picture, Wanted
+from providers.image import DrawRequest, DrawResult, ImageProvider, Picture
 from providers.wire import answer as wire_answer
 from providers.wire import refusal, result_images, spooling
 from providers.wire.json import as_list, as_object, as_text, is_count
 from providers.wire.spooling import SpooledImage
 
-_USAGE_DETAILS = ("input_tokens_details", "output_tokens_details")
-_USAGE_DETAIL = ("text_tokens", "image_tokens", "cached_tokens")
+_DETAILS = ("input_tokens_details", "output_tokens_details")
+_DETAIL_COUNTS = ("text_tokens", "image_tokens", "cached_tokens")
 
 
 class OpenAIImages(ImageProvider):
@@ -31,39 +31,40 @@ class OpenAIImages(ImageProvider):
     supports_unknown = True
 
     def draw(
-        self, wanted: Wanted, key: str, call: Call, on_started: Callable[[str], None]
-    ) -> Drawn:
+        self, request: DrawRequest, key: str, call: Call, on_started: Callable[[str], None]
+    ) -> DrawResult:
         url = settings.base_url_of(self.name) + "/images/generations"
         headers = {"Authorization": f"Bearer {key}"}
-        sent = http.encoded(_payload(wanted))
-        with http.create(call, url, headers, sent, "application/json") as answer:
+        payload = http.encoded(_payload(request))
+        with http.create(call, url, headers, payload, "application/json") as answer:
             if answer.status != 200:
                 raise self.refusal(answer.whole())
-            body = as_object(spooling.read(self.name, answer, wanted.folder))
-        made = as_list(body.get("data"))[: wanted.count]
-        if not made:
-            raise self._nothing(body, answer.headers)
+            body = as_object(spooling.read(self.name, answer, request.folder))
+        entries = as_list(body.get("data"))[: request.count]
+        if not entries:
+            raise self._error_without_images(body, answer.headers)
 
-        pictures = self._pictures(made, call, wanted.folder)
-        pictures += [self._missing() for _ in range(wanted.count - len(made))]
+        pictures = self._pictures(entries, call, request.folder)
+        pictures += [self._missing() for _ in range(request.count - len(entries))]
         if not any(isinstance(picture, Picture) for picture in pictures):
             raise next(error for error in pictures if isinstance(error, LikeDoError))
-        return Drawn(pictures, usage(body.get("usage")))
+        return DrawResult(pictures, usage(body.get("usage")))
 
     def refusal(self, response: Response) -> LikeDoError:
-        """Return the error for a `response`; by OpenAI's own envelope a 500 or 503 is a failure.
+        """Return the error for a `response`; only OpenAI's own 500 or 503 has `nothing_ran`.
 
-        What stands between may say the same in JSON, and know nothing of what became of it.
+        A proxy in between may send the same status in JSON without knowing whether anything ran,
+        so the body must have OpenAI's error envelope.
         """
         error = super().refusal(response)
         if response.status >= 500 and not _is_enveloped(response.content):
             error.nothing_ran = False
         return error
 
-    def _pictures(self, made: list[Any], call: Call, folder: Path) -> list[Picture | LikeDoError]:
-        entries = [as_object(entry) for entry in made]
+    def _pictures(self, data: list[Any], call: Call, folder: Path) -> list[Picture | LikeDoError]:
+        entries = [as_object(entry) for entry in data]
         files = result_images.side_by_side(
-            [partial(self._file, call, folder, each) for each in entries]
+            [partial(self._file, call, folder, entry) for entry in entries]
         )
         return [
             Picture(file, as_text(entry.get("revised_prompt")) or None)
@@ -81,12 +82,14 @@ class OpenAIImages(ImageProvider):
             raise ProviderFailed(f"{self.name} sent an image with nothing in it.")
         return result_images.download(call, url, folder, settings.base_url_of(self.name))
 
-    def _nothing(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> LikeDoError:
-        """Return the error of an answer without images."""
+    def _error_without_images(
+        self, body: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> LikeDoError:
+        """Return the error for an answer of status 200 without images."""
         if not body.get("error"):
-            return wire_answer.nothing(self.name)
+            return wire_answer.empty_answer(self.name)
         error = refusal.refusal_within(self.name, body["error"], headers)
-        # It was taken for begun when the status went out, whatever the error says.
+        # The status of 200 says that the work had begun, whatever the error says.
         error.nothing_ran = False
         return error
 
@@ -94,9 +97,9 @@ class OpenAIImages(ImageProvider):
         return ProviderFailed(f"{self.name} made fewer images than it was asked for.")
 
 
-def _payload(wanted: Wanted) -> dict[str, Any]:
-    count = {"n": wanted.count} if wanted.count > 1 else {}
-    return {**wanted.sent, "model": wanted.model, "prompt": wanted.prompt, **count}
+def _payload(request: DrawRequest) -> dict[str, Any]:
+    count = {"n": request.count} if request.count > 1 else {}
+    return {**request.parameters, "model": request.model, "prompt": request.prompt, **count}
 
 
 def _is_enveloped(content: bytes) -> bool:
@@ -107,20 +110,20 @@ def _is_enveloped(content: bytes) -> bool:
 
 
 def usage(reported: Any) -> dict[str, Any] | None:
-    """Return OpenAI's usage of an image; None where it did not count, or not in earnest."""
-    found = as_object(reported)
-    asked, made, total = (found.get(f"{name}_tokens") for name in ("input", "output", "total"))
-    if not (is_count(asked) and is_count(made)):
+    """Return OpenAI's usage object for images; None if its counts are missing or implausible."""
+    raw = as_object(reported)
+    prompt, output, total = (raw.get(f"{name}_tokens") for name in ("input", "output", "total"))
+    if not (is_count(prompt) and is_count(output)):
         return None
-    counted: dict[str, Any] = {
-        "input_tokens": asked,
-        "output_tokens": made,
-        "total_tokens": total if total and is_count(total) else asked + made,
+    counts: dict[str, Any] = {
+        "input_tokens": prompt,
+        "output_tokens": output,
+        "total_tokens": total if total and is_count(total) else prompt + output,
     }
-    return counted | {
-        name: _details(found[name]) for name in _USAGE_DETAILS if isinstance(found.get(name), dict)
+    return counts | {
+        name: _counts(raw[name]) for name in _DETAILS if isinstance(raw.get(name), dict)
     }
 
 
-def _details(found: Mapping[str, Any]) -> dict[str, int]:
-    return {name: found[name] for name in _USAGE_DETAIL if is_count(found.get(name))}
+def _counts(details: Mapping[str, Any]) -> dict[str, int]:
+    return {name: details[name] for name in _DETAIL_COUNTS if is_count(details.get(name))}

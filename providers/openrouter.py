@@ -1,23 +1,23 @@
-"""OpenRouter: one door to every vendor's models, listed in our catalogue or not."""
+"""OpenRouter: one API for many vendors' models, whether our catalogue lists them or not."""
 
 from typing import Any
 
 from config.catalog.model import Route
 from models.chat import ChatRequest
 from providers.openai_compatible import OpenAICompatible, without
-from providers.parameters import EVERYTHING, Message, asked, format_of
+from providers.parameters import EVERYTHING, Message, format_of, requested_parameters
 
 
 class OpenRouter(OpenAICompatible):
     name = "openrouter"
     headers = {"X-Title": "LikeDo AI API"}
-    #: Known and, by most of the vendors behind it, ignored.
+    #: OpenRouter knows `n`, but most of the vendors behind it ignore it.
     unsupported = frozenset({"n"})
     foreign_fields = frozenset({"images"})
     routes_itself = True
 
     def capabilities(self, request: ChatRequest, route: Route) -> frozenset[str]:
-        # A model that is not in the catalogue may support anything; see `_preference`.
+        # A model that is not in the catalogue may support everything; see `_preference`.
         if route.upstream.takes:
             return super().capabilities(request, route)
         return EVERYTHING - self.unsupported
@@ -27,33 +27,34 @@ class OpenRouter(OpenAICompatible):
         return super().defaults_temperature(request, route) and not required
 
     def payload(self, request: ChatRequest, route: Route, max_tokens: int | None) -> dict[str, Any]:
-        sent = super().payload(request, route, max_tokens)
+        payload = super().payload(request, route, max_tokens)
         if preference := self._preference(request, route):
-            sent["provider"] = preference
-        return sent
+            payload["provider"] = preference
+        return payload
 
     def messages(self, request: ChatRequest) -> list[Message]:
-        return [_with_its_thoughts(message) for message in super().messages(request)]
+        return [_with_reasoning(message) for message in super().messages(request)]
 
     def _preference(self, request: ChatRequest, route: Route) -> dict[str, Any]:
-        """Return how OpenRouter is to choose among the vendors of a model.
+        """Return the `provider` object: how OpenRouter chooses among a model's vendors.
 
-        It drops in silence what a model does not support, unless told to use only vendors that
-        support all of it. If the catalogue knows what the model supports, `check` has seen to that.
+        OpenRouter silently drops unsupported parameters unless `require_parameters` limits it to
+        vendors that support all of them. If the catalogue knows what the model supports, `check`
+        has refused such parameters already.
         """
         preference = {**route.extra.get("provider", {}), **(request.routing_preference or {})}
-        wishes = asked(request.body) or format_of(request.body) != "text"
-        if wishes and not route.upstream.takes:
+        has_needs = requested_parameters(request.body) or format_of(request.body) != "text"
+        if has_needs and not route.upstream.takes:
             preference.setdefault("require_parameters", True)
         return preference
 
 
-def _with_its_thoughts(message: Message) -> Message:
-    """Return `message` with its reasoning under the name that OpenRouter gave it."""
-    thoughts = message.get("reasoning_content")
-    if thoughts is None:
+def _with_reasoning(message: Message) -> Message:
+    """Return `message` with its reasoning in `reasoning`, OpenRouter's name for the field."""
+    reasoning = message.get("reasoning_content")
+    if reasoning is None:
         return message
-    return {"reasoning": thoughts, **without({"reasoning_content"}, message)}
+    return {"reasoning": reasoning, **without({"reasoning_content"}, message)}
 
 
 provider = OpenRouter()

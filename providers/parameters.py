@@ -1,7 +1,7 @@
-"""What a request asks for, and whether a route can honour it.
+"""Checking whether a route supports the parameters of a request.
 
-What a model can honour is data: the catalogue's words in `Upstream.takes`, the tables below, and
-the provider's own attributes.
+What a model supports is data: the capabilities in the catalogue's `Upstream.takes`, the tables
+below, and class attributes of the provider.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +15,7 @@ from providers.base import Provider
 
 Message = dict[str, Any]
 
-#: The word of `Upstream.takes` that each parameter needs.
+#: The capability, as named in `Upstream.takes`, that each parameter needs.
 NEEDS = {
     "temperature": "sampling",
     "top_p": "sampling",
@@ -35,8 +35,8 @@ NEEDS = {
     "reasoning_effort": "reasoning_effort",
 }
 
-#: Values that ask for nothing, since a model without the parameter behaves so anyway. The
-#: temperature has two: the product's default and OpenAI's.
+#: Default values: a model without the parameter behaves as if it had this value. The temperature
+#: has two, the product's default and OpenAI's.
 DEFAULTS: dict[str, tuple[Any, ...]] = {
     "temperature": (DEFAULT_TEMPERATURE, 1),
     "top_p": (1,),
@@ -51,33 +51,34 @@ DEFAULTS: dict[str, tuple[Any, ...]] = {
     "function_call": ("auto", "none"),
 }
 
-#: What some parameters speak of; without it they say nothing.
-SUBJECTS = {"tool_choice": "tools", "parallel_tool_calls": "tools", "function_call": "functions"}
+#: Parameters that have a meaning only beside another one.
+DEPENDS_ON = {"tool_choice": "tools", "parallel_tool_calls": "tools", "function_call": "functions"}
 
-#: The word that a part of a message needs, by the part's type.
-PARTS = {"image_url": "images", "input_audio": "audio", "file": "files"}
+#: The capability that a part of a message needs, by the part's type.
+PART_NEEDS = {"image_url": "images", "input_audio": "audio", "file": "files"}
 
-EVERYTHING = frozenset({*NEEDS.values(), *PARTS.values(), "json_object", "json_schema"})
+EVERYTHING = frozenset({*NEEDS.values(), *PART_NEEDS.values(), "json_object", "json_schema"})
 
 #: Parameters that do not change the answer.
 HARMLESS = frozenset({"user", "metadata", "store", "service_tier"})
 
 
 class Checked(Provider):
-    """A provider that refuses by name what a route does not support.
+    """A provider whose `check` names the first parameter that a route does not support.
 
-    Providers differ by the facts below.
+    Subclasses differ in the facts below.
     """
 
-    #: Words and parameters that no model of the provider supports, whatever the catalogue says.
+    #: Capabilities and parameters that no model of the provider supports, whatever the catalogue
+    #: says.
     unsupported: ClassVar[frozenset[str]] = frozenset()
-    #: Words that every model of the provider supports, beside those in the catalogue.
+    #: Capabilities that every model of the provider supports, in addition to the catalogue's.
     supports: ClassVar[frozenset[str]] = frozenset()
-    #: Words that every model of the provider supports with some help from us.
+    #: Capabilities that we emulate for every model of the provider.
     emulates: ClassVar[frozenset[str]] = frozenset()
-    #: It supports OpenAI's newer tools: custom ones, and a choice among some of those given.
+    #: Whether it supports OpenAI's newer tools: custom ones, and `allowed_tools` as a tool choice.
     supports_custom_tools: ClassVar[bool] = False
-    #: It understands a `provider` object, OpenRouter's routing preference.
+    #: Whether it accepts a `provider` object, OpenRouter's routing preference.
     routes_itself: ClassVar[bool] = False
 
     def check(self, request: ChatRequest, route: Route) -> None:
@@ -92,19 +93,19 @@ class Checked(Provider):
         )
 
     def capabilities(self, request: ChatRequest, route: Route) -> frozenset[str]:
-        """Return the words of what `route` supports in this request."""
+        """Return the capabilities of `route` for this request."""
         return (route.upstream.takes | self.supports | self.emulates) - self.unsupported
 
-    def _honours(self, name: str, capabilities: frozenset[str]) -> bool:
+    def _is_supported(self, name: str, capabilities: frozenset[str]) -> bool:
         return NEEDS.get(name) in (None, *capabilities) and name not in self.unsupported
 
     def _refused(self, request: ChatRequest, route: Route) -> Iterator[str]:
-        """Yield every parameter that asks for something and cannot be honoured."""
+        """Yield each parameter that is not at its default and that `route` does not support."""
         body, capabilities = request.body, self.capabilities(request, route)
         if request.routing_preference is not None and not self.routes_itself:
             yield "provider"
-        for name in asked(body):
-            if not self._honours(name, capabilities) and not _left_out(name, body, route):
+        for name in requested_parameters(body):
+            if not self._is_supported(name, capabilities) and not _is_dropped(name, body, route):
                 yield name
         if not self.supports_custom_tools:
             yield from _custom_tools(body)
@@ -115,24 +116,24 @@ class Checked(Provider):
     def _refused_parts(
         self, messages: Iterable[Message], capabilities: frozenset[str]
     ) -> Iterator[str]:
-        for place, message in enumerate(messages):
-            for at, part in enumerate(parts_of(message)):
-                if PARTS.get(part["type"]) not in (None, *capabilities):
-                    yield f"messages[{place}].content[{at}]"
+        for index, message in enumerate(messages):
+            for part_index, part in enumerate(parts_of(message)):
+                if PART_NEEDS.get(part["type"]) not in (None, *capabilities):
+                    yield f"messages[{index}].content[{part_index}]"
 
 
 def _custom_tools(body: Mapping[str, Any]) -> Iterator[str]:
-    """Yield where `body` has tools, or chooses among them, in ways that only OpenAI has."""
-    for place, tool in enumerate(body.get("tools") or ()):
+    """Yield the paths of tools, and of a tool choice, of types that only OpenAI supports."""
+    for index, tool in enumerate(body.get("tools") or ()):
         if tool["type"] != "function":
-            yield f"tools[{place}]"
+            yield f"tools[{index}]"
     choice = body.get("tool_choice")
     if isinstance(choice, dict) and choice["type"] != "function":
         yield "tool_choice"
 
 
-def asked(body: Mapping[str, Any]) -> list[str]:
-    """Return the parameters of `NEEDS` that ask for something: given, and not a default."""
+def requested_parameters(body: Mapping[str, Any]) -> list[str]:
+    """Return the parameters of `NEEDS` that are in `body` and not at their default."""
     return [
         name
         for name in NEEDS
@@ -141,21 +142,21 @@ def asked(body: Mapping[str, Any]) -> list[str]:
 
 
 def format_of(body: Mapping[str, Any]) -> str:
-    """Return `text`, `json_object` or `json_schema`."""
+    """Return the type of the response format: `text`, `json_object` or `json_schema`."""
     return str((body.get("response_format") or {}).get("type", "text"))
 
 
 def parts_of(message: Message) -> list[dict[str, Any]]:
-    """Return the parts of a message's content; a plain string has none."""
+    """Return the parts of a message's content; none if the content is a plain string."""
     content = message.get("content")
     return content if isinstance(content, list) else []
 
 
-def _left_out(name: str, body: Mapping[str, Any], route: Route) -> bool:
-    """Say whether `name` is let go, since the model stands in for one that took it.
+def _is_dropped(name: str, body: Mapping[str, Any], route: Route) -> bool:
+    """Tell whether `name` is dropped because the model replaces one that supported it.
 
-    The alias was documented with a temperature. Its successor answers without reasoning, which
-    is as near as it gets, and has no temperature to set.
+    The alias was documented with a temperature. Its successor runs without reasoning, the closest
+    match, and does not support a temperature.
     """
-    stands_in = route.extra.get("reasoning_effort") == "none"
-    return name == "temperature" and stands_in and body.get("reasoning_effort", "none") == "none"
+    is_successor = route.extra.get("reasoning_effort") == "none"
+    return name == "temperature" and is_successor and body.get("reasoning_effort", "none") == "none"

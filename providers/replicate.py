@@ -1,4 +1,4 @@
-"""Images by Replicate, which creates a prediction and is polled until it has ended.
+"""Images by Replicate: create a prediction, then poll it until it has ended.
 
 https://replicate.com/docs/reference/http
 """
@@ -22,31 +22,31 @@ from net import http
 from net.answer import Response
 from net.call import Call, child_call
 from providers import image
-from providers.image import Drawn, ImageProvider, Picture, Wanted
+from providers.image import DrawRequest, DrawResult, ImageProvider, Picture
 from providers.wire import json, refusal_body, result_images
 
-#: The pause between two polls of a prediction: at first, and at most.
+#: The pause between two polls of a prediction grows from the first to the maximum.
 FIRST_PAUSE_SECONDS = 0.3
 MAX_PAUSE_SECONDS = 2.0
 PAUSE_GROWTH = 1.3
-#: A delay that it asks for between two polls is kept up to this: callers wait for the image.
+#: Longer delays that Replicate asks for between polls are cut to this: callers are waiting.
 MAX_DELAY_SECONDS = 10.0
-#: The time-out of one poll; another follows.
+#: The timeout of one poll; another follows.
 POLL_SECONDS = 30.0
-#: So often in a row a prediction that was just created may be unknown to the server polled.
-UNKNOWN_AT_FIRST = 2
+#: How many times in a row the first polls may not find a prediction that was just created.
+MAX_UNKNOWN_AT_FIRST = 2
 
 ENDED = {"succeeded", "failed", "canceled", "aborted"}
-#: Statuses of a prediction that does not exist, or no longer does.
+#: HTTP statuses of a prediction that does not exist, or no longer does.
 GONE = {404, 410}
-#: Refusals of a poll that say nothing of the prediction.
-PASSING = {408, 425, 429}
+#: HTTP statuses of a refused poll that say nothing about the prediction.
+TRANSIENT = {408, 425, 429}
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _URL = re.compile(r"https?://|data:", re.IGNORECASE)
-#: Where a model answers with an object, its images are in the first of these that it has.
+#: If a model's output is an object, its images are in the first of these fields that has any.
 _FIELDS = ("images", "image", "output", "urls", "url")
-#: How models say that a prompt, or what came of it, is not to be shown.
+#: How models say that a prompt or its result was blocked by a content filter.
 _CONTENT = re.compile(
     r"nsfw|flagged|\bE005\b|sensitive content|content policy|moderation"
     r"|safety (system|checker|filter)",
@@ -58,17 +58,17 @@ class Replicate(ImageProvider):
     name = "replicate"
 
     def draw(
-        self, wanted: Wanted, key: str, call: Call, on_started: Callable[[str], None]
-    ) -> Drawn:
-        prediction = self._create(wanted, key, call)
+        self, request: DrawRequest, key: str, call: Call, on_started: Callable[[str], None]
+    ) -> DrawResult:
+        prediction = self._create(request, key, call)
         id = _checked_id(prediction.get("id"))
         on_started(id)
-        polls = self._poll(id, key, call, UNKNOWN_AT_FIRST)
-        return _drawn(_last([prediction], polls, wanted.count), wanted, call)
+        polls = self._poll(id, key, call, MAX_UNKNOWN_AT_FIRST)
+        return _download_images(_finished([prediction], polls, request.count), request, call)
 
-    def resume(self, operation_id: str, wanted: Wanted, key: str, call: Call) -> Drawn:
+    def resume(self, operation_id: str, request: DrawRequest, key: str, call: Call) -> DrawResult:
         polls = self._poll(_checked_id(operation_id), key, call, 0)
-        return _drawn(_last([], polls, wanted.count), wanted, call)
+        return _download_images(_finished([], polls, request.count), request, call)
 
     def cancel(self, operation_id: str, key: str, call: Call) -> None:
         url = f"{_url_of(_checked_id(operation_id))}/cancel"
@@ -78,9 +78,9 @@ class Replicate(ImageProvider):
         if response.status >= 400:
             raise self._refusal_later(response)
 
-    def _create(self, wanted: Wanted, key: str, call: Call) -> dict[str, Any]:
-        """Create a prediction, and return it as it is then."""
-        url, payload = _request(wanted)
+    def _create(self, request: DrawRequest, key: str, call: Call) -> dict[str, Any]:
+        """Create a prediction and return its first state."""
+        url, payload = _url_and_payload(request)
         body = http.encoded(payload)
         with http.create(call, url, _headers(key), body, "application/json") as answer:
             response = answer.whole()
@@ -91,9 +91,9 @@ class Replicate(ImageProvider):
     def _poll(
         self, id: str, key: str, call: Call, unknown_at_first: int
     ) -> Iterator[dict[str, Any]]:
-        """Yield the prediction each time it is polled, until `call` is over.
+        """Poll the prediction and yield it each time, without end; `call` ends the wait.
 
-        A poll that fails says nothing of the prediction, and yields nothing.
+        A failed poll says nothing about the prediction and yields nothing.
         """
         delay = 0.0
         for pause in pauses():
@@ -111,7 +111,7 @@ class Replicate(ImageProvider):
                 delay = self._delay(id, response)
 
     def _poll_once(self, id: str, key: str, call: Call) -> Response | None:
-        """Ask for the prediction; None if no response comes."""
+        """Request the prediction once; None if no response comes."""
         try:
             with child_call(call, POLL_SECONDS) as poll_call:
                 return http.ask(poll_call, "GET", _url_of(id), _headers(key))
@@ -120,18 +120,18 @@ class Replicate(ImageProvider):
             return None
 
     def _read(self, response: Response) -> dict[str, Any]:
-        """Return the prediction; an empty one if something else came, such as a page."""
+        """Return the prediction; an empty one if the body is something else, such as a page."""
         try:
             return json.as_object(json.decoded(self.name, response.content))
         except ProviderFailed:
             return {}
 
     def _delay(self, id: str, response: Response) -> float:
-        """Return the seconds that a refusal asks to wait; raise it if it is final."""
+        """Return the seconds that a refused poll asks to wait; raise its error if it is final."""
         if response.status in GONE:
             raise _unknown(id)
         error = self._refusal_later(response)
-        if response.status < 500 and response.status not in PASSING:
+        if response.status < 500 and response.status not in TRANSIENT:
             raise error
         return min(error.stated_delay or 0.0, MAX_DELAY_SECONDS)
 
@@ -139,7 +139,7 @@ class Replicate(ImageProvider):
         """Return the error for a refusal after the prediction was created."""
         error = self.refusal(response)
         if isinstance(error, InvalidRequest):
-            # It is not about the caller's request.
+            # The caller's request had been accepted, so this is not about it.
             return ProviderFailed(f"{self.name} failed (HTTP {response.status}).")
         error.nothing_ran = False
         return error
@@ -154,9 +154,9 @@ def pauses() -> Iterator[float]:
 
 
 def image_urls(output: Any) -> list[str]:
-    """Return the addresses of the images in a prediction's `output`, whatever its form.
+    """Return the URLs of the images in a prediction's `output`.
 
-    A string, a list of them, an object that has them, or nothing; text is no address.
+    `output` may be a string, a list, an object, or None; text that is not a URL is ignored.
     """
     if isinstance(output, str):
         return [output] if _URL.match(output) else []
@@ -171,15 +171,15 @@ def _headers(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-def _request(wanted: Wanted) -> tuple[str, dict[str, Any]]:
-    """Return the URL to create a prediction at, and what to send there."""
+def _url_and_payload(request: DrawRequest) -> tuple[str, dict[str, Any]]:
+    """Return the URL and the JSON of the request that creates a prediction."""
     base_url = settings.base_url_of(Replicate.name)
-    count = {"num_outputs": wanted.count} if wanted.count > 1 else {}
-    given = {"input": {**wanted.sent, "prompt": wanted.prompt, **count}}
-    model, _, version = wanted.model.partition(":")
+    count = {"num_outputs": request.count} if request.count > 1 else {}
+    payload = {"input": {**request.parameters, "prompt": request.prompt, **count}}
+    model, _, version = request.model.partition(":")
     if version:
-        return f"{base_url}/predictions", {"version": version, **given}
-    return f"{base_url}/models/{model}/predictions", given
+        return f"{base_url}/predictions", {"version": version, **payload}
+    return f"{base_url}/models/{model}/predictions", payload
 
 
 def _url_of(id: str) -> str:
@@ -187,7 +187,7 @@ def _url_of(id: str) -> str:
 
 
 def _checked_id(id: Any) -> str:
-    """Return `id`, if it can be put into a URL as it is."""
+    """Return `id` if it can be put into a URL as it is; else raise `ProviderFailed`."""
     if isinstance(id, str) and _ID.fullmatch(id):
         return id
     raise ProviderFailed("replicate began something and gave it no usable id.")
@@ -197,10 +197,10 @@ def _unknown(id: str) -> ProviderFailed:
     return ProviderFailed(f"replicate does not know, or no longer, what it began as {id}.")
 
 
-def _last(
+def _finished(
     seen: list[Mapping[str, Any]], polls: Iterator[dict[str, Any]], count: int
 ) -> Mapping[str, Any]:
-    """Return the prediction when it is over, or when as many images as are wanted are there."""
+    """Return the prediction once it has ended or has `count` images."""
     for prediction in itertools.chain(seen, polls):
         if json.as_text(prediction.get("status")) in ENDED:
             return prediction
@@ -209,25 +209,25 @@ def _last(
     raise AssertionError("Polling has no end.")
 
 
-def _drawn(prediction: Mapping[str, Any], wanted: Wanted, call: Call) -> Drawn:
-    """Return the images of a prediction that is over."""
-    urls = image_urls(prediction.get("output"))[: wanted.count]
+def _download_images(prediction: Mapping[str, Any], request: DrawRequest, call: Call) -> DrawResult:
+    """Download the images of a finished prediction."""
+    urls = image_urls(prediction.get("output"))[: request.count]
     if not urls:
         raise failure(prediction)
     base_url = settings.base_url_of(Replicate.name)
     downloads = [
-        partial(result_images.download, call, url, wanted.folder, base_url) for url in urls
+        partial(result_images.download, call, url, request.folder, base_url) for url in urls
     ]
     files = result_images.side_by_side(downloads)
     outcomes = [Picture(file) if isinstance(file, Path) else file for file in files]
-    return image.drawn(outcomes, wanted.count, failure(prediction))
+    return image.draw_result(outcomes, request.count, failure(prediction))
 
 
 def failure(prediction: Mapping[str, Any]) -> LikeDoError:
-    """Return why a prediction that is over has no image, or too few."""
-    status, said = map(json.as_text, (prediction.get("status"), prediction.get("error")))
+    """Return the error for a finished prediction that has no image, or too few."""
+    status, message = map(json.as_text, (prediction.get("status"), prediction.get("error")))
     if status == "failed":
-        return _failed(refusal_body.scrub(said))
+        return _failed(refusal_body.scrub(message))
     if status in ("canceled", "aborted"):
         return ProviderFailed(f"replicate's work was {status} before the image was there.")
     if prediction.get("data_removed"):
@@ -235,11 +235,11 @@ def failure(prediction: Mapping[str, Any]) -> LikeDoError:
     return ProviderFailed("replicate made fewer images than it was asked for.")
 
 
-def _failed(said: str) -> LikeDoError:
-    # It ran, and may be paid for.
-    if _CONTENT.search(said):
-        return ContentPolicyViolation(said)
-    return ProviderFailed(f"replicate failed: {said}" if said else "replicate failed.")
+def _failed(message: str) -> LikeDoError:
+    # The prediction ran and may be billed, so `nothing_ran` stays false.
+    if _CONTENT.search(message):
+        return ContentPolicyViolation(message)
+    return ProviderFailed(f"replicate failed: {message}" if message else "replicate failed.")
 
 
 images = Replicate()

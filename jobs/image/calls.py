@@ -24,7 +24,7 @@ from models.image import ImageRequest
 from models.provider_call import CallStatus, ProviderCall
 from net.call import Call, child_call
 from providers import image
-from providers.image import Drawn, Picture, Wanted
+from providers.image import DrawRequest, DrawResult, Picture
 from routing import breakers, image_candidates
 from routing.attempts import Attempt, Attempts
 from routing.image_candidates import ImageCandidate
@@ -163,7 +163,7 @@ def _fail_as_lost(job: ImageJob, image_call: ImageCall) -> None:
 def _new(job: ImageJob, image_call: ImageCall) -> Callable[[], None]:
     """Return a function that asks the candidates in turn."""
 
-    def draw(call: Call) -> Drawn:
+    def draw(call: Call) -> DrawResult:
         attempts = Attempts(
             job.candidates,
             call,
@@ -186,15 +186,15 @@ def _is_postponed(job: ImageJob) -> bool:
 def _resumed(job: ImageJob, image_call: ImageCall, candidate: ImageCandidate) -> Callable[[], None]:
     """Return a function that waits for what a provider has begun."""
 
-    def draw(call: Call) -> Drawn:
-        wanted = _wanted(job, image_call, candidate)
+    def draw(call: Call) -> DrawResult:
+        draw_request = _draw_request(job, image_call, candidate)
         assert image_call.provider is not None and image_call.started is not None
-        return image_call.provider.resume(image_call.started, wanted, image_call.secret, call)
+        return image_call.provider.resume(image_call.started, draw_request, image_call.secret, call)
 
     return lambda: _perform(job, image_call, draw)
 
 
-def _perform(job: ImageJob, image_call: ImageCall, draw: Callable[[Call], Drawn]) -> None:
+def _perform(job: ImageJob, image_call: ImageCall, draw: Callable[[Call], DrawResult]) -> None:
     """Have the images of one call drawn and store them; failures go to the call's errors."""
     try:
         _draw_and_store(job, image_call, draw)
@@ -209,12 +209,14 @@ def _perform(job: ImageJob, image_call: ImageCall, draw: Callable[[Call], Drawn]
         _fail(job, image_call, InternalError(OUR_SIDE))
 
 
-def _draw_and_store(job: ImageJob, image_call: ImageCall, draw: Callable[[Call], Drawn]) -> None:
+def _draw_and_store(
+    job: ImageJob, image_call: ImageCall, draw: Callable[[Call], DrawResult]
+) -> None:
     # A call of its own, with its own timeout; it ends with the job's call.
     with child_call(job.call, settings.job_timeout_seconds) as call:
-        drawn = draw(call)
-    image_call.usage = drawn.usage
-    for index, picture in zip(image_call.indexes, drawn.pictures, strict=True):
+        result = draw(call)
+    image_call.usage = result.usage
+    for index, picture in zip(image_call.indexes, result.pictures, strict=True):
         if index not in job.stored:
             _store(job, image_call, index, picture)
     _record_done(job, image_call)
@@ -222,7 +224,7 @@ def _draw_and_store(job: ImageJob, image_call: ImageCall, draw: Callable[[Call],
 
 def _call_provider(
     job: ImageJob, image_call: ImageCall, attempt: Attempt[ImageCandidate], call: Call
-) -> Drawn:
+) -> DrawResult:
     """Call one provider, once; it may be called again only if it certainly began nothing."""
     if _is_postponed(job):
         raise HandedBack("The worker is stopping.")
@@ -246,18 +248,18 @@ def _call_provider(
         image_call.started = started
         retry_until_stored(lambda: provider_calls.record_started(job.id, first, started))
 
-    wanted = _wanted(job, image_call, candidate)
+    draw_request = _draw_request(job, image_call, candidate)
     try:
-        return provider.draw(wanted, key.secret, call, on_started)
+        return provider.draw(draw_request, key.secret, call, on_started)
     except LikeDoError as error:
         if error.nothing_ran and image_call.started is None:
             retry_until_stored(lambda: provider_calls.record_unasked(job.claimed, first))
         raise
 
 
-def _wanted(job: ImageJob, image_call: ImageCall, candidate: ImageCandidate) -> Wanted:
+def _draw_request(job: ImageJob, image_call: ImageCall, candidate: ImageCandidate) -> DrawRequest:
     request = candidate.request.of_prompt(image_call.first // candidate.request.count)
-    return image.wanted(request, candidate.route, image_call.count, job.folder)
+    return image.draw_request(request, candidate.route, image_call.count, job.folder)
 
 
 def _record_trail(job: ImageJob) -> None:

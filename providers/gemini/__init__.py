@@ -1,4 +1,4 @@
-"""Google's Gemini, by its own API."""
+"""Google's Gemini, through its own API."""
 
 from providers.gemini.chat import Gemini
 

@@ -1,7 +1,7 @@
-"""What Gemini says, in OpenAI's names: whole answers, and the events of a stream.
+"""Translating Gemini's answers, whole or streamed, into OpenAI's names.
 
-What `wire.answer` and `wire.stream` say of what comes out holds here, too: this is only the
-translation. Anything may be missing, since Gemini leaves out what is zero or empty.
+This is only the translation: `wire.answer` and `wire.stream` check its results. Any field may be
+missing, since Gemini leaves out what is zero or empty.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from models.errors import ContentPolicyViolation
 from providers.wire import answer, json, refusal_body
 from providers.wire.json import as_list, as_object, as_text
 
-#: OpenAI's word for each of Gemini's reasons; one that is not known here is `stop`.
+#: OpenAI's finish reason for each of Gemini's; one that is not listed becomes `stop`.
 REASONS = {
     "MAX_TOKENS": "length",
     "SAFETY": "content_filter",
@@ -27,7 +27,7 @@ REASONS = {
     "IMAGE_PROHIBITED_CONTENT": "content_filter",
     "IMAGE_RECITATION": "content_filter",
 }
-#: Failures, unless something was said before.
+#: Finish reasons that mean a failure, unless the candidate has content.
 FAILURES = frozenset(
     {
         "MALFORMED_FUNCTION_CALL",
@@ -46,49 +46,52 @@ FAILURES = frozenset(
 def completion(provider: str, body: Any) -> dict[str, Any]:
     """Return the answer in `body`, decoded JSON, with OpenAI's names.
 
-    Raises `ContentPolicyViolation` where the prompt was refused, and `ProviderFailed` where there
-    is nothing in it.
+    Raises `ContentPolicyViolation` if the prompt was refused, and `ProviderFailed` if the answer is
+    empty.
     """
-    found = as_object(body)
+    raw = as_object(body)
     choices = []
-    for place, candidate in enumerate(_candidates(provider, found)):
-        heard = _Heard()
-        said = heard.hear(candidate)
-        if not said["content"] and len(said) == 1 and not heard.reason:
-            raise answer.nothing(provider)
-        choice = {"message": {"role": "assistant"} | said, "finish_reason": heard.finish_reason()}
-        choices.append(_about(candidate, place) | choice)
-    return _head(found) | {"choices": choices}
+    for position, candidate in enumerate(_candidates(provider, raw)):
+        reader = _CandidateReader()
+        message = reader.read(candidate)
+        if not message["content"] and len(message) == 1 and not reader.reason:
+            raise answer.empty_answer(provider)
+        message = {"role": "assistant"} | message
+        choice = {"message": message, "finish_reason": reader.finish_reason()}
+        choices.append(_choice_head(candidate, position) | choice)
+    return _head(raw) | {"choices": choices}
 
 
-def events(provider: str, found: Iterable[Any]) -> Iterator[dict[str, Any]]:
-    """Yield what the events of a stream say, with OpenAI's names.
+def events(provider: str, raw_events: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    """Yield the events of a stream with OpenAI's names.
 
-    The reasons to finish come last, since Gemini may go on after it has given one, with more text
-    or a call. Raises what `completion` raises.
+    The finish reasons come last, since Gemini may send more text or a call after it has given one.
+    Raises what `completion` raises.
     """
-    heard: dict[int, _Heard] = {}
-    for event in found:
+    readers: dict[int, _CandidateReader] = {}
+    for event in raw_events:
         if not isinstance(event, dict):
-            raise answer.nothing(provider)
+            raise answer.empty_answer(provider)
         choices = []
-        for place, candidate in enumerate(_candidates(provider, event)):
-            choice = _about(candidate, place)
-            said = heard.setdefault(choice["index"], _Heard()).hear(candidate)
-            choices.append(choice | {"delta": said})
+        for position, candidate in enumerate(_candidates(provider, event)):
+            choice = _choice_head(candidate, position)
+            reader = readers.setdefault(choice["index"], _CandidateReader())
+            choices.append(choice | {"delta": reader.read(candidate)})
         yield _head(event) | {"choices": choices}
-    yield {"choices": [_ending(index, choice) for index, choice in heard.items()]}
+    yield {"choices": [_final_choice(index, reader) for index, reader in readers.items()]}
 
 
 @dataclass(slots=True)
-class _Heard:
-    """What one candidate said so far."""
+class _CandidateReader:
+    """Reads one candidate, whole or piece by piece."""
 
+    #: How many calls there were so far.
     calls: int = 0
-    has_spoken: bool = False
+    has_content: bool = False
+    #: Gemini's finish reason; empty until there is one.
     reason: str = ""
 
-    def hear(self, candidate: dict[str, Any]) -> dict[str, Any]:
+    def read(self, candidate: dict[str, Any]) -> dict[str, Any]:
         """Return the message, or the delta, in a candidate."""
         parts = [as_object(part) for part in as_list(_content(candidate).get("parts"))]
         calls = [self._call(part) for part in parts if "functionCall" in part]
@@ -96,16 +99,17 @@ class _Heard:
         images = [_image(part["inlineData"]) for part in parts if "inlineData" in part]
 
         self.reason = as_text(candidate.get("finishReason")) or self.reason
-        self.has_spoken = self.has_spoken or bool(content or calls or images)
-        said: dict[str, Any] = {"content": content or (None if calls else "")}
-        found = {"reasoning_content": thoughts, "images": images, "tool_calls": calls}
-        return said | {name: value for name, value in found.items() if value}
+        self.has_content = self.has_content or bool(content or calls or images)
+        message: dict[str, Any] = {"content": content or (None if calls else "")}
+        optional = {"reasoning_content": thoughts, "images": images, "tool_calls": calls}
+        return message | {name: value for name, value in optional.items() if value}
 
     def finish_reason(self) -> str | None:
-        """Return OpenAI's reason, or `error`; a call ends with Gemini's `STOP` like any answer."""
-        if self.reason in FAILURES and not self.has_spoken:
+        """Return OpenAI's finish reason, `error` for a failure, or None if there is none yet."""
+        if self.reason in FAILURES and not self.has_content:
             return "error"
         reason = REASONS.get(self.reason, "stop" if self.reason else None)
+        # Gemini ends calls with `STOP`, like any other answer.
         return "tool_calls" if reason == "stop" and self.calls else reason
 
     def _call(self, part: dict[str, Any]) -> dict[str, Any]:
@@ -122,42 +126,44 @@ class _Heard:
         return call
 
 
-def _candidates(provider: str, found: dict[str, Any]) -> list[dict[str, Any]]:
-    candidates = as_list(found.get("candidates"))
+def _candidates(provider: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+    candidates = as_list(body.get("candidates"))
     if not candidates:
-        _raise_if_blocked(provider, as_object(found.get("promptFeedback")))
+        _raise_if_blocked(provider, as_object(body.get("promptFeedback")))
     if not all(isinstance(candidate, dict) for candidate in candidates):
-        raise answer.nothing(provider)
+        raise answer.empty_answer(provider)
     return candidates
 
 
 def _raise_if_blocked(provider: str, feedback: dict[str, Any]) -> None:
     reasons = [as_text(feedback.get(name)) for name in ("blockReason", "blockReasonMessage")]
     if any(reasons):
-        told = refusal_body.scrub(": ".join(reason for reason in reasons if reason))
-        raise ContentPolicyViolation(f"{provider} refuses this prompt ({told}).", param="messages")
+        reason = refusal_body.scrub(": ".join(filter(None, reasons)))
+        raise ContentPolicyViolation(
+            f"{provider} refuses this prompt ({reason}).", param="messages"
+        )
 
 
-def _head(found: dict[str, Any]) -> dict[str, Any]:
+def _head(body: dict[str, Any]) -> dict[str, Any]:
     head = {
-        "id": found.get("responseId"),
-        "model": as_text(found.get("modelVersion")).removeprefix("models/"),
-        "usage": _usage(as_object(found.get("usageMetadata"))),
-        "error": found.get("error"),
+        "id": body.get("responseId"),
+        "model": as_text(body.get("modelVersion")).removeprefix("models/"),
+        "usage": _usage(as_object(body.get("usageMetadata"))),
+        "error": body.get("error"),
     }
     return {name: value for name, value in head.items() if value}
 
 
-def _about(candidate: dict[str, Any], place: int) -> dict[str, Any]:
+def _choice_head(candidate: dict[str, Any], position: int) -> dict[str, Any]:
     index = candidate.get("index")
     return {
-        "index": index if json.is_count(index) else place,
+        "index": index if json.is_count(index) else position,
         "logprobs": _logprobs(as_object(candidate.get("logprobsResult"))),
     }
 
 
-def _ending(index: int, heard: _Heard) -> dict[str, Any]:
-    return {"index": index, "delta": {}, "finish_reason": heard.finish_reason()}
+def _final_choice(index: int, reader: _CandidateReader) -> dict[str, Any]:
+    return {"index": index, "delta": {}, "finish_reason": reader.finish_reason()}
 
 
 def _content(candidate: dict[str, Any]) -> dict[str, Any]:
@@ -170,18 +176,18 @@ def _text(parts: list[dict[str, Any]], *, thought: bool) -> str:
     )
 
 
-def _image(blob: Any) -> dict[str, Any]:
-    found = as_object(blob)
-    url = f"data:{found.get('mimeType')};base64,{found.get('data')}"
+def _image(raw: Any) -> dict[str, Any]:
+    blob = as_object(raw)
+    url = f"data:{blob.get('mimeType')};base64,{blob.get('data')}"
     return {"type": "image_url", "image_url": {"url": url}}
 
 
-# ---- Numbers -------------------------------------------------------------------------------------
+# ---- Usage and logprobs --------------------------------------------------------------------------
 
 
-def _usage(found: dict[str, Any]) -> dict[str, Any] | None:
-    """Return OpenAI's usage: Gemini counts thoughts, and what tools read, beside the rest."""
-    counts = {name: count for name, count in found.items() if json.is_count(count)}
+def _usage(metadata: dict[str, Any]) -> dict[str, Any] | None:
+    """Return OpenAI's usage; it includes thoughts and tool results, which Gemini counts apart."""
+    counts = {name: count for name, count in metadata.items() if json.is_count(count)}
     if "promptTokenCount" not in counts and "totalTokenCount" not in counts:
         return None
     thoughts = counts.get("thoughtsTokenCount", 0)
@@ -204,13 +210,13 @@ def _logprobs(result: dict[str, Any]) -> dict[str, Any] | None:
     return {"content": [_token(*pair) for pair in zip_longest(chosen, tops)], "refusal": None}
 
 
-def _token(found: Any, top: Any) -> dict[str, Any]:
+def _token(chosen: Any, top: Any) -> dict[str, Any]:
     others = as_list(as_object(top).get("candidates"))
-    return _logprob(found) | {"top_logprobs": [_logprob(other) for other in others]}
+    return _logprob(chosen) | {"top_logprobs": [_logprob(other) for other in others]}
 
 
-def _logprob(found: Any) -> dict[str, Any]:
-    token, logprob = as_text(as_object(found).get("token")), as_object(found).get("logProbability")
+def _logprob(raw: Any) -> dict[str, Any]:
+    token, logprob = as_text(as_object(raw).get("token")), as_object(raw).get("logProbability")
     return {
         "token": token,
         "logprob": logprob if isinstance(logprob, int | float) else 0.0,

@@ -1,4 +1,4 @@
-"""Gemini's chat: the request as it wants it, asked plainly or as a stream."""
+"""Gemini's chat: building its request, and reading a whole or a streamed answer."""
 
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any
@@ -17,7 +17,7 @@ from providers.parameters import DEFAULTS, Checked, Message, format_of, parts_of
 from providers.wire import answer as wire_answer
 from providers.wire import json, refusal, stream
 
-#: Gemini's name of each parameter that is sent as it is, where it is not at its default.
+#: Gemini's name for each parameter whose value is sent unchanged, unless it is the default.
 CONFIG = {
     "presence_penalty": "presencePenalty",
     "frequency_penalty": "frequencyPenalty",
@@ -29,8 +29,8 @@ MAX_CANDIDATES = 8
 
 _MODES = {"none": "NONE", "required": "ANY"}
 
-#: What a schema of no arguments has.
-_EMPTY: dict[str, tuple[Any, ...]] = {
+#: What the schema of a function without arguments may contain.
+_EMPTY_SCHEMA: dict[str, tuple[Any, ...]] = {
     "type": ("object",),
     "properties": ({}, None),
     "required": ([], None),
@@ -45,8 +45,8 @@ class Gemini(Checked):
     def complete(
         self, request: ChatRequest, route: Route, max_tokens: int | None, key: str, call: Call
     ) -> dict[str, Any]:
-        sent = self.payload(request, route, max_tokens, call)
-        response = http.post(call, _url(route, "generateContent"), _headers(key), sent)
+        payload = self.payload(request, route, max_tokens, call)
+        response = http.post(call, _url(route, "generateContent"), _headers(key), payload)
         if response.status != 200:
             raise refusal.refusal(self.name, response)
         body = answers.completion(self.name, json.decoded(self.name, response.content))
@@ -55,60 +55,60 @@ class Gemini(Checked):
     def stream(
         self, request: ChatRequest, route: Route, max_tokens: int | None, key: str, call: Call
     ) -> Generator[dict[str, Any], None, None]:
-        sent = self.payload(request, route, max_tokens, call)
+        payload = self.payload(request, route, max_tokens, call)
         url = _url(route, "streamGenerateContent?alt=sse")
-        with http.stream(call, url, _headers(key), sent) as answer:
+        with http.stream(call, url, _headers(key), payload) as answer:
             if answer.status != 200:
                 raise refusal.refusal(self.name, answer.whole())
             events = answers.events(self.name, self._events(answer))
             yield from stream.read_events(self.name, events, answer.headers)
 
     def _events(self, answer: Answer) -> Iterator[Any]:
-        """Yield the events of a stream, which may be one JSON array where a proxy made it so."""
+        """Yield the events of a stream, which a proxy may have turned into one JSON array."""
         if answer.has_events():
             for data in answer.events():
                 if data:
                     yield json.decoded(self.name, data)
             return
-        whole = json.decoded(self.name, answer.whole().content)
-        yield from whole if isinstance(whole, list) else [whole]
+        body = json.decoded(self.name, answer.whole().content)
+        yield from body if isinstance(body, list) else [body]
 
     def payload(
         self, request: ChatRequest, route: Route, max_tokens: int | None, call: Call
     ) -> dict[str, Any]:
-        """Return what to send for `request`, which stays as it is.
+        """Return the JSON to send for `request`, which is not modified.
 
-        `call` is for fetching the media that are named by their URL. Raises `InvalidRequest` where
-        the history cannot be read.
+        `call` is used to fetch media that are given as URLs. Raises `InvalidRequest` if the history
+        cannot be translated.
         """
         capabilities, signed = self.capabilities(request, route), thinking.generation(route) >= 3
-        sent = {
+        payload = {
             "systemInstruction": gemini_messages.system_instruction(request.messages),
             "contents": gemini_messages.contents(request.messages, call, signed=signed),
             "generationConfig": {
                 **_sampling(request.body, capabilities),
-                **{CONFIG[name]: value for name, value in self._told(request, capabilities)},
+                **dict(self._config(request, capabilities)),
                 **_limits(request, capabilities, max_tokens),
                 **_format(request.body),
                 **thinking.thinking(request, route),
             },
         }
         if "tools" in capabilities:
-            sent |= _tools(request.body)
-        return {name: value for name, value in sent.items() if value}
+            payload |= _tools(request.body)
+        return {name: value for name, value in payload.items() if value}
 
-    def _told(
+    def _config(
         self, request: ChatRequest, capabilities: frozenset[str]
     ) -> Iterator[tuple[str, Any]]:
-        for name in CONFIG:
+        for name, gemini_name in CONFIG.items():
             value = request.body.get(name, DEFAULTS[name][0])
-            if self._honours(name, capabilities) and value not in DEFAULTS[name]:
-                yield name, value
+            if self._is_supported(name, capabilities) and value not in DEFAULTS[name]:
+                yield gemini_name, value
 
     def _refused(self, request: ChatRequest, route: Route) -> Iterator[str]:
         yield from super()._refused(request, route)
         body = request.body
-        if body.get("reasoning_effort") == "none" and not thinking.can_be_thoughtless(route):
+        if body.get("reasoning_effort") == "none" and not thinking.can_turn_off(route):
             yield "reasoning_effort"
         if thinking.generation(route) < 3 and body.get("tools") and format_of(body) != "text":
             yield "response_format"
@@ -120,13 +120,13 @@ class Gemini(Checked):
     ) -> Iterator[str]:
         messages = list(messages)
         yield from super()._refused_parts(messages, capabilities)
-        for place, message in enumerate(messages):
-            for at, part in enumerate(parts_of(message)):
+        for index, message in enumerate(messages):
+            for part_index, part in enumerate(parts_of(message)):
                 if part["type"] == "file" and "file_data" not in part["file"]:
-                    yield f"messages[{place}].content[{at}]"
-            for at, called in enumerate(message.get("tool_calls") or ()):
-                if called.get("function") is None:
-                    yield f"messages[{place}].tool_calls[{at}]"
+                    yield f"messages[{index}].content[{part_index}]"
+            for call_index, tool_call in enumerate(message.get("tool_calls") or ()):
+                if tool_call.get("function") is None:
+                    yield f"messages[{index}].tool_calls[{call_index}]"
 
 
 def _url(route: Route, method: str) -> str:
@@ -138,11 +138,11 @@ def _headers(key: str) -> dict[str, str]:
     return {"x-goog-api-key": key}
 
 
-# ---- What is sent --------------------------------------------------------------------------------
+# ---- Parts of the payload ------------------------------------------------------------------------
 
 
 def _sampling(body: Mapping[str, Any], capabilities: frozenset[str]) -> dict[str, Any]:
-    # Both are sent at OpenAI's default, too: Gemini's own is another.
+    # Both are sent even at OpenAI's default, because Gemini's own defaults differ.
     if "sampling" not in capabilities:
         return {}
     top_p = {"topP": body["top_p"]} if "top_p" in body else {}
@@ -158,7 +158,7 @@ def _limits(
     if "stop" in capabilities and (stop := request.body.get("stop")):
         limits["stopSequences"] = [stop] if isinstance(stop, str) else stop
     if "seed" in capabilities and (seed := request.body.get("seed")) is not None:
-        # Gemini's is of 32 bits.
+        # Gemini's seed has 32 bits and a sign.
         limits["seed"] = (seed + 2**31) % 2**32 - 2**31
     return limits
 
@@ -166,10 +166,10 @@ def _limits(
 def _format(body: Mapping[str, Any]) -> dict[str, Any]:
     if format_of(body) == "text":
         return {}
-    wanted = body["response_format"].get("json_schema") or {}
-    schema = wanted.get("schema")
-    if schema and wanted.get("description"):
-        schema = {"description": wanted["description"]} | schema
+    json_schema = body["response_format"].get("json_schema") or {}
+    schema = json_schema.get("schema")
+    if schema and json_schema.get("description"):
+        schema = {"description": json_schema["description"]} | schema
     return {"responseMimeType": "application/json"} | (
         {"responseJsonSchema": schema} if schema else {}
     )
@@ -178,30 +178,30 @@ def _format(body: Mapping[str, Any]) -> dict[str, Any]:
 def _tools(body: Mapping[str, Any]) -> dict[str, Any]:
     if not body.get("tools"):
         return {}
-    declared = [_declaration(tool["function"]) for tool in body["tools"]]
-    chosen = _choice(body.get("tool_choice"))
+    declarations = [_declaration(tool["function"]) for tool in body["tools"]]
+    config = _function_calling_config(body.get("tool_choice"))
     return {
-        "tools": [{"functionDeclarations": declared}],
-        "toolConfig": {"functionCallingConfig": chosen} if chosen else None,
+        "tools": [{"functionDeclarations": declarations}],
+        "toolConfig": {"functionCallingConfig": config} if config else None,
     }
 
 
 def _declaration(function: Mapping[str, Any]) -> dict[str, Any]:
     schema = function.get("parameters") or {}
-    declared = {
+    declaration = {
         "name": function["name"],
         "description": function.get("description"),
-        "parametersJsonSchema": schema if _takes_arguments(schema) else None,
+        "parametersJsonSchema": schema if _has_arguments(schema) else None,
     }
-    return {name: value for name, value in declared.items() if value}
+    return {name: value for name, value in declaration.items() if value}
 
 
-def _takes_arguments(schema: Mapping[str, Any]) -> bool:
-    """Say whether a function has arguments; Gemini may refuse an object without properties."""
-    return any(value not in _EMPTY.get(name, ()) for name, value in schema.items())
+def _has_arguments(schema: Mapping[str, Any]) -> bool:
+    """Tell whether a function has arguments; Gemini may refuse an object without properties."""
+    return any(value not in _EMPTY_SCHEMA.get(name, ()) for name, value in schema.items())
 
 
-def _choice(choice: Any) -> dict[str, Any] | None:
+def _function_calling_config(choice: Any) -> dict[str, Any] | None:
     if isinstance(choice, dict):
         return {"mode": "ANY", "allowedFunctionNames": [choice["function"]["name"]]}
     return {"mode": _MODES[choice]} if choice in _MODES else None

@@ -1,7 +1,7 @@
-"""A conversation in Gemini's words: the turns of user and model, and what is said before them.
+"""Translating a conversation for Gemini: a system instruction, and turns of user and model.
 
-Gemini knows no `tool_call_id` without a function's name, no URL of an image and no empty text, so
-names are looked up, media are sent along, and what says nothing is left out.
+Gemini wants the function's name beside a `tool_call_id`, does not fetch the URLs of images, and
+refuses empty texts. So names are looked up, media are sent as bytes, and empty texts are left out.
 """
 
 import base64
@@ -20,33 +20,34 @@ from providers.wire import caller_images
 Part = dict[str, Any]
 Turn = dict[str, Any]
 
-#: What stands for a turn that says nothing, since Gemini refuses one without parts.
+#: The part of an otherwise empty turn, since Gemini refuses turns without parts.
 BLANK: Part = {"text": " "}
-#: Taken in the place of a thought's signature that was lost. Gemini 3 refuses a call without one.
+#: Google's placeholder for a lost thought signature. Gemini 3 refuses a call without a signature.
 NO_SIGNATURE = "skip_thought_signature_validator"
 
 _SYSTEM = ("system", "developer")
 
 
 def system_instruction(messages: list[Message]) -> Turn | None:
-    """Return what the system and the developer say, wherever they say it."""
-    said = [message for message in messages if message["role"] in _SYSTEM]
-    parts = [{"text": text} for message in said for text in _texts(message)]
+    """Return the system and developer messages, from anywhere in the history; None without any."""
+    system_messages = [message for message in messages if message["role"] in _SYSTEM]
+    parts = [{"text": text} for message in system_messages for text in _texts(message)]
     return {"parts": parts} if parts else None
 
 
 def contents(messages: list[Message], call: Call, *, signed: bool) -> list[Turn]:
-    """Return the turns that `messages` make, neighbours of one role in one.
+    """Return the turns of the conversation; adjacent messages of one role make one turn.
 
-    Where they have to be `signed`, the first call of a turn is, whatever became of its signature.
-    Fetches what is named by its URL. Raises `InvalidRequest` for what cannot be read.
+    If `signed`, the first call of each turn gets a placeholder if its signature is missing. Media
+    given as URLs are fetched under `call`. Raises `InvalidRequest` for messages that cannot be
+    translated.
     """
     turns: list[Turn] = []
     names: dict[str, str] = {}
-    for place, message in enumerate(messages):
+    for index, message in enumerate(messages):
         if message["role"] in _SYSTEM:
             continue
-        role, parts = _turn(message, f"messages[{place}]", names, call)
+        role, parts = _turn(message, f"messages[{index}]", names, call)
         if turns and turns[-1]["role"] == role:
             turns[-1]["parts"] += parts
         elif parts:
@@ -56,17 +57,21 @@ def contents(messages: list[Message], call: Call, *, signed: bool) -> list[Turn]
     return turns or [{"role": "user", "parts": [BLANK]}]
 
 
-def _turn(message: Message, at: str, names: dict[str, str], call: Call) -> tuple[str, list[Part]]:
-    """Return whose turn a message is, and its parts; `names` are those of the calls, by id."""
+def _turn(message: Message, path: str, names: dict[str, str], call: Call) -> tuple[str, list[Part]]:
+    """Return the role and the parts of a message.
+
+    `path` is the message's path in the request; `names` holds the function names of the calls so
+    far, by id, and is extended by the message's calls.
+    """
     match message["role"]:
         case "assistant":
-            return "model", [*_said(message), *_calls(message, at, names)]
+            return "model", [*_text_parts(message), *_calls(message, path, names)]
         case "tool":
-            return "user", [_result(message, at, names)]
+            return "user", [_tool_result(message, path, names)]
         case "function":
-            return "user", [_answer_of(message["name"], message)]
+            return "user", [_function_response(message["name"], message)]
         case _:
-            return "user", list(_user_parts(message, at, call)) or [BLANK]
+            return "user", list(_user_parts(message, path, call)) or [BLANK]
 
 
 def _texts(message: Message) -> Iterator[str]:
@@ -78,7 +83,7 @@ def _texts(message: Message) -> Iterator[str]:
             yield text
 
 
-def _said(message: Message) -> Iterator[Part]:
+def _text_parts(message: Message) -> Iterator[Part]:
     for text in (*_texts(message), message.get("refusal")):
         if text:
             yield {"text": text}
@@ -87,32 +92,32 @@ def _said(message: Message) -> Iterator[Part]:
 # ---- Calls and their results ---------------------------------------------------------------------
 
 
-def _calls(message: Message, at: str, names: dict[str, str]) -> Iterator[Part]:
-    if called := message.get("function_call"):
-        yield {"functionCall": _called(called, f"{at}.function_call")}
-    for place, found in enumerate(message.get("tool_calls") or ()):
-        function = found["function"]
-        names[found["id"]] = function["name"]
-        called = _called(function, f"{at}.tool_calls[{place}].function")
-        yield {"functionCall": {"id": found["id"]} | called, **_signature(found)}
+def _calls(message: Message, path: str, names: dict[str, str]) -> Iterator[Part]:
+    if function := message.get("function_call"):
+        yield {"functionCall": _function_call(function, f"{path}.function_call")}
+    for index, tool_call in enumerate(message.get("tool_calls") or ()):
+        function = tool_call["function"]
+        names[tool_call["id"]] = function["name"]
+        function_call = _function_call(function, f"{path}.tool_calls[{index}].function")
+        yield {"functionCall": {"id": tool_call["id"]} | function_call, **_signature(tool_call)}
 
 
-def _called(function: dict[str, Any], at: str) -> dict[str, Any]:
-    return {"name": function["name"], "args": _arguments(function["arguments"], at)}
+def _function_call(function: dict[str, Any], path: str) -> dict[str, Any]:
+    return {"name": function["name"], "args": _arguments(function["arguments"], path)}
 
 
-def _arguments(text: str, at: str) -> dict[str, Any]:
-    arguments = _object(text) if text.strip() else {}
+def _arguments(text: str, path: str) -> dict[str, Any]:
+    arguments = _json_object(text) if text.strip() else {}
     if arguments is None:
-        param = f"{at}.arguments"
+        param = f"{path}.arguments"
         raise InvalidRequest(
             f"Invalid value for '{param}': it must be a JSON object in a string.", param=param
         )
     return arguments
 
 
-def _signature(found: dict[str, Any]) -> dict[str, str]:
-    extra = found.get("extra_content")
+def _signature(tool_call: dict[str, Any]) -> dict[str, str]:
+    extra = tool_call.get("extra_content")
     google = extra.get("google") if isinstance(extra, dict) else None
     signature = google.get("thought_signature") if isinstance(google, dict) else None
     return {"thoughtSignature": signature} if isinstance(signature, str) and signature else {}
@@ -124,44 +129,45 @@ def _sign(turn: Turn) -> None:
         calls[0].setdefault("thoughtSignature", NO_SIGNATURE)
 
 
-def _result(message: Message, at: str, names: dict[str, str]) -> Part:
+def _tool_result(message: Message, path: str, names: dict[str, str]) -> Part:
     call_id = message["tool_call_id"]
     if call_id not in names:
-        param = f"{at}.tool_call_id"
+        param = f"{path}.tool_call_id"
         raise InvalidRequest(f"'{param}' is not the id of a call before it.", param=param)
-    return _answer_of(names[call_id], message, id=call_id)
+    return _function_response(names[call_id], message, id=call_id)
 
 
-def _answer_of(name: str, message: Message, **ids: str) -> Part:
+def _function_response(name: str, message: Message, **ids: str) -> Part:
     text = "\n".join(_texts(message))
-    response = _object(text)
-    said = {"result": text} if response is None else response
-    return {"functionResponse": {**ids, "name": name, "response": said}}
+    response = _json_object(text)
+    if response is None:
+        response = {"result": text}
+    return {"functionResponse": {**ids, "name": name, "response": response}}
 
 
-def _object(text: str) -> dict[str, Any] | None:
+def _json_object(text: str) -> dict[str, Any] | None:
     try:
-        found = orjson.loads(text)
+        value = orjson.loads(text)
     except orjson.JSONDecodeError:
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None
 
 
-# ---- What users show -----------------------------------------------------------------------------
+# ---- Parts of user messages ----------------------------------------------------------------------
 
 
-def _user_parts(message: Message, at: str, call: Call) -> Iterator[Part]:
+def _user_parts(message: Message, path: str, call: Call) -> Iterator[Part]:
     if isinstance(message["content"], str):
-        yield from _said(message)
-    for place, part in enumerate(parts_of(message)):
-        where = f"{at}.content[{place}]"
+        yield from _text_parts(message)
+    for index, part in enumerate(parts_of(message)):
+        part_path = f"{path}.content[{index}]"
         match part["type"]:
             case "image_url":
-                yield _inline(part["image_url"]["url"], f"{where}.image_url.url", call)
+                yield _inline(part["image_url"]["url"], f"{part_path}.image_url.url", call)
             case "input_audio":
-                yield _audio(part["input_audio"], f"{where}.input_audio")
+                yield _audio(part["input_audio"], f"{part_path}.input_audio")
             case "file":
-                yield _file(part["file"], f"{where}.file.file_data", call)
+                yield _file(part["file"], f"{part_path}.file.file_data", call)
             case kind if part[kind]:
                 yield {"text": part[kind]}
 
@@ -169,8 +175,8 @@ def _user_parts(message: Message, at: str, call: Call) -> Iterator[Part]:
 def _inline(url: str, param: str, call: Call) -> Part:
     if url.startswith("data:"):
         return _data_url(url, param)
-    found = caller_images.fetch(call, url, param)
-    return _blob(found.media_type, base64.b64encode(found.data).decode())
+    media = caller_images.fetch(call, url, param)
+    return _blob(media.media_type, base64.b64encode(media.data).decode())
 
 
 def _data_url(url: str, param: str) -> Part:
@@ -187,8 +193,8 @@ def _data_url(url: str, param: str) -> Part:
     return _blob(media_type, data)
 
 
-def _audio(found: dict[str, Any], param: str) -> Part:
-    data, kind = found.get("data"), found.get("format")
+def _audio(audio: dict[str, Any], param: str) -> Part:
+    data, kind = audio.get("data"), audio.get("format")
     if not isinstance(data, str) or not isinstance(kind, str):
         raise InvalidRequest(
             f"Invalid value for '{param}': it needs data in base64 and a format.", param=param
@@ -196,15 +202,15 @@ def _audio(found: dict[str, Any], param: str) -> Part:
     return _blob(f"audio/{kind}", data)
 
 
-def _file(found: dict[str, Any], param: str, call: Call) -> Part:
-    data = found.get("file_data")
+def _file(file: dict[str, Any], param: str, call: Call) -> Part:
+    data = file.get("file_data")
     if not isinstance(data, str):
         raise InvalidRequest(
             f"Invalid value for '{param}': it must be the file, as a data URL.", param=param
         )
     if data.startswith(("data:", "http://", "https://")):
         return _inline(data, param, call)
-    media_type, _ = mimetypes.guess_type(str(found.get("filename")))
+    media_type, _ = mimetypes.guess_type(str(file.get("filename")))
     return _blob(media_type or "application/pdf", data)
 
 

@@ -1,4 +1,4 @@
-"""How much a Gemini model thinks: budgets and levels."""
+"""How much a Gemini model thinks: budgets up to version 2.5, levels from 3 on."""
 
 import re
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from config.catalog.model import Route
 from models.chat import ChatRequest
 
-#: Up to 2.5, tokens to think with, as Google's own imitation of OpenAI has them; 0 is off.
+#: Up to 2.5: tokens to think with, as in Google's OpenAI-compatible API; 0 turns thinking off.
 BUDGETS = {
     "none": 0,
     "minimal": 1024,
@@ -16,41 +16,43 @@ BUDGETS = {
     "xhigh": 24_576,
     "max": 24_576,
 }
-#: From 3 on, how hard to think; a Pro knows no `minimal`.
+#: From 3 on: the level for each effort that has another name. Pro models have no `minimal`.
 LEVELS = {"xhigh": "high", "max": "high"}
 
 
 def generation(route: Route) -> float:
-    """Return the version in a model's name; one without, such as `-latest`, is of the newest."""
-    found = re.match(r"gemini-(\d+(?:\.\d+)?)-", route.upstream.id)
-    return float(found.group(1)) if found else float("inf")
+    """Return the version in a model's id; infinity without one, as in `gemini-flash-latest`."""
+    match = re.match(r"gemini-(\d+(?:\.\d+)?)-", route.upstream.id)
+    return float(match.group(1)) if match else float("inf")
 
 
 def _is_flash(route: Route) -> bool:
     return "flash" in route.upstream.id
 
 
-def can_be_thoughtless(route: Route) -> bool:
+def can_turn_off(route: Route) -> bool:
+    """Tell whether thinking can be turned off: only in Flash models up to 2.5."""
     return generation(route) < 3 and _is_flash(route)
 
 
 def thinking(request: ChatRequest, route: Route) -> dict[str, Any]:
-    """Return how much to think, the caller's word before the route's.
+    """Return the `thinkingConfig`, in a dict; the caller's effort goes before the route's.
 
-    Thoughts are asked for wherever there are any: while they come, a stream is not silent.
+    Thoughts are requested whenever the model thinks, so a stream is not silent meanwhile.
     """
     effort = request.body.get("reasoning_effort") or route.extra.get("reasoning_effort")
     if effort is None and not route.upstream.reasoning:
         return {}
-    amount: dict[str, Any] = {}
-    if effort == "none" and not can_be_thoughtless(route):
+    config: dict[str, Any] = {}
+    if effort == "none" and not can_turn_off(route):
         effort = "minimal"
     if effort and generation(route) < 3:
-        amount["thinkingBudget"] = BUDGETS[effort]
+        config["thinkingBudget"] = BUDGETS[effort]
     elif effort:
-        amount["thinkingLevel"] = _level(effort, route)
-    thoughts = {"includeThoughts": True} if amount.get("thinkingBudget") != 0 else {}
-    return {"thinkingConfig": amount | thoughts}
+        config["thinkingLevel"] = _level(effort, route)
+    if config.get("thinkingBudget") != 0:
+        config["includeThoughts"] = True
+    return {"thinkingConfig": config}
 
 
 def _level(effort: str, route: Route) -> str:

@@ -1,4 +1,4 @@
-"""The built-in provider: it answers without network, plainly labelled, and fails when told to."""
+"""The built-in provider: it needs no network, labels its answers, and fails on request."""
 
 from providers.sandbox.chat import Sandbox
 from providers.sandbox.image import SandboxImages

@@ -1,4 +1,4 @@
-"""The sandbox's chat: an echo, tool calls, JSON; slow, failing or cut when the model id says so."""
+"""The sandbox's chat: an echo, tool calls or JSON; some models are slow, fail or break off."""
 
 import hashlib
 import re
@@ -18,11 +18,11 @@ from providers.sandbox.schema import Schema
 from providers.wire import answer, chunks
 from tokens import count
 
-#: Unix seconds of every answer, the same like all the rest of it.
+#: `created` of every answer, in Unix seconds: the same request always gets the same answer.
 CREATED = 1_767_225_600
 SLOW_SECONDS = 10.0
 LONG_LINES = 300
-#: What a stream says in a second: so that it can be read along, and a long answer in some seconds.
+#: The pace of streams: one can read along, and a long answer still takes only some seconds.
 WORDS_PER_SECOND = 25
 LONG_WORDS_PER_SECOND = 500
 ECHOED_CHARACTERS = 200
@@ -32,14 +32,14 @@ class Sandbox(Provider):
     name = "sandbox"
 
     def check(self, request: ChatRequest, route: Route) -> None:
-        """Take everything."""
+        """Accept every parameter."""
 
     def complete(
         self, request: ChatRequest, route: Route, max_tokens: int | None, key: str, call: Call
     ) -> dict[str, Any]:
         _behave(route.upstream.id, call)
         if route.upstream.id == "sandbox/cut":
-            raise _broken_off()
+            raise _broken_off_error()
         return _completion(request, route, max_tokens)
 
     def stream(
@@ -48,15 +48,15 @@ class Sandbox(Provider):
         _behave(route.upstream.id, call)
         completion = _completion(request, route, max_tokens)
         head = answer.head(completion, "chat.completion.chunk")
-        for said in _streamed(completion, route.upstream.id, call):
-            yield head | {"choices": [said]}
+        for choice in _chunk_choices(completion, route.upstream.id, call):
+            yield head | {"choices": [choice]}
         reasons = [(choice["index"], choice["finish_reason"]) for choice in completion["choices"]]
-        yield from chunks.ending(head, reasons, completion["usage"])
+        yield from chunks.final_chunks(head, reasons, completion["usage"])
 
 
 def _completion(request: ChatRequest, route: Route, max_tokens: int | None) -> dict[str, Any]:
     limit = max_tokens or request.max_tokens
-    choices = [_choice(request, route, place, limit) for place in range(request.choices)]
+    choices = [_choice(request, route, index, limit) for index in range(request.choices)]
     return {
         "id": f"chatcmpl-sandbox-{_fingerprint(request.body)}",
         "object": "chat.completion",
@@ -68,7 +68,7 @@ def _completion(request: ChatRequest, route: Route, max_tokens: int | None) -> d
 
 
 def _behave(model: str, call: Call) -> None:
-    """Wait or fail as `model` is made to."""
+    """Wait or fail if the model's id asks for it."""
     call.check()
     if model == "sandbox/slow":
         call.wait(SLOW_SECONDS)
@@ -76,7 +76,7 @@ def _behave(model: str, call: Call) -> None:
         raise failure
 
 
-def _broken_off() -> ProviderFailed:
+def _broken_off_error() -> ProviderFailed:
     return ProviderFailed("The sandbox was asked to break off.")
 
 
@@ -91,8 +91,8 @@ def _failure(model: str) -> LikeDoError | None:
 
 
 def _fingerprint(body: Mapping[str, Any]) -> str:
-    asked = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(asked).hexdigest()[:24]
+    encoded = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(encoded).hexdigest()[:24]
 
 
 def _usage(request: ChatRequest, choices: list[dict[str, Any]]) -> dict[str, Any]:
@@ -107,11 +107,11 @@ def _usage(request: ChatRequest, choices: list[dict[str, Any]]) -> dict[str, Any
     }
 
 
-# ---- Word by word --------------------------------------------------------------------------------
+# ---- Streaming -----------------------------------------------------------------------------------
 
 
-def _streamed(completion: dict[str, Any], model: str, call: Call) -> Iterator[dict[str, Any]]:
-    """Yield the choices of chunks, one word of each choice at a time, as fast as one reads."""
+def _chunk_choices(completion: dict[str, Any], model: str, call: Call) -> Iterator[dict[str, Any]]:
+    """Yield the choices of the chunks, a word of each choice in turn, at a reader's pace."""
     rounds = list(zip_longest(*map(_deltas, completion["choices"])))
     is_cut = model == "sandbox/cut"
     pause = 1 / (LONG_WORDS_PER_SECOND if model == "sandbox/long" else WORDS_PER_SECOND)
@@ -121,14 +121,14 @@ def _streamed(completion: dict[str, Any], model: str, call: Call) -> Iterator[di
                 yield chunks.choice(index, delta)
         call.wait(pause)
     if is_cut:
-        raise _broken_off()
+        raise _broken_off_error()
 
 
 def _deltas(choice: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield what a choice says, the role first, and of what it calls the name before the rest."""
+    """Yield the deltas of a choice: first its role, then its words, then its calls in fragments."""
     message = choice["message"]
     content, calls = message.get("content"), message.get("tool_calls") or []
-    called = message.get("function_call")
+    function_call = message.get("function_call")
     first = {"role": "assistant", "content": content and ""}
     yield first | {name: value for name, value in message.items() if name == "refusal"}
 
@@ -138,54 +138,55 @@ def _deltas(choice: dict[str, Any]) -> Iterator[dict[str, Any]]:
         for function in _fragments(call["function"]):
             yield {"tool_calls": [{**head, "function": function}]}
             head = {"index": index}
-    if called:
-        yield from ({"function_call": function} for function in _fragments(called))
+    if function_call:
+        yield from ({"function_call": function} for function in _fragments(function_call))
 
 
 #: A word and the white space before and after it.
 _WORD = re.compile(r"\s*\S+\s*|\s+")
-#: Some characters of arguments, as many as a token has.
+#: A few characters of the arguments, about as many as a token has.
 _FRAGMENT = re.compile(r".{1,4}", re.DOTALL)
 
 
 def _fragments(function: dict[str, str]) -> Iterator[dict[str, str]]:
+    """Yield the name of a called function, then its arguments in fragments."""
     yield {"name": function["name"], "arguments": ""}
     yield from ({"arguments": piece} for piece in _FRAGMENT.findall(function["arguments"]))
 
 
-# ---- What it says --------------------------------------------------------------------------------
+# ---- The choices of an answer --------------------------------------------------------------------
 
 
-def _choice(request: ChatRequest, route: Route, place: int, limit: int | None) -> dict[str, Any]:
-    called = _called(request.body)
-    if called is not None:
-        return _calling(called, place, request)
-    text, reason = _cut(_text(request, route, place), request.body.get("stop"), limit)
-    return _finished(place, {"content": text, "refusal": None}, reason)
+def _choice(request: ChatRequest, route: Route, index: int, limit: int | None) -> dict[str, Any]:
+    function = _forced_function(request.body)
+    if function is not None:
+        return _choice_with_call(function, index, request)
+    text, reason = _cut(_text(request, route, index), request.body.get("stop"), limit)
+    return _finished(index, {"content": text, "refusal": None}, reason)
 
 
-def _finished(place: int, message: dict[str, Any], reason: str) -> dict[str, Any]:
+def _finished(index: int, message: dict[str, Any], reason: str) -> dict[str, Any]:
     return {
-        "index": place,
+        "index": index,
         "message": {"role": "assistant"} | message,
         "logprobs": None,
         "finish_reason": reason,
     }
 
 
-def _text(request: ChatRequest, route: Route, place: int) -> str:
-    wanted = request.body.get("response_format") or {}
-    match wanted.get("type"):
+def _text(request: ChatRequest, route: Route, index: int) -> str:
+    response_format = request.body.get("response_format") or {}
+    match response_format.get("type"):
         case "json_object":
             return schema.json({"sandbox": schema.LABEL, "echo": _echo(request)})
         case "json_schema":
-            return schema.json(schema.labelled(_schema_of(wanted["json_schema"])))
+            return schema.json(schema.labelled(_schema_of(response_format["json_schema"])))
         case _:
-            return _prose(request, route, place)
+            return _prose(request, route, index)
 
 
-def _prose(request: ChatRequest, route: Route, place: int) -> str:
-    number = f" (choice {place + 1})" if place else ""
+def _prose(request: ChatRequest, route: Route, index: int) -> str:
+    number = f" (choice {index + 1})" if index else ""
     text = f"{schema.LABEL} You asked{number}: {_echo(request)}"
     if route.upstream.id == "sandbox/long":
         lines = (
@@ -196,9 +197,9 @@ def _prose(request: ChatRequest, route: Route, place: int) -> str:
 
 
 def _echo(request: ChatRequest) -> str:
-    """Return the last thing the user said, in one line and shortened."""
-    said = [message for message in request.messages if message["role"] == "user"]
-    line = " ".join(_words(said[-1]).split()) if said else ""
+    """Return the last user message in one line, shortened."""
+    user_messages = [message for message in request.messages if message["role"] == "user"]
+    line = " ".join(_words(user_messages[-1]).split()) if user_messages else ""
     if len(line) <= ECHOED_CHARACTERS:
         return line or "nothing in words"
     return line[: ECHOED_CHARACTERS - 1] + "…"
@@ -214,7 +215,7 @@ def _words(message: Mapping[str, Any]) -> str:
 
 
 def _cut(text: str, stop: str | list[str] | None, limit: int | None) -> tuple[str, str]:
-    """Return what is left of `text` before a stop sequence and the limit, and why it ends."""
+    """Return `text` up to a stop sequence or the limit of tokens, and the finish reason."""
     for sequence in [stop] if isinstance(stop, str) else stop or ():
         text = text.split(sequence, 1)[0]
     if limit is not None and count.count_text(text) > limit:
@@ -230,8 +231,8 @@ def _tools(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [*(body.get("tools") or ()), *old]
 
 
-def _called(body: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the function that the caller insists on; without a tool choice none is called."""
+def _forced_function(body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the function that the tool choice forces; None if it forces none."""
     functions = [tool["function"] for tool in _tools(body) if "function" in tool]
     choice = body.get("tool_choice") or body.get("function_call")
     if choice == "required":
@@ -242,20 +243,20 @@ def _called(body: Mapping[str, Any]) -> dict[str, Any] | None:
     return next((function for function in functions if function["name"] == name), None)
 
 
-def _calling(function: dict[str, Any], place: int, request: ChatRequest) -> dict[str, Any]:
+def _choice_with_call(function: dict[str, Any], index: int, request: ChatRequest) -> dict[str, Any]:
     called = {
         "name": function["name"],
         "arguments": schema.json(schema.valid_value(function.get("parameters") or {})),
     }
     if "functions" in request.body:
-        return _finished(place, {"content": None, "function_call": called}, "function_call")
-    identity = _fingerprint({"body": request.body, "place": place})
+        return _finished(index, {"content": None, "function_call": called}, "function_call")
+    identity = _fingerprint({"body": request.body, "place": index})
     call = {"id": f"call_{identity}", "type": "function", "function": called}
-    # OpenAI says `tool_calls` where the model chose to call, `stop` where it was made to; clients
+    # OpenAI answers `tool_calls` if the model chose to call and `stop` if it was forced to. Clients
     # are written for the first.
-    return _finished(place, {"content": None, "refusal": None, "tool_calls": [call]}, "tool_calls")
+    return _finished(index, {"content": None, "refusal": None, "tool_calls": [call]}, "tool_calls")
 
 
-def _schema_of(wanted: Mapping[str, Any]) -> Schema:
-    schema = wanted.get("schema")
+def _schema_of(json_schema: Mapping[str, Any]) -> Schema:
+    schema = json_schema.get("schema")
     return schema if isinstance(schema, dict) else {}

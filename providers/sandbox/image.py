@@ -1,6 +1,6 @@
-"""Labelled pictures, drawn here: anybody sees at once that no model made them.
+"""The sandbox's images: drawn here, and labelled so that nobody takes them for a model's.
 
-Pillow is loaded by who draws. The web process knows this provider, too, and has no use for it.
+Pillow is imported only when drawing, because the web process imports this provider, too.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from models.image import DEFAULT_SIZE, Size
 from net.call import Call
-from providers.image import Drawn, ImageProvider, Picture, Wanted
+from providers.image import DrawRequest, DrawResult, ImageProvider, Picture
 from providers.wire import files
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 LABEL = "sandbox"
 LABEL_COLOUR, TEXT_COLOUR = (255, 255, 255), (225, 225, 225)
-#: Of each of a background's colours, so that what is written can be read.
+#: The range of each colour channel of a background: dark enough to read the text on it.
 DARKEST, BRIGHTEST = 30, 120
-#: No picture has room for more.
+#: No image has room for more.
 MAX_PROMPT_CHARACTERS = 1000
 
 
@@ -32,15 +32,15 @@ class SandboxImages(ImageProvider):
     name = "sandbox"
 
     def draw(
-        self, wanted: Wanted, key: str, call: Call, on_started: Callable[[str], None]
-    ) -> Drawn:
-        size = Size.read(wanted.sent.get("size", DEFAULT_SIZE))
+        self, request: DrawRequest, key: str, call: Call, on_started: Callable[[str], None]
+    ) -> DrawResult:
+        size = Size.read(request.parameters.get("size", DEFAULT_SIZE))
         pictures: list[Picture] = []
-        for number in range(1, wanted.count + 1):
+        for number in range(1, request.count + 1):
             call.check()
-            image = paint(wanted.prompt, size, f"{number} of {wanted.count}")
-            pictures.append(Picture(_saved(image, wanted.folder)))
-        return Drawn([*pictures])
+            image = paint(request.prompt, size, f"{number} of {request.count}")
+            pictures.append(Picture(_saved(image, request.folder)))
+        return DrawResult([*pictures])
 
 
 def _saved(image: "Image", folder: Path) -> Path:
@@ -52,9 +52,9 @@ def _saved(image: "Image", folder: Path) -> Path:
 
 
 def paint(prompt: str, size: Size, number: str) -> "Image":
-    """Return a picture that says what it is, for which prompt, and which of them it is.
+    """Return an image with a label, its `number` among the images, and the prompt.
 
-    The same words make the same picture.
+    The same arguments always make the same image.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -76,14 +76,14 @@ def paint(prompt: str, size: Size, number: str) -> "Image":
 
 
 def background(prompt: str) -> tuple[int, int, int]:
-    """Return a prompt's own dark colour."""
+    """Return a dark colour (red, green, blue) that depends on the prompt."""
     red, green, blue = hashlib.sha256(prompt.encode()).digest()[:3]
     scale = BRIGHTEST - DARKEST
     return (DARKEST + red % scale, DARKEST + green % scale, DARKEST + blue % scale)
 
 
 def lines(text: str, font: "Font", width: int) -> Iterator[str]:
-    """Yield `text` in lines of up to `width` pixels; a word that is longer is cut."""
+    """Yield `text` in lines of up to `width` pixels; longer words are cut."""
     line = ""
     for word in text[:MAX_PROMPT_CHARACTERS].split():
         longer = f"{line} {word}".strip()
@@ -107,6 +107,6 @@ def _cut(word: str, font: "Font", width: int) -> list[str]:
 
 
 def _height(font: "Font") -> int:
-    """Return the pixels from one line to the next."""
+    """Return the height of a line in pixels."""
     top, bottom = font.getbbox("Ag")[1::2]
     return round(1.3 * (bottom - top))

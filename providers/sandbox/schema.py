@@ -1,4 +1,4 @@
-"""A value that is valid under a JSON schema."""
+"""Making a value that is valid under a JSON schema."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,15 +7,15 @@ import orjson
 
 LABEL = "[sandbox] This is not a real model's answer."
 
-#: A JSON schema may refer to itself; below this depth only what is required is written, and below
-#: twice of it nothing.
+#: A JSON schema may refer to itself. Below this depth, only required properties are filled in, and
+#: below twice this depth every value is null.
 MAX_DEPTH = 8
 
 Schema = Mapping[str, Any]
 
 
 def labelled(schema: Schema) -> Any:
-    """Return a value valid under `schema` that says it is the sandbox's, where that is allowed."""
+    """Return a value valid under `schema`, with the sandbox's label if extra fields are allowed."""
     value = valid_value(schema)
     if isinstance(value, dict) and schema.get("additionalProperties", True) is True:
         value.setdefault("sandbox", LABEL)
@@ -23,7 +23,10 @@ def labelled(schema: Schema) -> Any:
 
 
 def valid_value(schema: Any, root: Any = None, depth: int = 0) -> Any:
-    """Return the same simple value valid under `schema`, every time."""
+    """Return a simple value valid under `schema`, always the same one.
+
+    `root` is the schema that references are resolved in, by default `schema`.
+    """
     root = schema if root is None else root
     if not isinstance(schema, dict) or depth > 2 * MAX_DEPTH:
         return None
@@ -47,8 +50,8 @@ def _typed_value(schema: Schema, root: Any, depth: int) -> Any:
         case "object":
             return _object_value(schema, root, depth)
         case "array":
-            least = int(schema.get("minItems", 0 if depth > MAX_DEPTH else 1))
-            return [valid_value(schema.get("items", {}), root, depth + 1) for _ in range(least)]
+            count = int(schema.get("minItems", 0 if depth > MAX_DEPTH else 1))
+            return [valid_value(schema.get("items", {}), root, depth + 1) for _ in range(count)]
         case "string":
             return _string_value(schema)
         case "integer" | "number" as kind:
@@ -93,43 +96,46 @@ def _string_value(schema: Schema) -> str:
 
 
 def _number_value(schema: Schema, kind: str) -> int | float:
-    """Return the number nearest to 1 from the schema's lower bound on."""
+    """Return a small number within the schema's bounds, positive if possible."""
     step = schema.get("multipleOf") or 1
-    least = schema.get("minimum", schema.get("exclusiveMinimum", 0))
-    most = schema.get("maximum", schema.get("exclusiveMaximum"))
-    number = -(-least // step) * step
-    if number == schema.get("exclusiveMinimum") or (number < 1 and (most is None or most > step)):
+    minimum = schema.get("minimum", schema.get("exclusiveMinimum", 0))
+    maximum = schema.get("maximum", schema.get("exclusiveMaximum"))
+    number = -(-minimum // step) * step
+    has_room = maximum is None or maximum > step
+    if number == schema.get("exclusiveMinimum") or (number < 1 and has_room):
         number += step
-    if most is not None and number > most:
-        number = most
+    if maximum is not None and number > maximum:
+        number = maximum
     return int(number) if kind == "integer" else number
 
 
 def _simplest(members: list[Any]) -> Any:
-    """Prefer a member that is not null, so that the value says something."""
+    """Return the first member that is not null, or else the first."""
     return next((member for member in members if member != {"type": "null"}), members[0])
 
 
 def _merged(schema: Schema, root: Any) -> Schema:
-    merged: dict[str, Any] = {name: part for name, part in schema.items() if name != "allOf"}
+    """Return one schema for all members of `allOf`."""
+    merged: dict[str, Any] = {name: value for name, value in schema.items() if name != "allOf"}
     for member in schema["allOf"]:
-        part = _resolved(member["$ref"], root) if "$ref" in member else member
-        properties = {**merged.get("properties", {}), **part.get("properties", {})}
-        required = [*merged.get("required", []), *part.get("required", [])]
-        merged = {**merged, **part, "required": required}
+        resolved = _resolved(member["$ref"], root) if "$ref" in member else member
+        properties = {**merged.get("properties", {}), **resolved.get("properties", {})}
+        required = [*merged.get("required", []), *resolved.get("required", [])]
+        merged = {**merged, **resolved, "required": required}
         if properties:
             merged["properties"] = properties
     return merged
 
 
 def _resolved(reference: str, root: Any) -> Any:
-    """Return the part of `root` that `#/$defs/Name` points at; anything where it points nowhere."""
-    found = root
+    """Return the schema that a reference such as `#/$defs/Name` points at, or `{}`."""
+    schema = root
     for step in reference.removeprefix("#").split("/")[1:]:
         name = step.replace("~1", "/").replace("~0", "~")
-        found = found.get(name, {}) if isinstance(found, dict) else {}
-    return found
+        schema = schema.get(name, {}) if isinstance(schema, dict) else {}
+    return schema
 
 
 def json(value: Any) -> str:
+    """Return `value` as JSON text."""
     return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()

@@ -1,1 +1,1 @@
-"""What the vendors' answers have in common: reading, refusals, images. Run by workers."""
+"""Code shared by the vendors: reading answers, refusals and images. Runs in workers."""

@@ -1,9 +1,9 @@
-"""Reading an answer in OpenAI's shape: what OpenAI's object knows is kept, vendors' keys are not.
+"""Reading an answer in OpenAI's shape; fields that OpenAI's object does not have are left out.
 
-A status of 200 promises little: a proxy's page, an error object or a choice that broke off can be
-behind it. Each is raised as the failure it is. Of an answer that is one, every field is of the type
-that OpenAI gives it: what says nothing to a client is mended or left out, and where nothing sound
-can be made of what was said, the provider has failed.
+A status of 200 promises little: the body may be a proxy's page, an error object or a choice that
+broke off, and each is raised as the failure that it is. In what is returned, every field has the
+type that OpenAI gives it. Fields that a client can do without are repaired or left out; if no sound
+answer can be made of the rest, the provider has failed.
 """
 
 import secrets
@@ -14,24 +14,24 @@ from typing import Any
 from models.errors import ProviderFailed
 from providers.wire import json, refusal
 
-#: Unix seconds, in the year 2286. What is later was not meant in seconds.
+#: Unix seconds, in the year 2286. A larger number cannot be in seconds.
 LATEST_CREATED = 10**10
 
-_ANSWER = ("model", "system_fingerprint", "service_tier")
-#: What a message may have beside its role, content and calls, and the type it has to be of.
-_MESSAGE: dict[str, type] = {
+_HEAD_TEXTS = ("model", "system_fingerprint", "service_tier")
+#: Fields of a message besides its role, content and calls, with their types.
+_MESSAGE_FIELDS: dict[str, type] = {
     "refusal": str,
     "annotations": list,
     "audio": dict,
     "reasoning_content": str,
-    # It has to come back unchanged in a tool loop, so its owner must be able to send anything.
+    # Clients have to send it back unchanged in a tool loop, so any type is passed on.
     "reasoning_details": object,
     "images": list,
 }
-#: `extra_content` carries a thought's signature, which some models want back with the call.
-_EXTRAS = ("extra_content",)
-#: What a call needs to be one, by its type.
-CALLED = {"function": ("name", "arguments"), "custom": ("name", "input")}
+#: `extra_content` carries the signature of a thought, which some models want back with the call.
+_CALL_EXTRAS = ("extra_content",)
+#: The fields that a call must have, by its type.
+CALL_FIELDS = {"function": ("name", "arguments"), "custom": ("name", "input")}
 _USAGE_DETAILS = ("prompt_tokens_details", "completion_tokens_details")
 
 _FINISHED = ("stop", "length", "tool_calls", "content_filter", "function_call")
@@ -41,87 +41,90 @@ _BROKE_OFF = ("error", "insufficient_system_resource")
 def completion(provider: str, body: Any, headers: Mapping[str, str]) -> dict[str, Any]:
     """Return the `chat.completion` object in the `body` of an answer of status 200.
 
-    `body` is decoded JSON, in OpenAI's names. Raises the error that an error object stands for,
-    and `ProviderFailed` where there is no answer at all.
+    `body` is decoded JSON with OpenAI's names. If it is an error object, the error it stands for is
+    raised; if it holds no answer, `ProviderFailed`.
     """
     body = json.as_object(body)
     if body.get("error") and not body.get("choices"):
         raise refusal.refusal_within(provider, body["error"], headers)
-    found = [json.as_object(choice) for choice in json.as_list(body.get("choices"))]
-    if not found:
-        raise nothing(provider)
-    for choice in found:
+    raw_choices = [json.as_object(choice) for choice in json.as_list(body.get("choices"))]
+    if not raw_choices:
+        raise empty_answer(provider)
+    for choice in raw_choices:
         raise_if_broken(provider, choice, body, headers)
 
-    choices = [_choice(provider, place, choice) for place, choice in enumerate(found)]
+    choices = [_choice(provider, index, choice) for index, choice in enumerate(raw_choices)]
     answer = head(body, "chat.completion") | {"choices": choices}
-    counted = usage(body.get("usage"))
-    return answer | ({"usage": counted} if counted else {})
+    counts = usage(body.get("usage"))
+    return answer | ({"usage": counts} if counts else {})
 
 
 def head(body: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """Return what an object of OpenAI's has beside its choices and usage."""
+    """Return the fields of a completion, or chunk, other than its choices and usage.
+
+    `kind` is the value of `object`.
+    """
     return {
         "id": json.as_text(body.get("id")) or f"chatcmpl-{secrets.token_hex(12)}",
         "object": kind,
-        "created": _moment(body.get("created")),
-        **more_of_head(body),
+        "created": _created(body.get("created")),
+        **optional_head(body),
     }
 
 
-def more_of_head(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what may be in a head and is in `body`."""
-    return {name: body[name] for name in _ANSWER if isinstance(body.get(name), str)}
+def optional_head(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the optional fields of a head that are in `body`."""
+    return {name: body[name] for name in _HEAD_TEXTS if isinstance(body.get(name), str)}
 
 
 def usage(reported: Any) -> dict[str, Any] | None:
-    """Return OpenAI's usage object; None where the provider did not count, or not in earnest.
+    """Return OpenAI's usage object; None if its counts are missing or implausible.
 
     DeepSeek counts cached tokens in a field of its own.
     """
-    found = json.as_object(reported)
-    prompt, completion = found.get("prompt_tokens"), found.get("completion_tokens")
+    raw = json.as_object(reported)
+    prompt, completion = raw.get("prompt_tokens"), raw.get("completion_tokens")
     if not (json.is_count(prompt) and json.is_count(completion)):
         return None
-    total = found.get("total_tokens")
-    counted: dict[str, Any] = {
+    total = raw.get("total_tokens")
+    counts: dict[str, Any] = {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": total if total and json.is_count(total) else prompt + completion,
     }
-    counted |= {
-        name: _counts(found[name]) for name in _USAGE_DETAILS if isinstance(found.get(name), dict)
+    counts |= {
+        name: _counts(raw[name]) for name in _USAGE_DETAILS if isinstance(raw.get(name), dict)
     }
-    if json.is_count(hit := found.get("prompt_cache_hit_tokens")):
-        details = counted.get("prompt_tokens_details", {})
-        counted["prompt_tokens_details"] = {"cached_tokens": hit} | details
-    return counted
+    if json.is_count(cached := raw.get("prompt_cache_hit_tokens")):
+        details = counts.get("prompt_tokens_details", {})
+        counts["prompt_tokens_details"] = {"cached_tokens": cached} | details
+    return counts
 
 
-def message(provider: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a message, or a stream's delta, in OpenAI's names, without its calls.
+def message(provider: str, raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message, or the delta of a stream, in OpenAI's names, without its calls.
 
-    Raises `ProviderFailed` where its content is none.
+    Raises `ProviderFailed` if its content has a wrong type.
     """
-    said: dict[str, Any] = {"role": "assistant"} if "role" in found else {}
-    if "content" in found:
-        said["content"] = _content(provider, found["content"])
-    said |= {name: value for name, value in found.items() if _is_said(name, value)}
-    if not said.get("reasoning_content") and json.as_text(found.get("reasoning")):
-        said["reasoning_content"] = found["reasoning"]
-    return said
+    fields: dict[str, Any] = {"role": "assistant"} if "role" in raw else {}
+    if "content" in raw:
+        fields["content"] = _content(provider, raw["content"])
+    fields |= {name: value for name, value in raw.items() if _is_valid(name, value)}
+    if not fields.get("reasoning_content") and json.as_text(raw.get("reasoning")):
+        fields["reasoning_content"] = raw["reasoning"]
+    return fields
 
 
-def finish_reason(reason: Any) -> str | None:
-    """Return one of OpenAI's reasons; vendors add new ones without notice."""
-    said = json.as_text(reason)
-    return "stop" if said and said not in _FINISHED else said or None
+def finish_reason(raw: Any) -> str | None:
+    """Return one of OpenAI's reasons, or None; vendors add new ones without notice."""
+    reason = json.as_text(raw)
+    return "stop" if reason and reason not in _FINISHED else reason or None
 
 
 def raise_if_broken(
     provider: str, choice: Mapping[str, Any], body: Mapping[str, Any], headers: Mapping[str, str]
 ) -> None:
-    """Raise the failure that a choice tells of, in the words of the `body` it stands in."""
+    """Raise the failure of a choice that broke off; the error is in the choice or in `body`."""
     broke_off = choice.get("finish_reason") in _BROKE_OFF
     if error := choice.get("error") or (broke_off and body.get("error")):
         raise refusal.refusal_within(provider, error, headers)
@@ -129,21 +132,22 @@ def raise_if_broken(
         raise ProviderFailed(f"{provider} broke off its answer.")
 
 
-def nothing(provider: str) -> ProviderFailed:
+def empty_answer(provider: str) -> ProviderFailed:
+    """Return the error for an answer that has nothing in it."""
     return ProviderFailed(f"{provider} sent an answer with nothing in it.")
 
 
-def _choice(provider: str, place: int, choice: dict[str, Any]) -> dict[str, Any]:
-    found, index, logprobs = choice.get("message"), choice.get("index"), choice.get("logprobs")
-    if not isinstance(found, dict):
-        raise nothing(provider)
-    said = {"role": "assistant", "content": None} | message(provider, found)
-    if (called := found.get("function_call")) is not None:
-        said["function_call"] = _called(provider, "function", called)
-    calls = [_tool_call(provider, call) for call in tool_calls(provider, found)]
+def _choice(provider: str, position: int, choice: dict[str, Any]) -> dict[str, Any]:
+    raw, index, logprobs = choice.get("message"), choice.get("index"), choice.get("logprobs")
+    if not isinstance(raw, dict):
+        raise empty_answer(provider)
+    fields = {"role": "assistant", "content": None} | message(provider, raw)
+    if (function := raw.get("function_call")) is not None:
+        fields["function_call"] = _checked_call(provider, "function", function)
+    calls = [_tool_call(provider, call) for call in tool_calls(provider, raw)]
     return {
-        "index": index if json.is_count(index) else place,
-        "message": said | ({"tool_calls": calls} if calls else {}),
+        "index": index if json.is_count(index) else position,
+        "message": fields | ({"tool_calls": calls} if calls else {}),
         "logprobs": logprobs if isinstance(logprobs, dict) else None,
         "finish_reason": finish_reason(choice.get("finish_reason")),
     }
@@ -155,47 +159,51 @@ def _content(provider: str, content: Any) -> str | list[Any] | None:
     raise ProviderFailed(f"{provider} sent an answer whose content is neither text nor parts.")
 
 
-def _is_said(name: str, value: Any) -> bool:
-    return name in _MESSAGE and (value is None or isinstance(value, _MESSAGE[name]))
+def _is_valid(name: str, value: Any) -> bool:
+    return name in _MESSAGE_FIELDS and (value is None or isinstance(value, _MESSAGE_FIELDS[name]))
 
 
-def tool_calls(provider: str, found: Mapping[str, Any]) -> list[Any]:
-    """Return the calls of a message, or what a delta has of them."""
-    calls = found.get("tool_calls")
+def tool_calls(provider: str, message: Mapping[str, Any]) -> list[Any]:
+    """Return the raw tool calls of a message, or the pieces of them in a delta.
+
+    Raises `ProviderFailed` if they are not a list.
+    """
+    calls = message.get("tool_calls")
     if calls is None or isinstance(calls, list):
         return calls or []
-    raise no_call(provider)
+    raise malformed_call(provider)
 
 
-def _tool_call(provider: str, call: Any) -> dict[str, Any]:
-    found = json.as_object(call)
-    named = call_head(found)
-    kind = named["type"]
-    return named | {kind: _called(provider, kind, found.get(kind))}
+def _tool_call(provider: str, raw: Any) -> dict[str, Any]:
+    call = json.as_object(raw)
+    head = call_head(call)
+    kind = head["type"]
+    return head | {kind: _checked_call(provider, kind, call.get(kind))}
 
 
-def call_head(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a tool call has beside the function, or the custom tool, that it calls."""
+def call_head(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a tool call other than the function, or the custom tool, it calls."""
     return {
-        "id": json.as_text(found.get("id")) or f"call_{secrets.token_hex(12)}",
-        "type": "custom" if found.get("type") == "custom" else "function",
-        **call_extras(found),
+        "id": json.as_text(call.get("id")) or f"call_{secrets.token_hex(12)}",
+        "type": "custom" if call.get("type") == "custom" else "function",
+        **call_extras(call),
     }
 
 
-def call_extras(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a tool call that not every vendor has and that have to come back."""
-    return {name: found[name] for name in _EXTRAS if name in found}
+def call_extras(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the vendor's own fields of a tool call that clients have to send back."""
+    return {name: call[name] for name in _CALL_EXTRAS if name in call}
 
 
-def _called(provider: str, kind: str, called: Any) -> dict[str, Any]:
-    found = json.as_object(called)
-    if all(isinstance(found.get(field), str) for field in CALLED[kind]):
-        return found
-    raise no_call(provider)
+def _checked_call(provider: str, kind: str, raw: Any) -> dict[str, Any]:
+    called = json.as_object(raw)
+    if all(isinstance(called.get(field), str) for field in CALL_FIELDS[kind]):
+        return called
+    raise malformed_call(provider)
 
 
-def no_call(provider: str) -> ProviderFailed:
+def malformed_call(provider: str) -> ProviderFailed:
+    """Return the error for a call that lacks its name or its arguments."""
     return ProviderFailed(f"{provider} sent a call of a function without its name or arguments.")
 
 
@@ -203,5 +211,5 @@ def _counts(details: dict[str, Any]) -> dict[str, Any]:
     return {name: count for name, count in details.items() if count is None or json.is_count(count)}
 
 
-def _moment(created: Any) -> int:
+def _created(created: Any) -> int:
     return created if type(created) is int and 0 < created <= LATEST_CREATED else int(time.time())

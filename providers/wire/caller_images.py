@@ -1,4 +1,4 @@
-"""Images that callers name by URL, fetched for providers that want bytes."""
+"""Fetching images that callers name by URL, for providers that only accept bytes."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,9 +13,9 @@ from net.connection import Address
 from providers.wire import image_fetch
 
 MAX_BYTES = 20 * MIB
-#: For all of it: names, redirects and bytes.
+#: For the whole fetch: name lookups, redirects and the body.
 FETCH_SECONDS = 20.0
-#: The brands of ISO/IEC 23008-12; `mif1` is what they share, and AVIF with them.
+#: The brands of ISO/IEC 23008-12 for HEIC. `mif1` is shared by HEIC, HEIF and AVIF.
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis"}
 MAX_BRANDS_BYTES = 256
 
@@ -32,27 +32,29 @@ TOO_LARGE = f"The image is larger than {MAX_BYTES // MIB} MiB, the most that is 
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """An image: its type, as its bytes say it, such as `image/png`, and its bytes."""
+    """An image that was fetched."""
 
+    #: As the bytes tell, such as `image/png`.
     media_type: str
     data: bytes
 
 
 def fetch(call: Call, url: str, param: str) -> Media:
-    """Fetch the image at `url`, an http or https URL that stood in the request at `param`.
+    """Fetch the image at `url`, an http or https URL; `param` is its path in the request.
 
-    PNG, JPEG, WebP, GIF, HEIC or HEIF of up to 20 MiB, from a public address, within 20 seconds and
-    3 redirects. Proxies of the environment are not used. Raises `InvalidRequest` with `param` where
-    there is no such image, what `call` was aborted with, and `ProviderTimeout` past its deadline.
+    Accepts PNG, JPEG, WebP, GIF, HEIC or HEIF of up to 20 MiB, from a public address, within 20
+    seconds and 3 redirects. Proxies set in the environment are not used. Raises `InvalidRequest`
+    with `param` if there is no such image. If `call` was aborted, its error is raised, and past its
+    deadline `ProviderTimeout`.
     """
-    with _explained(call, param), child_call(call, FETCH_SECONDS) as part:
-        data = _follow(part, url)
+    with _as_invalid_request(call, param), child_call(call, FETCH_SECONDS) as fetch_call:
+        data = _follow(fetch_call, url)
         return Media(_media_type(data), data)
 
 
 @contextmanager
-def _explained(call: Call, param: str) -> Iterator[None]:
-    """Turn what went wrong with the image's server into the caller's error."""
+def _as_invalid_request(call: Call, param: str) -> Iterator[None]:
+    """Turn errors of the image's server into an error of the caller's request."""
     try:
         yield
     except (InvalidRequest, ProviderFailed, ProviderTimeout) as error:
@@ -67,22 +69,24 @@ def _explanation(error: InvalidRequest | ProviderFailed | ProviderTimeout) -> st
 
 
 def _follow(call: Call, url: str) -> bytes:
-    """Return what is at `url`, or where that leads."""
-    with image_fetch.found(call, url, lambda parts: _addresses(call, parts), MAX_BYTES) as answer:
+    def addresses_of(parts: SplitResult) -> Sequence[Address]:
+        return _public_addresses(call, parts)
+
+    with image_fetch.follow(call, url, addresses_of, MAX_BYTES) as answer:
         return _body(answer)
 
 
-def _addresses(call: Call, parts: SplitResult) -> Sequence[Address]:
-    """Look up the host, once: the connection goes to what was checked."""
-    found = image_fetch.look_up(call, parts)
-    if not found or not all(image_fetch.is_public(address[4][0]) for address in found):
-        # Whether there is such a host inside is nobody's business outside.
+def _public_addresses(call: Call, parts: SplitResult) -> Sequence[Address]:
+    """Look up the host once, so the connection goes to the addresses that were checked."""
+    addresses = image_fetch.look_up(call, parts)
+    if not addresses or not all(image_fetch.is_public(address[4][0]) for address in addresses):
+        # One message for both cases, so it does not reveal which internal hosts exist.
         raise InvalidRequest("The image's host has no public address. Send it as a data URL.")
-    return found
+    return addresses
 
 
 def _body(answer: Answer) -> bytes:
-    """Read the image, unless the headers say that it is none we can use."""
+    """Read the image; raise `InvalidRequest` if the headers or the size rule it out."""
     image_fetch.check_head(answer)
     if image_fetch.is_announced_larger(answer, MAX_BYTES):
         raise InvalidRequest(TOO_LARGE)
@@ -93,20 +97,23 @@ def _body(answer: Answer) -> bytes:
 
 
 def _media_type(data: bytes) -> str:
-    """Return the type that the first bytes tell; what the server or the name says is not asked."""
+    """Return the type that the first bytes tell; the server's type and the name are ignored."""
     for signature, media_type in image_fetch.SIGNATURES:
         if signature.match(data):
             return media_type
-    if found := _heif_type(data):
-        return found
+    if heif_type := _heif_type(data):
+        return heif_type
     raise InvalidRequest(
         "What is at the image's URL is not a PNG, JPEG, WebP, GIF, HEIC or HEIF image."
     )
 
 
 def _heif_type(data: bytes) -> str | None:
-    """Return the type of a file whose first box has brands: its size, `ftyp`, the major one, a
-    version, the others; four bytes each."""
+    """Return the type of a HEIC or HEIF file, else None.
+
+    Such a file begins with a box of four-byte fields: its size, `ftyp`, the major brand, a version,
+    then the compatible brands.
+    """
     if data[4:8] != b"ftyp":
         return None
     size = min(int.from_bytes(data[:4], "big"), MAX_BRANDS_BYTES)

@@ -1,4 +1,4 @@
-"""OpenAI's chunks of a streamed answer: making them, and putting them together again."""
+"""Chunks of a streamed answer in OpenAI's form: building them, and assembling the answer."""
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -8,15 +8,14 @@ Chunk = dict[str, Any]
 
 _HEAD = ("id", "created", "model", "system_fingerprint", "service_tier")
 _TEXTS = ("refusal", "reasoning_content")
-#: What comes instead of a text.
-_INSTEAD = ("refusal", "tool_calls", "function_call")
+#: Fields that a message may have instead of content.
+_INSTEAD_OF_CONTENT = ("refusal", "tool_calls", "function_call")
 _LISTS = ("annotations", "images")
-#: Fields whose pieces are one text, in the sound of an answer, in a detail of its reasoning, and in
-#: a call.
-_SOUNDS = frozenset({"data", "transcript"})
-_DETAILS = frozenset({"text", "summary"})
-_CALLS = frozenset({"arguments", "input"})
-#: The details of reasoning that come in pieces.
+#: Fields whose pieces are joined to one text: in audio, in a detail of the reasoning, in a call.
+_AUDIO_TEXTS = frozenset({"data", "transcript"})
+_DETAIL_TEXTS = frozenset({"text", "summary"})
+_CALL_TEXTS = frozenset({"arguments", "input"})
+#: The types of reasoning details that come in pieces.
 _IN_PIECES = ("reasoning.text", "reasoning.summary")
 
 
@@ -31,12 +30,13 @@ def choice(
     return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
 
 
-def ending(
+def final_chunks(
     head: Chunk, reasons: Iterable[tuple[int, str | None]], usage: dict[str, Any] | None
 ) -> Iterator[Chunk]:
-    """Yield what ends a stream: why each choice does, by its index, and the usage if it is known.
+    """Yield the last chunks of a stream: one for each finish reason, then one for the usage.
 
-    `head` is what all chunks have beside these.
+    `head` holds the fields that all chunks share; `reasons` are pairs of a choice's index and its
+    finish reason. If `usage` is None, there is no chunk for it.
     """
     for index, reason in reasons:
         yield head | {"choices": [choice(index, {}, finish_reason=reason)]}
@@ -45,10 +45,10 @@ def ending(
 
 
 class Assembly:
-    """The `chat.completion` object that the chunks of a stream add up to.
+    """Collects the chunks of a stream and makes one `chat.completion` object of them.
 
-    Adding is cheap, since texts are joined at the end, and that may be at any time: of a stream
-    that is not over, a choice has no finish reason and its calls are as far as they came.
+    Adding is cheap, since texts are joined only by `completion`. It may be called at any time: in a
+    stream that is not over, choices have no finish reason and calls may be incomplete.
     """
 
     def __init__(self) -> None:
@@ -57,46 +57,47 @@ class Assembly:
         self._choices: dict[int, _Choice] = {}
 
     def add(self, chunk: Chunk) -> None:
-        """Take a chunk as `Provider.stream` yields it."""
+        """Add a chunk as `Provider.stream` yields it."""
         self._last = chunk
         self._usage = chunk.get("usage") or self._usage
-        for found in chunk["choices"]:
-            index = found["index"]
+        for choice in chunk["choices"]:
+            index = choice["index"]
             if index not in self._choices:
                 self._choices[index] = _Choice()
-            self._choices[index].add(found)
+            self._choices[index].add(choice)
 
     def completion(self) -> dict[str, Any]:
-        """Return the whole of what was added, in the shape of `Provider.complete`."""
+        """Return the answer so far, in the shape that `Provider.complete` returns."""
         choices = sorted(self._choices.items())
         return {
             "object": "chat.completion",
             **{name: self._last[name] for name in _HEAD if name in self._last},
-            "choices": [choice.whole(index) for index, choice in choices],
+            "choices": [choice.assembled(index) for index, choice in choices],
             **({"usage": self._usage} if self._usage else {}),
         }
 
 
 class _Choice:
-    """What one choice said so far, by the field it was said in."""
+    """The pieces of one choice so far."""
 
     def __init__(self) -> None:
-        self._said: dict[str, list[Any]] = {}
+        #: The pieces of each field of the message, in order.
+        self._pieces: dict[str, list[Any]] = {}
         #: The pieces of each tool call, by its index.
         self._calls: dict[int, list[dict[str, Any]]] = {}
         self._logprobs: list[dict[str, Any]] = []
         self._finish_reason: str | None = None
 
-    def add(self, found: dict[str, Any]) -> None:
-        for name, value in found["delta"].items():
-            self._said.setdefault(name, []).append(value)
-        for piece in found["delta"].get("tool_calls", ()):
+    def add(self, choice: dict[str, Any]) -> None:
+        for name, value in choice["delta"].items():
+            self._pieces.setdefault(name, []).append(value)
+        for piece in choice["delta"].get("tool_calls", ()):
             self._calls.setdefault(piece["index"], []).append(piece)
-        if found["logprobs"]:
-            self._logprobs.append(found["logprobs"])
-        self._finish_reason = found["finish_reason"] or self._finish_reason
+        if choice["logprobs"]:
+            self._logprobs.append(choice["logprobs"])
+        self._finish_reason = choice["finish_reason"] or self._finish_reason
 
-    def whole(self, index: int) -> dict[str, Any]:
+    def assembled(self, index: int) -> dict[str, Any]:
         return {
             "index": index,
             "message": self._message(),
@@ -108,14 +109,14 @@ class _Choice:
         message = {"role": "assistant", "content": None} | dict(self._fields())
         if self._calls:
             message["tool_calls"] = [_call(pieces) for _, pieces in sorted(self._calls.items())]
-        # A stream begins with an empty text, whatever follows.
-        if not message["content"] and any(message.get(name) for name in _INSTEAD):
+        # A stream begins with an empty text even if no content follows.
+        if not message["content"] and any(message.get(name) for name in _INSTEAD_OF_CONTENT):
             message["content"] = None
         return message
 
     def _fields(self) -> Iterator[tuple[str, Any]]:
-        """Yield the fields of the message, save its tool calls."""
-        for name, pieces in self._said.items():
+        """Yield the fields of the message except its tool calls."""
+        for name, pieces in self._pieces.items():
             if name == "content":
                 yield name, _content(pieces)
             elif name in _TEXTS:
@@ -125,52 +126,55 @@ class _Choice:
             elif name == "reasoning_details":
                 yield name, _details(pieces)
             elif name == "audio":
-                yield name, _joined(pieces, _SOUNDS) or None
+                yield name, _joined(pieces, _AUDIO_TEXTS) or None
             elif name == "function_call":
-                yield name, _joined(pieces, _CALLS)
+                yield name, _joined(pieces, _CALL_TEXTS)
 
 
 def _content(pieces: list[Any]) -> Any:
-    """Return a text, or the parts that some vendors send instead."""
-    said = [piece for piece in pieces if piece is not None]
-    if all(isinstance(piece, str) for piece in said):
-        return "".join(said) if said else None
-    parts = [[{"type": "text", "text": p}] if isinstance(p, str) else p for p in said if p]
-    return [part for piece in parts for part in piece]
+    """Return a text, or the list of parts that some vendors send instead."""
+    pieces = [piece for piece in pieces if piece is not None]
+    if all(isinstance(piece, str) for piece in pieces):
+        return "".join(pieces) if pieces else None
+    lists = [[{"type": "text", "text": p}] if isinstance(p, str) else p for p in pieces if p]
+    return [part for parts in lists for part in parts]
 
 
 def _call(pieces: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the tool call whose pieces these are."""
+    """Return the tool call that `pieces` add up to."""
     call: dict[str, Any] = {}
     for piece in pieces:
         call |= piece
     del call["index"]
     kind = call["type"]
-    return call | {kind: _joined([piece[kind] for piece in pieces], _CALLS)}
+    return call | {kind: _joined([piece[kind] for piece in pieces], _CALL_TEXTS)}
 
 
-def _joined(pieces: list[Any], texts: frozenset[str]) -> dict[str, Any]:
-    """Return one object of its `pieces`: those of `texts` in a row, of all else the last word."""
+def _joined(pieces: list[Any], text_fields: frozenset[str]) -> dict[str, Any]:
+    """Return one object made of `pieces`.
+
+    The pieces of `text_fields` are concatenated; of any other field, the last non-empty value wins.
+    """
     whole: dict[str, Any] = {}
-    said: dict[str, list[str]] = {}
+    texts: dict[str, list[str]] = {}
     for piece in pieces:
         for name, value in (piece or {}).items():
-            if name in texts and isinstance(value, str):
-                said.setdefault(name, []).append(value)
+            if name in text_fields and isinstance(value, str):
+                texts.setdefault(name, []).append(value)
             elif value or name not in whole:
                 whole[name] = value
-    return whole | {name: "".join(values) for name, values in said.items()}
+    return whole | {name: "".join(values) for name, values in texts.items()}
 
 
 def _details(pieces: list[Any]) -> Any:
-    """Return OpenRouter's details of the reasoning, each one whole.
+    """Return OpenRouter's `reasoning_details`, each one assembled.
 
-    A detail comes in pieces of the same type and index, one after another.
+    The pieces of a detail follow each other and have the same type and index.
     """
     if not all(isinstance(piece, list | None) for piece in pieces):
         return pieces[-1]
     details = [detail for piece in pieces for detail in piece or ()]
-    return [whole for key, group in groupby(details, _key) for whole in _merged(key, list(group))]
+    return [detail for key, group in groupby(details, _key) for detail in _merged(key, list(group))]
 
 
 def _key(detail: Any) -> tuple[str, str] | None:
@@ -179,15 +183,15 @@ def _key(detail: Any) -> tuple[str, str] | None:
 
 
 def _merged(key: Any, group: list[Any]) -> list[Any]:
-    return group if key is None else [_joined(group, _DETAILS)]
+    return group if key is None else [_joined(group, _DETAIL_TEXTS)]
 
 
 def _concatenated(objects: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return one object with the lists of all `objects` in a row."""
+    """Return one object whose lists are those of all `objects`, concatenated."""
     others: dict[str, Any] = {}
     lists: dict[str, list[Any]] = {}
-    for found in objects:
-        for name, value in found.items():
+    for item in objects:
+        for name, value in item.items():
             if isinstance(value, list):
                 lists.setdefault(name, []).extend(value)
             else:

@@ -1,4 +1,4 @@
-"""Files in a worker's scratch folder."""
+"""Writing files to a worker's scratch folder."""
 
 import secrets
 from collections.abc import Iterator
@@ -9,31 +9,31 @@ from models.errors import Unavailable
 
 
 class File:
-    """A new file. Raises `Unavailable` where this machine's disk does not take it."""
+    """A new file with a random name. Its methods raise `Unavailable` if the disk fails."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / secrets.token_hex(16)
-        with _on_disk():
+        with _as_unavailable():
             self._file = self.path.open("xb")
 
     def write(self, data: bytes) -> None:
-        with _on_disk():
+        with _as_unavailable():
             self._file.write(data)
 
     def close(self) -> None:
-        with _on_disk():
+        with _as_unavailable():
             self._file.close()
 
     def drop(self) -> None:
-        """Close and remove it."""
-        with suppress(OSError):  # What was not written yet need not be.
+        """Close and delete the file."""
+        with suppress(OSError):  # Bytes that were not flushed yet do not matter any more.
             self._file.close()
         self.path.unlink(missing_ok=True)
 
 
 @contextmanager
 def new_file(folder: Path) -> Iterator[File]:
-    """Give a new file in `folder`, which is gone again where what is within raises."""
+    """Give a new file in `folder` and close it; delete it if the block raises."""
     file = File(folder)
     try:
         yield file
@@ -44,8 +44,8 @@ def new_file(folder: Path) -> Iterator[File]:
 
 
 @contextmanager
-def _on_disk() -> Iterator[None]:
-    """Tell our own disk's errors from those of a connection, which are of the same class."""
+def _as_unavailable() -> Iterator[None]:
+    """Turn errors of the disk into `Unavailable`; a connection's errors are `OSError`s, too."""
     try:
         yield
     except OSError as error:

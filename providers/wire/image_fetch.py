@@ -1,4 +1,4 @@
-"""Following redirects to an image, on hosts that may be asked."""
+"""Following redirects to an image, each to a host whose addresses were checked."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,7 @@ from net.connection import Address
 MAX_REDIRECTS = 3
 REDIRECTS = {301, 302, 303, 307, 308}
 
-#: Nothing here tells one caller from another, or us from any other visitor of that server.
+#: The same for all callers: these servers must not be able to tell callers apart.
 HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "likedo/1"}
 ASCII = "".join(map(chr, range(128)))
 
@@ -28,17 +28,21 @@ SIGNATURES = [
 
 
 @contextmanager
-def found(
-    call: Call, url: str, reach: Callable[[SplitResult], Sequence[Address]], max_bytes: int
+def follow(
+    call: Call, url: str, addresses_of: Callable[[SplitResult], Sequence[Address]], max_bytes: int
 ) -> Iterator[Answer]:
-    """Give the answer at `url`, or where that leads; each host is asked at what `reach` returns."""
+    """Give the answer at `url`, after up to 3 redirects.
+
+    `addresses_of` returns the addresses to connect to for a URL, or raises if it is not allowed.
+    Raises `InvalidRequest` for a URL or a redirect that is not valid.
+    """
     for _ in range(1 + MAX_REDIRECTS):
         parts = _checked(url)
-        with untrusted.get(call, parts.geturl(), reach(parts), HEADERS, max_bytes) as answer:
+        with untrusted.get(call, parts.geturl(), addresses_of(parts), HEADERS, max_bytes) as answer:
             if answer.status not in REDIRECTS:
                 yield answer
                 return
-            url = _target(parts, answer)
+            url = _redirect_target(parts, answer)
     raise InvalidRequest(f"The image's URL redirects more than {MAX_REDIRECTS} times.")
 
 
@@ -47,17 +51,18 @@ def _checked(url: str) -> SplitResult:
 
 
 def look_up(call: Call, parts: SplitResult, of_result: bool = False) -> Sequence[Address]:
+    """Return the addresses of a URL's host; `of_result` as in `untrusted.resolve`."""
     port = public_hosts.PORTS[parts.scheme] if parts.port is None else parts.port
     return untrusted.resolve(call, parts.hostname or "", port, of_result)
 
 
 def is_public(address: str) -> bool:
+    """Tell whether an IP address may be connected to: it is a public one."""
     return public_hosts.is_allowed(ip_address(address))
 
 
-def _target(parts: SplitResult, answer: Answer) -> str:
-    """Return where a redirect leads."""
-    # http.client reads headers as Latin-1, which keeps the bytes. What is ASCII stays as it is.
+def _redirect_target(parts: SplitResult, answer: Answer) -> str:
+    # http.client decodes headers as Latin-1, which keeps the bytes. ASCII is not quoted.
     location = quote(answer.headers.get("location", ""), safe=ASCII, encoding="latin-1")
     if not location:
         raise InvalidRequest("The image's URL redirects to nowhere.")
@@ -72,13 +77,15 @@ def _target(parts: SplitResult, answer: Answer) -> str:
 
 
 def check_head(answer: Answer) -> None:
+    """Raise `InvalidRequest` if the status is not 200 or the body is compressed."""
     if answer.status != 200:
         raise InvalidRequest(f"The image's server answered with HTTP status {answer.status}.")
     if answer.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-        # A few kilobytes may unpack to gigabytes, and images gain nothing by it.
+        # A few kilobytes may decompress to gigabytes, and images gain nothing from compression.
         raise InvalidRequest("The image's server compresses it, though asked not to.")
 
 
 def is_announced_larger(answer: Answer, max_bytes: int) -> bool:
+    """Tell whether `Content-Length` says more than `max_bytes`."""
     announced = answer.headers.get("content-length", "")
     return announced.isdecimal() and int(announced[:20]) > max_bytes

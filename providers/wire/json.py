@@ -1,4 +1,4 @@
-"""JSON from providers, read without trusting it."""
+"""Reading JSON from providers without trusting it."""
 
 import json
 from collections.abc import Mapping
@@ -9,22 +9,24 @@ import orjson
 from models.checks import nests_deeper
 from models.errors import ProviderFailed
 
-#: Lists and objects inside each other. Ours are put into jobs and batches, and what writes JSON
-#: for us ends at 254.
+#: Levels of lists and objects. orjson writes up to 254, and jobs and batches add levels of ours.
 MAX_NESTING = 200
-#: Far above what any model takes or says.
+#: Far above the context and the output of any model.
 MAX_TOKENS = 10**9
 
 
 def decoded(provider: str, content: bytes) -> Any:
-    """Return the JSON in `content`, which can be written as JSON again."""
+    """Decode the JSON in `content`; the result can be encoded as JSON again.
+
+    Raises `ProviderFailed` if it is not JSON or is nested too deeply.
+    """
     try:
         body = _loads(content)
     except ValueError as error:
         raise ProviderFailed(f"{provider} sent an answer that is not JSON.") from error
     except RecursionError as error:
         raise _too_deep(provider) from error
-    # Brackets are counted in no time, and few answers have so many.
+    # Counting brackets is fast, and few answers have so many that nesting has to be measured.
     brackets = content.count(b"[") + content.count(b"{")
     if brackets > MAX_NESTING and nests_deeper(body, MAX_NESTING):
         raise _too_deep(provider)
@@ -43,16 +45,16 @@ def _loads(content: bytes) -> Any:
 
 
 def _without_surrogates(content: bytes) -> str:
-    r"""Return JSON without halves of characters, such as `"\ud83d"`, which orjson refuses.
+    r"""Return the JSON without lone surrogates, such as `"\ud83d"`, which orjson refuses.
 
-    A model that is cut off at its limit can leave one behind; the rest of its answer is good.
+    A model that is cut off at its limit can leave one behind; the rest of its answer is valid.
     """
     text = json.dumps(json.loads(content), ensure_ascii=False)
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def is_count(value: Any) -> TypeGuard[int]:
-    """Tell a whole number that can be counted up to; true and false are numbers to Python."""
+    """Tell whether `value` is a plausible count: an int, not a bool, from 0 to `MAX_TOKENS`."""
     return type(value) is int and 0 <= value <= MAX_TOKENS
 
 
@@ -69,6 +71,5 @@ def as_text(value: Any) -> str:
 
 
 def details(error: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return Google's details of an error: each is an object with an `@type`."""
-    details = error.get("details")
-    return [as_object(detail) for detail in details] if isinstance(details, list) else []
+    """Return the `details` of one of Google's errors: objects with an `@type`."""
+    return [as_object(detail) for detail in as_list(error.get("details"))]

@@ -1,4 +1,4 @@
-"""What a provider said in a refusal, whatever shape it has."""
+"""Reading a provider's refusal, in any of the shapes that vendors and proxies use."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -15,37 +15,41 @@ MAX_MESSAGE_CHARACTERS = 500
 
 @dataclass(frozen=True)
 class ProviderError:
-    """A refusal as the provider put it. What it left out is empty."""
+    """A refusal in the provider's own terms. What the provider left out is empty."""
 
+    #: The HTTP status, or the one that the error object implies.
     status: int
     message: str = ""
-    #: `code`, `type` and other machine words, lower case, the most telling first.
+    #: `code`, `type` and other machine-readable words in lower case, the most precise first.
     words: tuple[str, ...] = ()
+    #: The parameter at fault, in the provider's own name.
     param: str | None = None
     moderated: bool = False
+    #: Seconds.
     retry_after: float | None = None
 
 
 def read(status: int, headers: Mapping[str, str], content: bytes) -> ProviderError:
-    """Read a refusal in any of the shapes that providers, and the proxies before them, use."""
+    """Read a refusal from its body, which may be JSON of any shape, a text or a page."""
     try:
         body = orjson.loads(content)
     except orjson.JSONDecodeError:
-        message = _plain(content)
-        waiting = _on_waiting(status, headers)
-        return ProviderError(status, message, retry_after=retry_after.retry_after(waiting, message))
+        message = _plain_text(content)
+        delay = retry_after.retry_after(_delay_headers(status, headers), message)
+        return ProviderError(status, message, retry_after=delay)
     return parsed(status, headers, body)
 
 
 def parsed(status: int, headers: Mapping[str, str], body: Any) -> ProviderError:
+    """Read a refusal from decoded JSON. With a `status` of 0, the body says which it is."""
     error = _error_object(body)
     metadata = json.as_object(error.get("metadata"))
-    headers = _lower(json.as_object(metadata.get("headers"))) | dict(headers)
-    inner = _inner(metadata)
+    headers = _as_headers(json.as_object(metadata.get("headers"))) | dict(headers)
+    inner = _inner_error(metadata)
 
     words = tuple(_words(metadata, inner, error))
     message = scrub(json.as_text(inner.get("message")) or _message(error))
-    params = (inner.get("param"), error.get("param"), *_violated(error))
+    params = (inner.get("param"), error.get("param"), *_invalid_fields(error))
     param = scrub(next(filter(None, map(json.as_text, params)), "")) or None
     status = status or _status(error, words)
     return ProviderError(
@@ -54,12 +58,12 @@ def parsed(status: int, headers: Mapping[str, str], body: Any) -> ProviderError:
         words,
         param,
         moderated="reasons" in metadata or "flagged_input" in metadata,
-        retry_after=retry_after.retry_after(_on_waiting(status, headers), message, error),
+        retry_after=retry_after.retry_after(_delay_headers(status, headers), message, error),
     )
 
 
-def _on_waiting(status: int, headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the headers that say how long to wait: of limits only those that were hit speak."""
+def _delay_headers(status: int, headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the headers to read a delay from; those of rate limits count only for a 429."""
     if status == 429:
         return headers
     return {name: value for name, value in headers.items() if name.startswith("retry-after")}
@@ -74,44 +78,39 @@ def _error_object(body: Any) -> dict[str, Any]:
 
 
 def _message(error: Mapping[str, Any]) -> str:
-    """Return what is said in `message`; else in `errors`, a list, or as RFC 9457 has it."""
-    several = error.get("errors")
-    listed = (
-        "; ".join(filter(None, map(json.as_text, several))) if isinstance(several, list) else ""
-    )
-    said = (json.as_text(error.get("message")), listed, json.as_text(error.get("detail")).strip())
-    return next(filter(None, said), json.as_text(error.get("title")))
+    """Return `message`, the list `errors` joined, or RFC 9457's `detail` or `title`."""
+    message, detail = json.as_text(error.get("message")), json.as_text(error.get("detail")).strip()
+    listed = "; ".join(filter(None, map(json.as_text, json.as_list(error.get("errors")))))
+    return next(filter(None, (message, listed, detail)), json.as_text(error.get("title")))
 
 
-def _inner(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return the error of the provider behind OpenRouter, which passes its body on as text."""
+def _inner_error(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return the error of the vendor behind OpenRouter, which passes its body on as text."""
     raw = json.as_text(metadata.get("raw"))
     with suppress(orjson.JSONDecodeError):
         return _error_object(orjson.loads(raw))
-    return {"message": _plain(raw.encode("utf-8", "replace"))}
+    return {"message": _plain_text(raw.encode("utf-8", "replace"))}
 
 
 def _words(*objects: dict[str, Any]) -> Iterator[str]:
-    for found in objects:
-        reasons = (detail.get("reason") for detail in json.details(found))
+    for item in objects:
+        reasons = (detail.get("reason") for detail in json.details(item))
         fields = ("error_type", "provider_code", "code", "type", "status", "name")
-        for word in (*reasons, *map(found.get, fields)):
+        for word in (*reasons, *map(item.get, fields)):
             if isinstance(word, str):
                 yield word.lower()
 
 
-def _violated(error: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield the fields that Google, or Replicate, finds at fault, in its own names."""
-    invalid = error.get("invalid_fields")
-    for field in invalid if isinstance(invalid, list) else ():
+def _invalid_fields(error: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield the names of the fields that Replicate or Google reports as invalid."""
+    for field in json.as_list(error.get("invalid_fields")):
         yield json.as_text(json.as_object(field).get("field")).removeprefix("input.")
     for detail in json.details(error):
-        violations = detail.get("fieldViolations")
-        for violation in violations if isinstance(violations, list) else ():
+        for violation in json.as_list(detail.get("fieldViolations")):
             yield json.as_object(violation).get("field")
 
 
-#: Statuses of the words that come where no status does.
+#: The status that a word implies if there is no HTTP status.
 _STATUSES = {
     "invalid_request_error": 400,
     "context_length_exceeded": 400,
@@ -135,13 +134,13 @@ def _status(error: dict[str, Any], words: tuple[str, ...]) -> int:
     return next((_STATUSES[word] for word in words if word in _STATUSES), 502)
 
 
-def _plain(content: bytes) -> str:
-    """Return a body that is not JSON as a message; a page of HTML says nothing to a caller."""
+def _plain_text(content: bytes) -> str:
+    """Return a body that is not JSON as a message; empty for an HTML page."""
     text = content[: 4 * MAX_MESSAGE_CHARACTERS].decode("utf-8", "replace").strip()
     return "" if text.startswith("<") else scrub(text)
 
 
-#: Keys of every vendor we know, also where partly starred out, and ids of the operator's account.
+#: Keys of all known vendors, even if partly replaced by stars, and ids of the operator's accounts.
 _SECRET = re.compile(
     r"(?i:bearer)\s+[\w.*~+/=-]+"
     r"|\b(?:sk|pk|rk|r8|key|xai|gsk|hf|whsec)[-_][\w.*-]{6,}"
@@ -152,14 +151,14 @@ _SECRET = re.compile(
 
 
 def scrub(message: str) -> str:
-    """Return `message` without keys and account ids, shortened."""
+    """Return `message` without keys and account ids, cut to `MAX_MESSAGE_CHARACTERS`."""
     clean = _SECRET.sub("[redacted]", message[: 4 * MAX_MESSAGE_CHARACTERS])
     if len(clean) <= MAX_MESSAGE_CHARACTERS:
         return clean
     return clean[: MAX_MESSAGE_CHARACTERS - 1] + "…"
 
 
-def _lower(headers: dict[str, Any]) -> dict[str, str]:
-    """Return the `headers` that a header can be, with the names in lower case."""
-    plain = {n: value for n, value in headers.items() if isinstance(value, str | int | float)}
+def _as_headers(raw: dict[str, Any]) -> dict[str, str]:
+    """Return the entries that can be headers, with names in lower case."""
+    plain = {name: value for name, value in raw.items() if isinstance(value, str | int | float)}
     return {name.lower(): str(value) for name, value in plain.items()}

@@ -1,4 +1,4 @@
-"""Images that providers answer with as URLs, downloaded side by side."""
+"""Downloading, side by side, the images that providers answer with as URLs."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,55 +15,58 @@ from net.connection import Address
 from providers.wire import files, image_fetch, spooling
 from providers.wire.spooling import SpooledImage
 
-#: The same of an image that a provider made, all attempts together, and the pauses between them.
 MAX_RESULT_BYTES = 64 * MIB
+#: For all attempts to download one image together.
 DOWNLOAD_SECONDS = 60.0
+#: Seconds before each retry.
 RETRY_PAUSES = (0.25, 1.0)
-#: Of what is read to know a format by.
+#: The bytes at the beginning of a file that tell its format.
 SIGNATURE_BYTES = 12
 
 
 def download(call: Call, url: str | SpooledImage, folder: Path, trusted_base_url: str) -> Path:
-    """Fetch the image at `url`, which a provider answered with, into a new file in `folder`.
+    """Download the image at `url`, which a provider answered with, into a new file in `folder`.
 
-    PNG, JPEG, WebP or GIF of up to 64 MiB, within 60 seconds and 3 redirects, from a public
-    address or one of the host of `trusted_base_url`. A data URL is taken apart, `Spooled` or not.
-    Fetching costs nothing: where the connection or the server fails, it is tried twice more.
-    Raises what `call` was aborted with, `ProviderFailed` where there is no such image, and
-    `ProviderTimeout` where it does not come in time.
+    Accepts PNG, JPEG, WebP or GIF of up to 64 MiB, within 60 seconds and 3 redirects, from a public
+    address or an address of the host of `trusted_base_url`. A data URL, as text or as a
+    `SpooledImage`, is decoded. Downloading costs nothing, so it is retried twice if the connection
+    or the server fails.
+
+    If `call` was aborted, its error is raised; `ProviderFailed` if there is no such image, and
+    `ProviderTimeout` if it does not come in time.
     """
     if isinstance(url, SpooledImage) or url[:5].lower() == "data:":
         return spooling.saved(url, folder)
-    with _blamed(call), child_call(call, DOWNLOAD_SECONDS) as part:
+    with _as_provider_errors(call), child_call(call, DOWNLOAD_SECONDS) as download_call:
         for pause in RETRY_PAUSES:
             try:
-                return _into_file(part, url, folder, trusted_base_url)
+                return _into_file(download_call, url, folder, trusted_base_url)
             except ProviderFailed:
-                part.wait(pause)
-        return _into_file(part, url, folder, trusted_base_url)
+                download_call.wait(pause)
+        return _into_file(download_call, url, folder, trusted_base_url)
 
 
-def side_by_side(ways: Sequence[Callable[[], Path]]) -> list[Path | LikeDoError]:
-    """Get a file in each of `ways`, all at once; in the place of one that does not come, why.
+def side_by_side(downloads: Sequence[Callable[[], Path]]) -> list[Path | LikeDoError]:
+    """Run all `downloads` at once; return for each, in order, its file or the provider's failure.
 
-    What a call was aborted with, and what is wrong with us, is raised.
+    Any other error is raised, such as the one that a call was aborted with.
     """
-    if len(ways) == 1:
-        return [_tried(ways[0])]
-    with ThreadPoolExecutor(max_workers=len(ways)) as pool:
-        return list(pool.map(_tried, ways))
+    if len(downloads) == 1:
+        return [_file_or_error(downloads[0])]
+    with ThreadPoolExecutor(max_workers=len(downloads)) as pool:
+        return list(pool.map(_file_or_error, downloads))
 
 
-def _tried(way: Callable[[], Path]) -> Path | LikeDoError:
+def _file_or_error(download: Callable[[], Path]) -> Path | LikeDoError:
     try:
-        return way()
+        return download()
     except (ProviderFailed, ProviderTimeout) as error:
         return error
 
 
 @contextmanager
-def _blamed(call: Call) -> Iterator[None]:
-    """Turn what went wrong with the image's server into the provider's failure."""
+def _as_provider_errors(call: Call) -> Iterator[None]:
+    """Turn errors of the image's server into errors of the provider."""
     try:
         yield
     except (InvalidRequest, ProviderFailed) as error:
@@ -75,43 +78,43 @@ def _blamed(call: Call) -> Iterator[None]:
 
 
 def _into_file(call: Call, url: str, folder: Path, trusted_base_url: str) -> Path:
-    def reach(parts: SplitResult) -> Sequence[Address]:
-        return _addresses_of_result(call, parts, trusted_base_url)
+    def addresses_of(parts: SplitResult) -> Sequence[Address]:
+        return _checked_addresses(call, parts, trusted_base_url)
 
-    with image_fetch.found(call, url, reach, MAX_RESULT_BYTES) as answer:
+    with image_fetch.follow(call, url, addresses_of, MAX_RESULT_BYTES) as answer:
         if answer.status >= 500 or answer.status == 429:
             raise ProviderFailed(f"The image's server failed (HTTP {answer.status}).")
         image_fetch.check_head(answer)
         with files.new_file(folder) as file:
-            for piece in _image(_bounded(answer, MAX_RESULT_BYTES)):
+            for piece in _checked_image(_bounded(answer, MAX_RESULT_BYTES)):
                 file.write(piece)
         return file.path
 
 
-def _addresses_of_result(call: Call, parts: SplitResult, trusted: str) -> Sequence[Address]:
-    """Look up the host of a result; raise `ProviderFailed` where asking again may help."""
-    found = image_fetch.look_up(call, parts, of_result=True)
-    if not found:
+def _checked_addresses(call: Call, parts: SplitResult, trusted: str) -> Sequence[Address]:
+    """Look up the host of a result; raise `ProviderFailed` if a retry may help."""
+    addresses = image_fetch.look_up(call, parts, of_result=True)
+    if not addresses:
         raise ProviderFailed("The image's host has no address.")
-    inside = {address[4][0] for address in found if not image_fetch.is_public(address[4][0])}
-    if inside and not _is_at(call, parts, inside, urlsplit(trusted)):
+    private = {address[4][0] for address in addresses if not image_fetch.is_public(address[4][0])}
+    if private and not _is_trusted(call, parts, private, urlsplit(trusted)):
         raise InvalidRequest("The image's host is not a public one.")
-    return found
+    return addresses
 
 
-def _is_at(call: Call, parts: SplitResult, addresses: set[str], trusted: SplitResult) -> bool:
-    """Tell whether this is the `trusted` host, on whatever port, by its name or its addresses."""
+def _is_trusted(call: Call, parts: SplitResult, private: set[str], trusted: SplitResult) -> bool:
+    """Tell whether this is the `trusted` host, on any port, by its name or its addresses."""
     if parts.hostname == trusted.hostname:
         return True
-    trusted_ones = image_fetch.look_up(call, trusted, of_result=True)
-    return addresses <= {address[4][0] for address in trusted_ones}
+    trusted_addresses = image_fetch.look_up(call, trusted, of_result=True)
+    return private <= {address[4][0] for address in trusted_addresses}
 
 
 def _bounded(answer: Answer, max_bytes: int) -> Iterator[bytes]:
-    """Yield the body as it comes, unless there is too much of it."""
+    """Yield the body in pieces; raise `InvalidRequest` if it is longer than `max_bytes`."""
     if image_fetch.is_announced_larger(answer, max_bytes):
         raise InvalidRequest("The image is too large.")
-    # One piece more than is taken, so that too much of it is told from a connection that fails.
+    # One piece more than is accepted, to tell an image that is too large from a broken connection.
     answer.limit = max_bytes + net_answer.READ_BYTES
     size = 0
     for piece in answer.pieces():
@@ -121,8 +124,8 @@ def _bounded(answer: Answer, max_bytes: int) -> Iterator[bytes]:
         yield piece
 
 
-def _image(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the same bytes, if the first of them are those of a format that is taken."""
+def _checked_image(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the bytes of `pieces`; raise `InvalidRequest` if they do not begin like an image."""
     head = b""
     for piece in pieces:
         head += piece

@@ -1,30 +1,30 @@
-"""How long a provider wants us to wait."""
+"""Reading how long a provider asks us to wait, from headers, error objects and messages."""
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from providers.wire import json
 
-#: Longer waits are not waits: the provider's daily quota is used up.
+#: Longer delays are cut to a day, within which even a daily quota is renewed.
 MAX_RETRY_SECONDS = 24 * 3600.0
-#: Until it is worth asking again where a day's quota is used up and nobody says when the day ends.
+#: The delay if a daily quota is used up, since the provider does not say when its day ends.
 DAILY_QUOTA_SECONDS = 3600.0
 
 
 def retry_after(
     headers: Mapping[str, str], message: str = "", error: Mapping[str, Any] | None = None
 ) -> float | None:
-    """Return the seconds that a provider asks to wait, from the source to trust most.
+    """Return the seconds that a provider asks to wait, from the most reliable source; or None.
 
-    `headers` have lower-case names. None where nothing says how long.
+    `headers` have lower-case names.
     """
-    for found in _delays(headers, message, error or {}):
-        if found is not None:
-            return min(max(found, 0.0), MAX_RETRY_SECONDS)
+    for delay in _delays(headers, message, error or {}):
+        if delay is not None:
+            return min(max(delay, 0.0), MAX_RETRY_SECONDS)
     return None
 
 
@@ -34,12 +34,12 @@ def _delays(
     yield _scaled(headers.get("retry-after-ms"), 1000)
     yield _seconds_or_date(headers.get("retry-after"))
     yield _number(json.as_object(error.get("availability")).get("retry_after"))
-    yield _until_tomorrow(error)
+    yield _daily_quota_delay(error)
     yield _google_delay(error)
-    yield _exhausted(headers)
-    yield _asked_in(message)
-    yield _last_resort(headers)
-    yield _until(headers.get("x-ratelimit-reset"))
+    yield _delay_of_exhausted_limits(headers)
+    yield _delay_in_text(message)
+    yield _delay_of_any_limit(headers)
+    yield _seconds_until(headers.get("x-ratelimit-reset"))
     yield _number(headers.get("ratelimit-reset"))
 
 
@@ -66,11 +66,13 @@ def _seconds_or_date(text: str | None) -> float | None:
     return None
 
 
-def _until_tomorrow(error: Mapping[str, Any]) -> float | None:
-    """Return an hour where a day's quota is used up: the delay beside it is that of a minute's."""
+def _daily_quota_delay(error: Mapping[str, Any]) -> float | None:
+    """Return an hour if Google says that a daily quota is used up.
+
+    The `retryDelay` beside it is that of the quota per minute.
+    """
     for detail in json.details(error):
-        violations = detail.get("violations")
-        for violation in violations if isinstance(violations, list) else ():
+        for violation in json.as_list(detail.get("violations")):
             if "PerDay" in json.as_text(json.as_object(violation).get("quotaId")):
                 return DAILY_QUOTA_SECONDS
     return None
@@ -83,41 +85,41 @@ def _google_delay(error: Mapping[str, Any]) -> float | None:
     return None
 
 
-#: OpenAI's two limits. The one with nothing remaining is the one that was hit.
+#: OpenAI's two rate limits. The one with nothing remaining is the one that was hit.
 _LIMITS = ("requests", "tokens")
 
 
-def _exhausted(headers: Mapping[str, str]) -> float | None:
-    hit = [kind for kind in _LIMITS if headers.get(f"x-ratelimit-remaining-{kind}") == "0"]
-    return _longest(headers, hit) or None
+def _delay_of_exhausted_limits(headers: Mapping[str, str]) -> float | None:
+    exhausted = [limit for limit in _LIMITS if headers.get(f"x-ratelimit-remaining-{limit}") == "0"]
+    return _longest_reset(headers, exhausted) or None
 
 
-def _last_resort(headers: Mapping[str, str]) -> float | None:
-    return _longest(headers, _LIMITS) or None
+def _delay_of_any_limit(headers: Mapping[str, str]) -> float | None:
+    return _longest_reset(headers, _LIMITS) or None
 
 
-def _longest(headers: Mapping[str, str], kinds: Any) -> float | None:
-    found = [duration(headers.get(f"x-ratelimit-reset-{kind}", "")) for kind in kinds]
-    return max((seconds for seconds in found if seconds is not None), default=None)
+def _longest_reset(headers: Mapping[str, str], limits: Iterable[str]) -> float | None:
+    delays = [duration(headers.get(f"x-ratelimit-reset-{limit}", "")) for limit in limits]
+    return max((seconds for seconds in delays if seconds is not None), default=None)
 
 
-_ASKED = re.compile(
+_DELAY_TEXT = re.compile(
     r"(?:try again|retry|available|resets?) (?:after |in )~?((?:[\d.]+ ?[a-z]+ ?)+)", re.IGNORECASE
 )
 
 
-def _asked_in(message: str) -> float | None:
+def _delay_in_text(message: str) -> float | None:
     """Return the seconds in "Please try again in 1m20s" or "available in 1 second"."""
-    asked = _ASKED.search(message)
-    return duration(asked.group(1)) if asked else None
+    match = _DELAY_TEXT.search(message)
+    return duration(match.group(1)) if match else None
 
 
-def _until(text: str | None) -> float | None:
-    """Return the seconds until a Unix time in milliseconds, or in seconds."""
-    moment = _number(text)
-    if moment is None:
+def _seconds_until(text: str | None) -> float | None:
+    """Return the seconds until a Unix time, which is in milliseconds or in seconds."""
+    timestamp = _number(text)
+    if timestamp is None:
         return None
-    return (moment / 1000 if moment > 1e11 else moment) - time.time()
+    return (timestamp / 1000 if timestamp > 1e11 else timestamp) - time.time()
 
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -125,7 +127,7 @@ _STEP = re.compile(r"(\d+(?:\.\d+)?) ?(ms|s|m|h|d)(?=[\d\s.,]|ec|in|our|ay|$)", 
 
 
 def duration(text: str) -> float | None:
-    """Return the seconds of a Go duration such as `1h2m3.5s`; None where `text` is not one."""
+    """Return the seconds of a Go duration such as `1h2m3.5s`, or None if `text` is not one."""
     steps = _STEP.findall(text)
     if not steps:
         return None

@@ -1,7 +1,7 @@
-"""Answers that have whole images in their JSON, as base64: the images go into files as they come.
+"""Base64 spooling: reading JSON with images in it while writing the images to files.
 
-Four large images are one document of 60 MB, and a worker reads many at a time. So the body is read
-in pieces, and what is kept of it in memory is the JSON around the images and no more.
+An answer with four large images is a document of 60 MB, and a worker reads many at a time. So the
+body is read in pieces, and only the JSON around the images is kept in memory.
 """
 
 import binascii
@@ -21,80 +21,80 @@ from net.answer import Answer
 from providers.wire import json
 from providers.wire.files import File
 
-#: Of a body with images in it.
+#: The size of a body with images in it.
 MAX_ANSWER_BYTES = 256 * MIB
-#: Of a string, as it stands in the JSON. What is longer is an image, or nothing that we look for.
+#: A string that is longer in the JSON is an image, or of no interest, and goes into a file.
 LONG_BYTES = 64 * 1024
-#: Of all that is in no long string.
+#: The size of everything outside long strings.
 MAX_REST_BYTES = 2 * MIB
-#: Read, which takes half a millisecond, before others have their turn.
+#: After this many bytes, which take half a millisecond, other greenlets have their turn.
 TURN_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class SpooledImage:
-    """Stands where a long string was: the file with the bytes that it was the base64 of.
+    """Replaces a long string in the JSON: the file with the decoded bytes."""
 
-    None where it was not base64 at all.
-    """
-
+    #: None if the string was not base64.
     path: Path | None
 
 
 def read(provider: str, answer: Answer, folder: Path) -> Any:
-    """Return the JSON of an `answer` of up to 256 MiB, with a `Spooled` for each long string.
+    """Return the decoded JSON of an `answer`, with a `SpooledImage` for each long string.
 
-    The files are in `folder`, which whoever made it removes. `saved` makes files of all images
-    alike, be they long or short. Raises as `Answer.whole` and `answers.decoded` do.
+    The answer may have up to 256 MiB. The files are in `folder`, which the caller has to delete.
+    Short images remain strings; `saved` returns a file for either. Raises as `Answer.pieces` and
+    `json.decoded` do.
     """
     answer.limit = MAX_ANSWER_BYTES
     return parse(provider, answer.pieces(), folder)
 
 
 def saved(image: Any, folder: Path) -> Path:
-    """Return the file of an `image`: what was `Spooled`, or base64 or a data URL as it came.
+    """Return the file of an `image`: a `SpooledImage`, or a string of base64 or a data URL.
 
-    Raises `ProviderFailed` where it is none of these.
+    Raises `ProviderFailed` if it is none of these.
     """
     if isinstance(image, str):
-        image = _spooled(image, folder)
+        image = _spool(image, folder)
     if not isinstance(image, SpooledImage) or image.path is None:
         raise ProviderFailed("The provider sent an image that is not base64.")
     return image.path
 
 
-def _spooled(text: str, folder: Path) -> SpooledImage:
-    image = _Image(folder)
-    image.add(text.encode("ascii") if text.isascii() else None)
-    return image.end()
+def _spool(text: str, folder: Path) -> SpooledImage:
+    file = _Base64File(folder)
+    file.add(text.encode("ascii") if text.isascii() else None)
+    return file.end()
 
 
 # ---- Base64 --------------------------------------------------------------------------------------
 
-#: The alphabet of URLs, in the usual one; and what may stand between the characters.
+#: Translates the URL-safe alphabet into the standard one.
 _STANDARD = bytes.maketrans(b"-_", b"+/")
-_WHITE = b" \t\r\n"
+#: May stand between the characters.
+_WHITE_SPACE = b" \t\r\n"
 
-_DATA = b"data:"
+_DATA_SCHEME = b"data:"
 _HEADER = re.compile(rb"data:[^,]*;base64,", re.IGNORECASE)
-#: Of a data URL before its comma.
+#: The length of a data URL's header, which ends with the comma.
 _MAX_HEADER_BYTES = 1024
 
 
-class _Image:
-    """Base64, or a data URL, whose bytes are written to a file as it comes."""
+class _Base64File:
+    """Decodes base64, or a base64 data URL, into a file, piece by piece."""
 
     def __init__(self, folder: Path) -> None:
         self._file = File(folder)
-        #: What may be the beginning of a data URL; None once that is decided.
+        #: The text so far while it may be the header of a data URL; None once that is decided.
         self._head: bytes | None = b""
-        #: The last characters, of which there may be a group's part, or the padding.
+        #: The characters not decoded yet: an incomplete group, or the last one with its padding.
         self._rest = b""
         self._size = 0
         self._is_broken = False
 
     def add(self, text: bytes | None) -> None:
-        """Take what follows; None stands for what no base64 can be."""
+        """Decode the next piece; None stands for characters that base64 does not have."""
         if self._is_broken:
             return
         try:
@@ -103,7 +103,7 @@ class _Image:
             self.drop()
 
     def end(self) -> SpooledImage:
-        """Return what came of it."""
+        """Decode the rest and close the file; drop it if the text was empty or not base64."""
         try:
             self._decode(self._head or b"")
             self._write(self._rest + b"=" * (-len(self._rest) % 4))
@@ -116,6 +116,7 @@ class _Image:
         return SpooledImage(self._file.path)
 
     def drop(self) -> None:
+        """Delete the file and ignore what follows."""
         self._is_broken = True
         self._file.drop()
 
@@ -125,7 +126,7 @@ class _Image:
         if self._head is None:
             return text
         text = self._head + text
-        if _DATA.startswith(text[: len(_DATA)].lower()) and not _is_told(text):
+        if _DATA_SCHEME.startswith(text[: len(_DATA_SCHEME)].lower()) and not _is_decided(text):
             self._head = text
             return b""
         self._head = None
@@ -133,8 +134,8 @@ class _Image:
         return text[header.end() :] if header else text
 
     def _decode(self, text: bytes) -> None:
-        """Write all but the last group of four characters, behind which nothing may follow."""
-        text = self._rest + text.translate(_STANDARD, _WHITE)
+        """Write all complete groups of four characters but the last: only that may have padding."""
+        text = self._rest + text.translate(_STANDARD, _WHITE_SPACE)
         end = max(0, len(text) - 1) // 4 * 4
         if b"=" in text[:end]:
             raise ValueError
@@ -147,21 +148,21 @@ class _Image:
         self._file.write(data)
 
 
-def _is_told(text: bytes) -> bool:
-    """Tell whether the header of a data URL is there, or too long to be one."""
+def _is_decided(text: bytes) -> bool:
+    """Tell whether the header of a data URL is complete, or too long to be one."""
     return b"," in text or len(text) > _MAX_HEADER_BYTES
 
 
 # ---- JSON ----------------------------------------------------------------------------------------
 
-#: All that a string can go on with, up to its end or an escape that is not there as a whole.
-_INSIDE = re.compile(rb'(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*+')
-#: `\u002b`
-_ESCAPE_BYTES = 6
+#: The rest of a string, up to its closing quote or to an incomplete escape.
+_STRING_BODY = re.compile(rb'(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*+')
+#: The length of the longest escape, such as `\u002b`.
+_MAX_ESCAPE_BYTES = 6
 
 
 def parse(provider: str, pieces: Iterable[bytes], folder: Path) -> Any:
-    """Return the JSON that comes in `pieces`, as `read` does."""
+    """Return the JSON that `pieces` add up to, as `read` does."""
     reader = _Reader(provider, folder)
     try:
         for piece in _in_turns(pieces):
@@ -172,7 +173,7 @@ def parse(provider: str, pieces: Iterable[bytes], folder: Path) -> Any:
 
 
 def _in_turns(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the pieces, and let others run at times: a fast sender leaves a greenlet no pause."""
+    """Yield the pieces and let other greenlets run at times, as a fast sender leaves no pause."""
     size = 0
     for piece in pieces:
         yield piece
@@ -183,75 +184,84 @@ def _in_turns(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 class _Reader:
+    """Splits JSON into long strings, which go into files, and the rest, which it keeps."""
+
     def __init__(self, provider: str, folder: Path) -> None:
         self._provider, self._folder = provider, folder
-        #: The JSON with stand-ins, and what each of them stands for.
+        #: The JSON, with a placeholder for each long string.
         self._rest = bytearray()
+        #: The image for each placeholder.
         self._images: dict[str, SpooledImage] = {}
-        #: No provider can know what the stand-ins are called.
-        self._mark = secrets.token_hex(16)
-        #: The string we are in: itself while it is short, then the image.
+        #: Random, so that no provider can send a string that is a placeholder.
+        self._prefix = secrets.token_hex(16)
+        #: The current string, as long as it is short; None outside strings.
         self._string: bytearray | None = None
-        self._image: _Image | None = None
-        #: The beginning of an escape.
-        self._held = b""
+        #: The file of the current string, once that is long.
+        self._file: _Base64File | None = None
+        #: The beginning of an escape whose end has not arrived.
+        self._partial_escape = b""
 
     def feed(self, piece: bytes) -> None:
-        piece, self._held = self._held + piece, b""
-        place = 0
-        while place < len(piece):
-            ahead = self._outside if self._string is None else self._inside
-            place = ahead(piece, place)
+        """Read the next piece of the JSON."""
+        piece, self._partial_escape = self._partial_escape + piece, b""
+        position = 0
+        while position < len(piece):
+            read = self._read_outside if self._string is None else self._read_string
+            position = read(piece, position)
 
     def end(self) -> Any:
+        """Decode the JSON and put the images in the place of their placeholders."""
         body = json.decoded(self._provider, bytes(self._rest))
-        return _with(self._images, body)
+        return _with_images(self._images, body)
 
     def close(self) -> None:
-        if self._image is not None:
-            self._image.drop()
+        """Delete the file of a string that did not end."""
+        if self._file is not None:
+            self._file.drop()
 
-    def _outside(self, piece: bytes, place: int) -> int:
-        end = piece.find(b'"', place)
+    def _read_outside(self, piece: bytes, start: int) -> int:
+        """Read up to the next string; return the position behind its opening quote."""
+        end = piece.find(b'"', start)
         if end < 0:
-            self._keep(piece[place:])
+            self._keep(piece[start:])
             return len(piece)
-        self._keep(piece[place:end])
+        self._keep(piece[start:end])
         self._string = bytearray()
         return end + 1
 
-    def _inside(self, piece: bytes, place: int) -> int:
-        found = _INSIDE.match(piece, place)
-        assert found is not None
-        end = found.end()
-        self._go_on(piece[place:end])
+    def _read_string(self, piece: bytes, start: int) -> int:
+        """Read up to the end of the string; return the position behind its closing quote."""
+        match = _STRING_BODY.match(piece, start)
+        assert match is not None
+        end = match.end()
+        self._extend_string(piece[start:end])
         if piece[end : end + 1] == b'"':
             self._end_string()
             return end + 1
-        self._held = piece[end:]
-        if len(self._held) >= _ESCAPE_BYTES:
+        self._partial_escape = piece[end:]
+        if len(self._partial_escape) >= _MAX_ESCAPE_BYTES:
             raise ProviderFailed(f"{self._provider} sent an answer that is not JSON.")
         return len(piece)
 
-    def _go_on(self, raw: bytes) -> None:
+    def _extend_string(self, raw: bytes) -> None:
         assert self._string is not None
-        if self._image is not None:
-            self._image.add(_unescaped(raw))
+        if self._file is not None:
+            self._file.add(_unescaped(raw))
             return
         self._string += raw
         if len(self._string) > LONG_BYTES:
-            self._image = _Image(self._folder)
-            self._image.add(_unescaped(bytes(self._string)))
+            self._file = _Base64File(self._folder)
+            self._file.add(_unescaped(bytes(self._string)))
 
     def _end_string(self) -> None:
         assert self._string is not None
-        if self._image is None:
+        if self._file is None:
             self._keep(b'"%s"' % self._string)
         else:
-            name = f"{self._mark}-{len(self._images)}"
-            self._images[name] = self._image.end()
-            self._keep(f'"{name}"'.encode())
-        self._string = self._image = None
+            placeholder = f"{self._prefix}-{len(self._images)}"
+            self._images[placeholder] = self._file.end()
+            self._keep(f'"{placeholder}"'.encode())
+        self._string = self._file = None
 
     def _keep(self, text: bytes) -> None:
         self._rest += text
@@ -260,7 +270,7 @@ class _Reader:
 
 
 def _unescaped(raw: bytes) -> bytes | None:
-    """Return what is in a string's part, if it is ASCII and so can be base64."""
+    """Return the text of a piece of a JSON string; None if it is not ASCII, so not base64."""
     if b"\\" not in raw:
         return raw
     try:
@@ -269,10 +279,10 @@ def _unescaped(raw: bytes) -> bytes | None:
         return None
 
 
-def _with(images: dict[str, SpooledImage], body: Any) -> Any:
-    """Return `body` with the images in the place of their stand-ins."""
+def _with_images(images: dict[str, SpooledImage], body: Any) -> Any:
+    """Return `body` with the images in the place of their placeholders."""
     if isinstance(body, dict):
-        return {name: _with(images, value) for name, value in body.items()}
+        return {name: _with_images(images, value) for name, value in body.items()}
     if isinstance(body, list):
-        return [_with(images, value) for value in body]
+        return [_with_images(images, value) for value in body]
     return images.get(body, body) if isinstance(body, str) else body

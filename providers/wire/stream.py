@@ -1,9 +1,9 @@
-"""Reading an answer that comes in pieces: a vendor's events in, OpenAI's chunks out.
+"""Reading a streamed answer: a vendor's events in, OpenAI's chunks out.
 
-What `providers.answers` says of whole answers holds here for every piece. Vendors differ in what
-they put where: a role on every delta, text beside the reason to finish, usage on any chunk, empty
-deltas while they wait. What comes out is always the same: what each choice says, then for each
-choice why it ended, then the usage. An answer that is not brought to its end is a failure.
+The rules of `providers.wire.answer` for whole answers hold for every piece. Vendors differ in where
+they put things: a role on every delta, text beside the finish reason, usage on any chunk, empty
+deltas while they wait. The order of what is yielded is always the same: the deltas, then the finish
+reason of each choice, then the usage. An answer that does not reach its end is a failure.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,11 +17,11 @@ from providers.wire import chunks, json, refusal
 
 
 def read(provider: str, answer: Answer) -> Iterator[dict[str, Any]]:
-    """Yield the `chat.completion.chunk` objects in an answer of status 200, as they come.
+    """Yield the `chat.completion.chunk` objects of an answer of status 200 as they arrive.
 
-    A provider that answers with a whole completion has said all of it in one piece. Raises the
-    error that an error object stands for, and `ProviderFailed` where the answer breaks off or is
-    none at all.
+    If the provider answers with a whole completion instead, it is read as a stream of one event. If
+    an event is an error object, the error it stands for is raised; if the answer breaks off or is
+    empty, `ProviderFailed`.
     """
     yield from read_events(provider, _events(provider, answer), answer.headers)
 
@@ -29,18 +29,18 @@ def read(provider: str, answer: Answer) -> Iterator[dict[str, Any]]:
 def read_events(
     provider: str, events: Iterable[Any], headers: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the chunks in `events`, decoded JSON in OpenAI's names; raise as `read` does."""
+    """Yield the chunks of `events`, decoded JSON with OpenAI's names; raise as `read` does."""
     stream = _Stream(provider, headers)
     for event in events:
-        if said := stream.read(event):
-            yield said
+        if chunk := stream.read(event):
+            yield chunk
     yield from stream.end()
 
 
 def _events(provider: str, answer: Answer) -> Iterator[Any]:
     if not answer.has_events():
-        whole = json.decoded(provider, answer.whole().content)
-        yield _as_event(wire_answer.completion(provider, whole, answer.headers))
+        body = json.decoded(provider, answer.whole().content)
+        yield _as_event(wire_answer.completion(provider, body, answer.headers))
         return
     for data in answer.events():
         if data:
@@ -54,7 +54,7 @@ def _as_event(completion: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class _Choice:
-    """What the next delta of a choice has to be read by."""
+    """The state of one choice that is needed to read its next delta."""
 
     finish_reason: str | None = None
     #: The type of each tool call, by its index.
@@ -63,7 +63,7 @@ class _Choice:
 
 
 class _Stream:
-    """One answer, as far as it has come."""
+    """The state of one streamed answer."""
 
     def __init__(self, provider: str, headers: Mapping[str, str]) -> None:
         self._provider = provider
@@ -73,27 +73,28 @@ class _Stream:
         self._usage: dict[str, Any] | None = None
 
     def read(self, event: Any) -> dict[str, Any] | None:
-        """Return the chunk that an event makes; None where it says nothing to a client."""
+        """Return the chunk for an event; None if the event has nothing for a client yet."""
         if not isinstance(event, dict):
-            raise wire_answer.nothing(self._provider)
-        found = json.as_list(event.get("choices"))
-        said = [self._choice(place, choice, event) for place, choice in enumerate(found)]
-        if event.get("error") and not (found and self._is_whole()):
-            # OpenRouter notes an error beside the usage of an answer that has come to its end.
+            raise wire_answer.empty_answer(self._provider)
+        raw_choices = json.as_list(event.get("choices"))
+        choices = [self._choice(index, raw, event) for index, raw in enumerate(raw_choices)]
+        if event.get("error") and not (raw_choices and self._is_whole()):
+            # OpenRouter may put an error beside the usage of an answer that has reached its end.
             raise refusal.refusal_within(self._provider, event["error"], self._headers)
         if reported := event.get("usage"):
             self._usage = wire_answer.usage(reported) or self._usage
-        return self._chunk(event, [choice for choice in said if choice])
+        return self._chunk(event, [choice for choice in choices if choice])
 
     def end(self) -> Iterator[dict[str, Any]]:
-        """Yield what ends the stream; raise `ProviderFailed` where it is not at its end.
+        """Yield the last chunks of the stream; raise `ProviderFailed` if it broke off.
 
-        The reasons wait until here because some vendors go on after them, or repeat them.
+        Finish reasons are kept until here because some vendors send more after them, or repeat
+        them.
         """
         if not self._is_whole():
             raise ProviderFailed(f"{self._provider} broke off its answer.")
         reasons = ((index, choice.finish_reason) for index, choice in self._choices.items())
-        yield from chunks.ending(self._head, reasons, self._usage)
+        yield from chunks.final_chunks(self._head, reasons, self._usage)
 
     def _is_whole(self) -> bool:
         choices = self._choices.values()
@@ -104,68 +105,72 @@ class _Stream:
             return None
         if not self._head:
             self._head = wire_answer.head(event, "chat.completion.chunk")
-        self._head |= wire_answer.more_of_head(event)
+        self._head |= wire_answer.optional_head(event)
         return self._head | {"choices": choices}
 
-    def _choice(self, place: int, found: Any, event: dict[str, Any]) -> dict[str, Any] | None:
-        if not isinstance(found, dict):
-            raise wire_answer.nothing(self._provider)
-        wire_answer.raise_if_broken(self._provider, found, event, self._headers)
-        index, logprobs = found.get("index"), json.as_object(found.get("logprobs")) or None
-        index = index if json.is_count(index) else place
+    def _choice(self, position: int, raw: Any, event: dict[str, Any]) -> dict[str, Any] | None:
+        if not isinstance(raw, dict):
+            raise wire_answer.empty_answer(self._provider)
+        wire_answer.raise_if_broken(self._provider, raw, event, self._headers)
+        index, logprobs = raw.get("index"), json.as_object(raw.get("logprobs")) or None
+        index = index if json.is_count(index) else position
         is_first = index not in self._choices
         choice = self._choices.setdefault(index, _Choice())
 
-        delta = self._delta(choice, found.get("delta"), is_first)
-        reason = wire_answer.finish_reason(found.get("finish_reason"))
+        delta = self._delta(choice, raw.get("delta"), is_first)
+        reason = wire_answer.finish_reason(raw.get("finish_reason"))
         choice.finish_reason = choice.finish_reason or reason
         return chunks.choice(index, delta, logprobs=logprobs) if delta or logprobs else None
 
-    def _delta(self, choice: _Choice, found: Any, is_first: bool) -> dict[str, Any]:
-        if not isinstance(found, dict | None):
-            raise wire_answer.nothing(self._provider)
-        found = found or {}
-        said = wire_answer.message(self._provider, found)
+    def _delta(self, choice: _Choice, raw: Any, is_first: bool) -> dict[str, Any]:
+        if not isinstance(raw, dict | None):
+            raise wire_answer.empty_answer(self._provider)
+        raw = raw or {}
+        delta = wire_answer.message(self._provider, raw)
         if is_first:
-            said["role"] = "assistant"
+            delta["role"] = "assistant"
         else:
-            said = {name: value for name, value in said.items() if value and name != "role"}
-        return said | self._calls(choice, found)
+            delta = {name: value for name, value in delta.items() if value and name != "role"}
+        return delta | self._calls(choice, raw)
 
-    def _calls(self, choice: _Choice, found: dict[str, Any]) -> dict[str, Any]:
-        said: dict[str, Any] = {}
-        if called := found.get("function_call"):
-            said["function_call"] = self._called("function", called, not choice.calls_function)
+    def _calls(self, choice: _Choice, raw_delta: dict[str, Any]) -> dict[str, Any]:
+        calls: dict[str, Any] = {}
+        if function := raw_delta.get("function_call"):
+            calls["function_call"] = self._called("function", function, not choice.calls_function)
             choice.calls_function = True
-        calls = wire_answer.tool_calls(self._provider, found)
-        if pieces := [self._tool_call(choice, call) for call in calls]:
-            said["tool_calls"] = pieces
-        return said
+        raw_calls = wire_answer.tool_calls(self._provider, raw_delta)
+        if pieces := [self._tool_call(choice, raw) for raw in raw_calls]:
+            calls["tool_calls"] = pieces
+        return calls
 
-    def _tool_call(self, choice: _Choice, found: Any) -> dict[str, Any]:
-        """Return a piece of a call: its id, type and name are in the first one only."""
-        if not isinstance(found, dict):
-            raise wire_answer.no_call(self._provider)
-        index = _index_of(found, choice)
+    def _tool_call(self, choice: _Choice, raw: Any) -> dict[str, Any]:
+        """Return a piece of a call; only the first piece has its id, type and name."""
+        if not isinstance(raw, dict):
+            raise wire_answer.malformed_call(self._provider)
+        index = _index_of(raw, choice)
         is_first = index not in choice.calls
-        head = wire_answer.call_head(found) if is_first else wire_answer.call_extras(found)
+        head = wire_answer.call_head(raw) if is_first else wire_answer.call_extras(raw)
         kind = choice.calls.setdefault(index, head.get("type", ""))
-        return {"index": index, **head, kind: self._called(kind, found.get(kind), is_first)}
+        return {"index": index, **head, kind: self._called(kind, raw.get(kind), is_first)}
 
-    def _called(self, kind: str, found: Any, is_first: bool) -> dict[str, str]:
-        name, text = wire_answer.CALLED[kind]
-        called = json.as_object(found)
-        said = {text: called.get(text) or ""}
+    def _called(self, kind: str, raw: Any, is_first: bool) -> dict[str, str]:
+        """Return a piece of the function, or the custom tool, that is called."""
+        name_field, text_field = wire_answer.CALL_FIELDS[kind]
+        called = json.as_object(raw)
+        piece = {text_field: called.get(text_field) or ""}
         if is_first:
-            said = {name: called.get(name)} | said
-        if all(isinstance(value, str) for value in said.values()):
-            return said
-        raise wire_answer.no_call(self._provider)
+            piece = {name_field: called.get(name_field)} | piece
+        if all(isinstance(value, str) for value in piece.values()):
+            return piece
+        raise wire_answer.malformed_call(self._provider)
 
 
-def _index_of(found: dict[str, Any], choice: _Choice) -> int:
-    """Return which of the calls a piece belongs to; one with an id and no index is a new one."""
-    index = found.get("index")
+def _index_of(piece: dict[str, Any], choice: _Choice) -> int:
+    """Return the index of the call that a piece belongs to.
+
+    A piece with an id but no index begins a new call; one with neither continues the last.
+    """
+    index = piece.get("index")
     if json.is_count(index):
         return index
-    return len(choice.calls) if found.get("id") or not choice.calls else max(choice.calls)
+    return len(choice.calls) if piece.get("id") or not choice.calls else max(choice.calls)

@@ -37,7 +37,7 @@ def message(*deltas: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_completion_is_whole() -> None:
-    ending = chunks.ending(HEAD, [(0, "stop")], USAGE)
+    ending = chunks.final_chunks(HEAD, [(0, "stop")], USAGE)
 
     whole = assembled(
         chunk({"role": "assistant", "content": ""}), chunk({"content": "Hi"}), *ending

@@ -92,10 +92,10 @@ def test_what_is_sent_is_what_the_catalogue_says() -> None:
     )
     asked = request(size="1440x1024", quality="hd", style="natural")
 
-    wanted = image.wanted(asked, ImageRoute(upstream=facts), 2, Path())
+    wanted = image.draw_request(asked, ImageRoute(upstream=facts), 2, Path())
 
     assert (wanted.prompt, wanted.count) == ("A cat.", 2)
-    assert wanted.sent == {
+    assert wanted.parameters == {
         "output_format": "png",
         "steps": 50,
         "look": "plain",
@@ -113,9 +113,9 @@ def test_a_route_may_know_better_than_its_model() -> None:
         style_prompts={"vivid": "Make it loud."},
     )
 
-    wanted = image.wanted(request(quality="hd", style="vivid"), route, 1, Path())
+    wanted = image.draw_request(request(quality="hd", style="vivid"), route, 1, Path())
 
-    assert wanted.sent["steps"] == 90
+    assert wanted.parameters["steps"] == 90
     assert wanted.prompt == "A cat.\n\nMake it loud."
 
 
@@ -153,7 +153,10 @@ def test_what_asks_for_nothing_special_is_never_refused(more: dict[str, Any]) ->
 
     check(request(**more), route)
 
-    assert image.wanted(request(**more), route, 1, Path()).sent == {"px": 1024, "steps": 25}
+    assert image.draw_request(request(**more), route, 1, Path()).parameters == {
+        "px": 1024,
+        "steps": 25,
+    }
 
 
 def test_a_prompt_has_the_length_that_its_model_reads() -> None:
@@ -170,7 +173,7 @@ def test_openai_gets_what_is_not_known_here() -> None:
 
     check(asked, route)
 
-    sent = image.wanted(asked, route, 1, Path()).sent
+    sent = image.draw_request(asked, route, 1, Path()).parameters
     assert sent == {
         "size": "1024x1024",
         "quality": "medium",
@@ -197,4 +200,4 @@ def test_every_route_of_the_catalogue_has_the_documented_sizes(
 
             check(asked, route)
 
-            assert image.wanted(asked, route, 1, Path()).sent is not None
+            assert image.draw_request(asked, route, 1, Path()).parameters is not None

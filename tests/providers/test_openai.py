@@ -5,7 +5,7 @@ import pytest
 from models.errors import UnsupportedParameter
 from providers.deepseek import DeepSeek
 from providers.openai import OpenAI
-from providers.parameters import EVERYTHING, SUBJECTS
+from providers.parameters import DEPENDS_ON, EVERYTHING
 from tests.providers.requests_and_routes import chat, route
 
 REASONING = frozenset({"tools", "reasoning_effort", "json_schema", "n"})
@@ -91,5 +91,5 @@ def test_what_speaks_of_tools_that_are_not_there_is_not_sent() -> None:
     silent = chat(parallel_tool_calls=True, tool_choice="none", function_call="none")
     speaking = chat(tools=[{"type": "function", "function": {"name": "f"}}], tool_choice="none")
 
-    assert OpenAI().payload(silent, route(), None).keys().isdisjoint(SUBJECTS)
+    assert OpenAI().payload(silent, route(), None).keys().isdisjoint(DEPENDS_ON)
     assert OpenAI().payload(speaking, route(), None)["tool_choice"] == "none"

@@ -27,7 +27,7 @@ from models.image import ImageRequest
 from net import connection, http
 from net.call import Call
 from providers import image, images
-from providers.image import Drawn, Picture, Wanted
+from providers.image import DrawRequest, DrawResult, Picture
 from providers.openai_images import usage
 from providers.wire import result_images
 from tests import recordings
@@ -54,8 +54,8 @@ REFUSALS = {
 }
 
 
-def draw(folder: Path, count: int = 1, call: Call | None = None, **sent: Any) -> Drawn:
-    wanted = Wanted("gpt-image-2", "A lion.", count, folder, sent)
+def draw(folder: Path, count: int = 1, call: Call | None = None, **sent: Any) -> DrawResult:
+    wanted = DrawRequest("gpt-image-2", "A lion.", count, folder, sent)
     return images["openai"].draw(wanted, "sk-test", call or Call(60), unexpected)
 
 
@@ -81,7 +81,7 @@ def file(path: str, data: bytes = PNG, **more: Any) -> Step:
     return {"match": path, "body_base64": base64_of(data)} | more
 
 
-def files(drawn: Drawn) -> list[Any]:
+def files(drawn: DrawResult) -> list[Any]:
     """Return the bytes of each image, or the class of the error in its place."""
     return [
         picture.path.read_bytes() if isinstance(picture, Picture) else type(picture)
@@ -136,7 +136,7 @@ def test_no_model_is_sent_what_openai_refuses(
 
     for route in routes:
         for request in requests:
-            wanted = image.wanted(request, route, request.count, tmp_path)
+            wanted = image.draw_request(request, route, request.count, tmp_path)
             images["openai"].draw(wanted, "sk", Call(60), unexpected)
 
     bodies = [call["body"] for call in upstream.calls()]
@@ -522,7 +522,7 @@ from config.settings import settings
 from models.errors import JobCancelled
 from providers import images
 from net.call import Call
-from providers.image import Picture, Wanted
+from providers.image import DrawRequest, Picture
 
 url, folder, way = sys.argv[1:]
 settings.openai_base_url = url + "/openai"
@@ -530,7 +530,8 @@ call = Call(60)
 
 def run():
     try:
-        drawn = images["openai"].draw(Wanted("gpt-image-2", "A", 4, Path(folder)), "k", call, print)
+        request = DrawRequest("gpt-image-2", "A", 4, Path(folder))
+        drawn = images["openai"].draw(request, "k", call, print)
         print(sum(isinstance(each, Picture) for each in drawn.pictures), "pictures")
     except JobCancelled:
         print("JobCancelled")

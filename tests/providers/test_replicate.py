@@ -28,7 +28,7 @@ from models.errors import (
 )
 from net.call import Call
 from providers import replicate
-from providers.image import Drawn, Picture, Wanted
+from providers.image import DrawRequest, DrawResult, Picture
 from providers.replicate import Replicate, image_urls
 from providers.wire import result_images
 from tests import recordings
@@ -53,16 +53,16 @@ def nobody(id: str) -> None:
 
 def draw(
     folder: Path,
-    request: Wanted | None = None,
+    request: DrawRequest | None = None,
     model: str = SCHNELL,
     call: Call | None = None,
     started: Any = nobody,
-) -> Drawn:
+) -> DrawResult:
     request = replace(request or wanted(), model=model, folder=folder)
     return Replicate().draw(request, "r8_test", call or Call(20), started)
 
 
-def resume(id: str, folder: Path, call: Call | None = None) -> Drawn:
+def resume(id: str, folder: Path, call: Call | None = None) -> DrawResult:
     request = replace(wanted(), model=SCHNELL, folder=folder)
     return Replicate().resume(id, request, "r8_test", call or Call(20))
 
@@ -74,7 +74,7 @@ def failure(folder: Path, **more: Any) -> LikeDoError:
     return caught.value
 
 
-def contents(drawn: Drawn) -> list[bytes]:
+def contents(drawn: DrawResult) -> list[bytes]:
     """Return the bytes of all images, none of which is missing."""
     return [outcome.path.read_bytes() for outcome in drawn.pictures if isinstance(outcome, Picture)]
 
@@ -500,7 +500,7 @@ def test_what_stays_unknown_is_lost(upstream: Upstream, tmp_path: Path) -> None:
 
     assert type(error) is ProviderFailed
     assert not error.nothing_ran
-    assert len(looks(upstream)) == replicate.UNKNOWN_AT_FIRST + 1
+    assert len(looks(upstream)) == replicate.MAX_UNKNOWN_AT_FIRST + 1
 
 
 @pytest.mark.parametrize(
@@ -756,7 +756,7 @@ def as_steps(upstream: Upstream, exchanges: list[dict[str, Any]]) -> list[Step]:
     return sorted(steps, key=lambda step: len(step["match"]), reverse=True)
 
 
-def drawn_as_recorded(exchange: dict[str, Any], folder: Path) -> Drawn:
+def drawn_as_recorded(exchange: dict[str, Any], folder: Path) -> DrawResult:
     """Draw what the `exchange` asked for."""
     body = exchange["request"]["body"]
     sent = dict(body["input"])

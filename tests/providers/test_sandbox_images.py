@@ -13,15 +13,17 @@ from models.errors import JobCancelled
 from models.image import Size
 from net.call import Call
 from providers import images
-from providers.image import Drawn, Picture, Wanted
+from providers.image import DrawRequest, DrawResult, Picture
 from providers.sandbox import image as sandbox_images
 from tests.upstream import ROOT
 
 PROMPT = "A lion cooking pasta, wearing a hat of some sort."
 
 
-def draw(folder: Path, count: int = 1, prompt: str = PROMPT, call: Call | None = None) -> Drawn:
-    wanted = Wanted("sandbox/image", prompt, count, folder, {"size": "256x256"})
+def draw(
+    folder: Path, count: int = 1, prompt: str = PROMPT, call: Call | None = None
+) -> DrawResult:
+    wanted = DrawRequest("sandbox/image", prompt, count, folder, {"size": "256x256"})
     return images["sandbox"].draw(wanted, "", call or Call(60), unexpected)
 
 
@@ -29,7 +31,7 @@ def unexpected(operation_id: str) -> None:
     pytest.fail("Nothing goes on after the answer.")
 
 
-def files(drawn: Drawn) -> list[bytes]:
+def files(drawn: DrawResult) -> list[bytes]:
     pictures = [picture for picture in drawn.pictures if isinstance(picture, Picture)]
     assert len(pictures) == len(drawn.pictures)
     return [picture.path.read_bytes() for picture in pictures]
@@ -56,7 +58,7 @@ def test_as_many_pictures_as_wanted_are_files_in_the_folder(tmp_path: Path) -> N
 def test_a_picture_is_a_png_of_the_size_asked_for(
     tmp_path: Path, sent: dict[str, str], size: tuple[int, int]
 ) -> None:
-    wanted = Wanted("sandbox/image", PROMPT, 1, tmp_path, sent)
+    wanted = DrawRequest("sandbox/image", PROMPT, 1, tmp_path, sent)
     drawn = images["sandbox"].draw(wanted, "", Call(60), unexpected)
 
     (picture,) = drawn.pictures

@@ -29,7 +29,7 @@ from models.errors import (
 from net import http
 from net.call import Call
 from providers import stability
-from providers.image import Drawn, Picture, Wanted
+from providers.image import DrawRequest, DrawResult, Picture
 from providers.stability import Stability
 from tests import recordings
 from tests.providers.wanted_images import wanted
@@ -43,10 +43,10 @@ XL = "stable-diffusion-xl-1024-v1-0"
 
 def draw(
     folder: Path,
-    request: Wanted | None = None,
+    request: DrawRequest | None = None,
     model: str = CORE,
     call: Call | None = None,
-) -> Drawn:
+) -> DrawResult:
     def started(operation_id: str) -> None:
         raise AssertionError("nothing here is worked on after the answer")
 
@@ -61,7 +61,7 @@ def failure(folder: Path, **more: Any) -> LikeDoError:
     return caught.value
 
 
-def contents(drawn: Drawn) -> list[bytes]:
+def contents(drawn: DrawResult) -> list[bytes]:
     return [outcome.path.read_bytes() for outcome in drawn.pictures if isinstance(outcome, Picture)]
 
 
