@@ -133,7 +133,7 @@ def _retry(row: "Job") -> str:
             "to 64 KiB, for 24 hours, and that of a batch's line until its batch is over."
         )
     kind = KINDS[row.kind]
-    request = kind.checked(orjson.loads(body))
+    request = kind.from_validated(orjson.loads(body))
     return _submit_again(row, kind, request, kind.quote(request), body)
 
 

@@ -68,7 +68,7 @@ def run(job_id: str) -> Ended | Retry | None:
 
 def _ask(job: ChatJob, cleanup: ExitStack) -> ChatOutcome:
     """Ask the candidates in turn until one answers."""
-    job.request = request = ChatRequest.checked(orjson.loads(job.body()))
+    job.request = request = ChatRequest.from_validated(orjson.loads(job.body()))
     if request.stream:
         job.stream = _open_stream(job, cleanup)
     to_try = candidates.find(request)
@@ -112,7 +112,7 @@ def _call_provider(job: ChatJob, attempt: Attempt[ChatCandidate]) -> ChatOutcome
     """Call one provider, once."""
     candidate = attempt.candidate
     provider, request, route = candidate.provider, candidate.request, candidate.route
-    job.call.asked = True
+    job.call.was_provider_called = True
     job.assembly = Assembly()
     job.upstream = UpstreamAttribution(
         candidate.provider.name, candidate.upstream_model, candidate.model.price, job.trail

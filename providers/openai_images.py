@@ -35,7 +35,7 @@ class OpenAIImages(ImageProvider):
     ) -> Drawn:
         url = settings.base_url_of(self.name) + "/images/generations"
         headers = {"Authorization": f"Bearer {key}"}
-        sent = http.encoded(_payload(wanted))
+        sent = http.encode_json(_payload(wanted))
         with http.create(call, url, headers, sent, "application/json") as answer:
             if answer.status != 200:
                 raise self.refusal(answer.whole())

@@ -47,7 +47,9 @@ class Stability(ImageProvider):
     def _stable_image(self, wanted: Wanted, key: str, call: Call) -> Drawn:
         path, model_field = STABLE_IMAGE[wanted.model]
         url = f"{_base_url()}/v2beta/stable-image/generate/{path}"
-        body, content_type = http.form({**wanted.sent, **model_field, "prompt": wanted.prompt})
+        body, content_type = http.encode_form(
+            {**wanted.sent, **model_field, "prompt": wanted.prompt}
+        )
         headers = _headers(key) | {"Accept": "image/*"}
         with http.create(call, url, headers, body, content_type) as answer:
             if answer.status != 200:
@@ -57,7 +59,7 @@ class Stability(ImageProvider):
     def _engine(self, wanted: Wanted, key: str, call: Call) -> Drawn:
         url = f"{_base_url()}/v1/generation/{wanted.model}/text-to-image"
         prompts = {"text_prompts": [{"text": wanted.prompt, "weight": 1}]}
-        payload = http.encoded({**wanted.sent, **prompts, "samples": wanted.count})
+        payload = http.encode_json({**wanted.sent, **prompts, "samples": wanted.count})
         with http.create(call, url, _headers(key), payload, "application/json") as answer:
             if answer.status != 200:
                 raise self.refusal(answer.whole())

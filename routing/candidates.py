@@ -48,7 +48,7 @@ class Candidate(Generic[RequestT, ModelT, RouteT, ProviderT]):
 
     @property
     def context_tokens(self) -> int:
-        """How long the model's context is; 0 if that is unknown, or no matter, as with images."""
+        """The length of the model's context; 0 if it is unknown or, as with images, irrelevant."""
         return 0
 
 
@@ -112,7 +112,7 @@ def get_one(model_id: str, param: str = "model") -> Model:
 
 
 def listed() -> list[Model]:
-    """Return the models that callers are shown, in the catalogue's order."""
+    """Return the models that callers can name, in the catalogue's order."""
     return [model for model in catalog.models.values() if is_available(model)]
 
 
@@ -221,7 +221,7 @@ def _each_once(candidates: Sequence[C]) -> list[C]:
 
 
 def _asks_the_same(candidate: AnyCandidate, other: AnyCandidate) -> bool:
-    # Routes are compared field by field, which is dear; most of them differ by their model.
+    # Routes are compared field by field, which is slow; most of them differ by their model.
     same_model = candidate.upstream_model == other.upstream_model
     return same_model and candidate.route == other.route
 

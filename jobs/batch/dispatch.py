@@ -138,7 +138,7 @@ def _dispatch(owned: OwnedBatch, batch: Batch, line: BatchLine) -> Dispatched:
         ownership.stop_dispatching(owned.in_status(BatchStatus.IN_PROGRESS), FILE_GONE)
         return Dispatched.NEVER
     kind = KINDS[batch.kind]
-    request = kind.checked(body)
+    request = kind.from_validated(body)
     try:
         quote = kind.quote(request)
     except LikeDoError as error:

@@ -57,7 +57,7 @@ def _make_images(job: ImageJob) -> ImagesOutcome:
     earlier = retry_until_stored(lambda: provider_calls.of_job(job.id))
     stored = retry_until_stored(lambda: media.of_job(job.id))
     job.stored = {image.place: image for image in stored}
-    job.call.asked = bool(earlier)
+    job.call.was_provider_called = bool(earlier)
     if not earlier:
         job.call.check()
     _prepare(job, media.RETRY_SECONDS if earlier else ())
@@ -76,7 +76,7 @@ def _prepare(job: ImageJob, pauses: Sequence[float]) -> None:
     """Read the request and find its candidates, or note the obstacle to that."""
     for pause in (*pauses, None):
         try:
-            job.request = ImageRequest.checked(orjson.loads(job.body()))
+            job.request = ImageRequest.from_validated(orjson.loads(job.body()))
             job.candidates = image_candidates.find(job.request)
             # Images that could not be stored are not worth asking for.
             storage.ready()

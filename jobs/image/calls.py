@@ -234,7 +234,7 @@ def _call_provider(
         lost = LeaseLost("The job is another worker's by now.")
         job.call.abort(lost)
         raise lost
-    job.call.asked = True
+    job.call.was_provider_called = True
     job.upstream = UpstreamAttribution(
         candidate.provider.name, candidate.upstream_model, EachPrice(candidate.credits), job.trail
     )

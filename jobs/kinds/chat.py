@@ -63,7 +63,7 @@ def _applied_headers(chat: ChatRequest, held: Hold) -> dict[str, str]:
 CHAT = Kind(
     name="chat",
     read=_read,
-    checked=ChatRequest.checked,
+    from_validated=ChatRequest.from_validated,
     find=candidates.find,
     quote=quote,
     columns=_columns,

@@ -44,7 +44,7 @@ def _columns(image: ImageRequest) -> dict[str, Any]:
 IMAGE = Kind(
     name="image",
     read=read,
-    checked=ImageRequest.checked,
+    from_validated=ImageRequest.from_validated,
     find=image_candidates.find,
     quote=quote,
     columns=_columns,

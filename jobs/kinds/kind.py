@@ -35,7 +35,7 @@ class Kind(Generic[R]):
     #: Reads a decoded JSON body, of an asynchronous request or another; raises `InvalidRequest`.
     read: Callable[[Any, bool], R]
     #: Makes a request of a body that was validated before.
-    checked: Callable[[dict[str, Any]], R]
+    from_validated: Callable[[dict[str, Any]], R]
     #: Returns the candidates that can serve a request; raises if there are none.
     find: Callable[[R], Sequence[Any]]
     #: Returns what a request may cost, over every route and fallback it may take.

@@ -17,7 +17,7 @@ NOT_PUBLIC = "The host has no public address."
 def check_url(url: str) -> None:
     """Raise `InvalidRequest` for a URL that cannot be a receiver's."""
     try:
-        parts = public_hosts.checked(url, LABEL)
+        parts = public_hosts.parse_url(url, LABEL)
         if parts.port == 0:
             raise InvalidRequest(f"{LABEL} has no valid port.")
     except InvalidRequest as error:

@@ -65,7 +65,7 @@ def send(call: Call, message: Webhook) -> DeliveryResult:
     body, secret = outbox.body_of(message), outbox.secret_of(message)
     with child_call(call, SEND_SECONDS) as attempt:
         try:
-            parts = public_hosts.checked(message.url, receiver.LABEL)
+            parts = public_hosts.parse_url(message.url, receiver.LABEL)
             addresses = receiver.addresses(attempt, parts)
             headers = _headers(message.id, body, secret)
             with untrusted.post_to(attempt, parts.geturl(), addresses, headers, body) as answer:

@@ -142,7 +142,7 @@ def _fail(job: RunningJob, error: LikeDoError, status: Status = Status.FAILED) -
 
 def _cancel(job: RunningJob, error: JobCancelled) -> Ended | None:
     """End a cancelled job: free if no provider was asked, else charged for what it used."""
-    outcome = job.partial_outcome() if job.call.asked else None
+    outcome = job.partial_outcome() if job.call.was_provider_called else None
     if outcome is None:
         return _fail(job, error, Status.CANCELLED)
     settled = retry_until_stored(lambda: settlement.settle_cancelled(job.claimed, outcome, error))

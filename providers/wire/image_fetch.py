@@ -43,7 +43,7 @@ def found(
 
 
 def _checked(url: str) -> SplitResult:
-    return public_hosts.checked(url, "The image's URL")
+    return public_hosts.parse_url(url, "The image's URL")
 
 
 def look_up(call: Call, parts: SplitResult, of_result: bool = False) -> Sequence[Address]:
