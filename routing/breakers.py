@@ -136,7 +136,7 @@ class Breaker:
         try:
             state, wait, reason = _texts(_script(_ASK)(keys=[self.name]))
         except redis.RedisError as error:
-            log.warning("breaker.unknown", provider=self.provider, reason=str(error))
+            log.warning("breaker.state_unknown", provider=self.provider, reason=str(error))
             return GRANTED
         self.is_closed = state == "closed"
         self._due = time.monotonic() + float(wait)
@@ -202,8 +202,8 @@ def keep_fresh(providers: Iterable[str]) -> None:
             refresh(providers)
         except redis.RedisError as error:
             log.warning("breakers.not_refreshed", reason=str(error))
-        except Exception:  # A greenlet's outermost door.
-            log.exception("breakers.broke")
+        except Exception:  # A greenlet's outermost handler.
+            log.exception("breakers.failed")
 
 
 def refresh(providers: Iterable[str]) -> None:

@@ -49,7 +49,7 @@ def join(row: Job) -> Response:
 
 
 def answer_when_done(wait: Wait, cancels: bool, render: Render = unchanged) -> Response:
-    """Wait for the job and return its answer; if that takes long, a response that goes on.
+    """Wait for the job and return its answer; if that takes long, a response that keeps waiting.
 
     `cancels`: the job is cancelled if its client disconnects.
     """
@@ -78,7 +78,7 @@ def _respond(wait: Wait, ended: Ended | WaitInterrupted, render: Render) -> Resp
 
 
 def mark_failure_delivered(wait: Wait) -> None:
-    """Record that a client gets its job's failure, before it does: it may retry at once."""
+    """Record that a job's failure is delivered, before it is: the client may retry at once."""
     if wait.client.is_disconnected():
         return
     with contextlib.suppress(Unavailable):  # Then its retry gets the same failure.

@@ -1,4 +1,4 @@
-"""The rows of a job's provider calls: after a worker's death, no image is asked for twice."""
+"""The rows of a job's provider calls, so that no image is requested twice if a worker dies."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Chats: what one may cost, and what its job's row says of it."""
+"""The kind `chat`: the quote of a request, and the columns of its job's row."""
 
 from typing import Any
 

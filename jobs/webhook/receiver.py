@@ -25,7 +25,7 @@ def check_url(url: str) -> None:
 
 
 def addresses(call: Call, parts: SplitResult) -> Sequence[Address]:
-    """Resolve the host, once, so that the connection goes to the addresses that were checked."""
+    """Resolve the host and check its addresses, once, so that the connection goes to these."""
     port = public_hosts.PORTS[parts.scheme] if parts.port is None else parts.port
     resolved = untrusted.resolve(call, parts.hostname or "", port)
     if not resolved or not all(_is_allowed(address[4][0]) for address in resolved):
