@@ -59,7 +59,7 @@ def answer_when_done(wait: Wait, cancels: bool, render: Render = unchanged) -> R
         raise _in_progress(wait.job_id)
     if ended is None:
         return wait.until_closed(_relay_newlines(wait, cancels, render))
-    if ended is WaitInterrupted.HUNG_UP:
+    if ended is WaitInterrupted.DISCONNECTED:
         on_disconnect(wait.job_id, cancels)
         raise ClientDisconnected
     return _respond(wait, ended, render)
@@ -180,7 +180,7 @@ def _newlines_then_answer(
         while ended is None:
             yield b"\n"
             ended = wait_for_end(wait.subscription, pause)
-        if ended is WaitInterrupted.HUNG_UP:
+        if ended is WaitInterrupted.DISCONNECTED:
             on_disconnect(wait.job_id, cancels)
         elif isinstance(ended, Ended) and ended.body and ended.status == Status.COMPLETED:
             yield from _deliver(wait.job_id, render(ended.body)[1], wait.client)

@@ -81,7 +81,7 @@ def response(body: Iterator[bytes], first: ReadResult) -> Response:
 
 def _interrupted(job_id: str, reason: WaitInterrupted, cancels: bool) -> Exception:
     """Return the error for an interrupted wait, after doing what it means for the job."""
-    if reason is WaitInterrupted.HUNG_UP:
+    if reason is WaitInterrupted.DISCONNECTED:
         answer.on_disconnect(job_id, cancels)
         return ClientDisconnected()
     return _broken_off(job_id, Unavailable("The server is restarting. Try again."), cancels)
