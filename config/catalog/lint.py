@@ -90,7 +90,7 @@ def _unused_providers(catalog: Catalog) -> Iterator[tuple[KeyPath, str]]:
     used = {upstream.provider for upstream in catalog.upstreams.values()}
     for name in catalog.providers:
         if name not in used:
-            yield ("providers", name), f'no upstream model is its: [upstream."{name}:…"]'
+            yield ("providers", name), f'no upstream model belongs to it: [upstream."{name}:…"]'
 
 
 def _unused_upstreams(kind: Kind) -> Iterator[tuple[KeyPath, str]]:
@@ -144,7 +144,7 @@ def _living(kind: Kind, model: Model | ImageModel, day: datetime.date) -> list[s
 def _retired_models(kind: Kind, today: datetime.date) -> Iterator[tuple[KeyPath, str]]:
     for id, model in kind.models.items():
         if not _living(kind, model, today):
-            yield (kind.name, id, "routes"), "every one of them is retired, so nobody answers"
+            yield (kind.name, id, "routes"), "every one of them is retired, so no provider answers"
 
 
 def _invalid_successors(kind: Kind, today: datetime.date) -> Iterator[tuple[KeyPath, str]]:
@@ -181,5 +181,5 @@ def _without_keys(catalog: Catalog) -> Iterator[Note]:
             without_keys[tuple(serving)].append(id)
     for names, ids in without_keys.items():
         variables = " or ".join(filter(None, map(catalog.key_variable, names)))
-        answers = "the sandbox answers for" if settings.sandbox else "nobody answers for"
+        answers = "the sandbox answers for" if settings.sandbox else "no provider answers for"
         yield Note(f"without {variables} {answers} {_named(ids)}", ids)

@@ -70,7 +70,7 @@ def _key_env(name: str) -> str:
 
 def _header_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name, re.ASCII):
-        raise ValueError(f"{name!r} is no name of a header")
+        raise ValueError(f"{name!r} is not a valid header name")
     return name
 
 
@@ -83,7 +83,7 @@ def _header_value(value: str) -> str:
 def _drops(name: str) -> str:
     if name in TAKES | PARAMETERS:
         raise ValueError(
-            f"{name!r} changes the answer and cannot be left out in silence: it is one for "
+            f"{name!r} changes the answer and cannot be silently left out: put it into "
             "`unsupported`"
         )
     return name

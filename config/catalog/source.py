@@ -55,7 +55,7 @@ _REASONS = {
     "frozen_set_type": "it must be a list",
     "dict_type": "it must be a table",
     "model_type": "it must be a table",
-    "invalid-json-value": "it must be what JSON can say",
+    "invalid-json-value": "it must be a value that JSON can hold",
     "date_type": "it must be a date such as 2027-01-14",
 }
 
@@ -91,7 +91,7 @@ class Source:
             reason = f"it cannot be read: {error.strerror}"
             raise InvalidCatalog(Diagnostic(file, None, "", reason)) from None
         except UnicodeDecodeError as error:
-            reason = f"it cannot be read: it is no UTF-8 ({error})"
+            reason = f"it cannot be read: it is not UTF-8 ({error})"
             raise InvalidCatalog(Diagnostic(file, None, "", reason)) from None
         try:
             return cls(file, text, tomllib.loads(text, parse_float=Decimal))
