@@ -15,7 +15,7 @@ SDKS := $(patsubst tests/sdks/openai-%.txt,tests/sdks/.venv-%/.ready,$(wildcard 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
-run: .venv/.ready ## Start all of it on this machine: web, worker, Valkey, SQLite (PORT=8000, ARGS="…")
+run: .venv/.ready ## Run everything on this machine: web, worker, Valkey, SQLite (PORT=8000, ARGS="…")
 	@.venv/bin/likedo up $(ARGS)
 
 test: .venv/.ready ## Run the tests that need nothing but Python (ARGS="-k credits")

@@ -1,6 +1,6 @@
 """The worker process: `python worker.py`, any number of them, on any number of machines."""
 
-# ruff: noqa: E402  # gevent patches before anything is imported that it patches
+# ruff: noqa: E402  # gevent patches modules before others import them
 from gevent import monkey
 
 monkey.patch_all()
@@ -21,7 +21,7 @@ from routing import breakers
 
 
 def main() -> None:
-    """Run jobs until told to stop."""
+    """Run jobs until a signal to stop."""
     startup.check()
     logs.configure()
     startup.raise_open_files()

@@ -1,1 +1,1 @@
-"""Who may: accounts, keys, rate limits. Run by the web process and the command line."""
+"""Accounts, keys and rate limits. Run by the web process and the command line."""

@@ -1,4 +1,4 @@
-"""Accounts: created, moved to another plan, suspended; and their webhook secrets."""
+"""Accounts: creates them, changes plans, suspends them; and their webhook secrets."""
 
 import time
 from typing import Any

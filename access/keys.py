@@ -1,4 +1,4 @@
-"""API keys: identified, created and revoked."""
+"""API keys: identifies, creates and revokes them."""
 
 import time
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from models import account
 from models.account import Account, Key
 from models.errors import InvalidKey, NotFound
 
-#: The channel that tells every web process which account's keys to look up again.
+#: The pub/sub channel for accounts whose cached keys are out of date in every web process.
 CHANGED_CHANNEL = "likedo:access"
-#: A process trusts what it last read for this long, unless a message says otherwise.
+#: A process caches a key for this long, unless a message invalidates it.
 CACHE_SECONDS = 5
 
 
@@ -114,7 +114,7 @@ def revoke(key_id: int) -> None:
 
 
 def announce(account_id: int) -> None:
-    """Tell every web process that its cached keys and plan of an account are out of date."""
+    """Make every web process drop its cached keys and plan of an account."""
     try:
         connection().publish(CHANGED_CHANNEL, orjson.dumps({"account": account_id}))
     except redis.RedisError:

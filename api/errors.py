@@ -86,5 +86,5 @@ def _translate(error: HTTPException) -> LikeDoError:
 
 
 def _respond_to_bug(error: Exception) -> Response:
-    log.error("request.broke", request=g.get("request_id"), exc_info=error)
+    log.error("request.view_failed", request=g.get("request_id"), exc_info=error)
     return respond(InternalError("Something went wrong on our side."))

@@ -66,7 +66,7 @@ def _seconds(form: Form) -> int:
 
 @bp.get("/files")
 def list_files() -> Response:
-    """List the caller's files, the newest first unless `order` says otherwise."""
+    """List the caller's files, in the given `order`; newest first by default."""
     account_id = admission.caller().account_id
     limit = pagination.limit(MAX_LIMIT, MAX_LIMIT)
     purpose = request.args.get("purpose")

@@ -1,4 +1,4 @@
-"""A request that becomes a job: retry joined, admitted, held for, enqueued, answered."""
+"""Submitting a job: detect retries, admit, hold, enqueue, answer."""
 
 from collections.abc import Callable
 from contextlib import ExitStack

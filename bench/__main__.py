@@ -1,7 +1,8 @@
-"""`make bench`: what a chat costs, plain and streamed, beside what it could cost at the least.
+"""`make bench`: the overhead of a chat, plain and streamed, against a theoretical minimum.
 
-Every figure is of this run and this machine; compare the ratios, not the milliseconds. The
-upstream is a server that answers after a fixed delay; `direct` is the same callers on it.
+The minimum is `bench.floor`, a bare proxy. Figures depend on the machine and vary between runs:
+compare the ratios, not the milliseconds. The upstream is a server that answers after a fixed delay;
+`direct` are the same callers without anything in between.
 """
 
 import argparse
@@ -33,20 +34,20 @@ CROWD, CROWD_CALLS, CROWD_DELAY_SECONDS = 128, 10, 1.0
 
 @dataclass
 class Run:
-    """One load on one address."""
+    """The result of one load on one URL. Latencies are in seconds, in ascending order."""
 
     seconds: float
     latencies: list[float]
     first_bytes: list[float]
-    #: CPU milliseconds of one call, by process.
+    #: CPU milliseconds per call, by process.
     cpu: dict[str, float]
 
     def at(self, share: float) -> float:
-        """Return the latency that `share` of the calls stayed under, in milliseconds."""
+        """Return the quantile `share` of the latencies, in milliseconds."""
         return _at(self.latencies, share)
 
     def first_at(self, share: float) -> float:
-        """Return the same for the time to the first byte."""
+        """Return the quantile `share` of the times to the first byte, in milliseconds."""
         return _at(self.first_bytes, share)
 
     @property
@@ -60,26 +61,26 @@ def _at(ordered: list[float], share: float) -> float:
 
 @dataclass
 class Load:
-    """How many callers make how many calls each."""
+    """The number of callers, and of calls by each of them."""
 
     callers: int
     calls: int
     streamed: bool = False
 
 
-def measure(url: str, key: str, asked: Load, pids: dict[str, int]) -> Run:
-    """Load `url` once to warm it up, and once to measure."""
-    _load(url, key, Load(asked.callers, 2, asked.streamed))
+def measure(url: str, key: str, load: Load, pids: dict[str, int]) -> Run:
+    """Put `load` on `url`, after a smaller one to warm it up; measure CPU time of `pids`."""
+    _load(url, key, Load(load.callers, 2, load.streamed))
     before = {name: processes.cpu_seconds(pid) for name, pid in pids.items()}
-    told = _load(url, key, asked)
-    count = asked.callers * asked.calls
+    result = _load(url, key, load)
+    count = load.callers * load.calls
     used = {
         name: (processes.cpu_seconds(pid) - before[name]) * 1000 / count
         for name, pid in pids.items()
     }
-    if set(told["statuses"]) != {"200"}:
-        raise SystemExit(f"bench: not every call was answered: {told['statuses']}")
-    return Run(told["seconds"], told["latencies"], told["first_bytes"], used)
+    if set(result["statuses"]) != {"200"}:
+        raise SystemExit(f"bench: not every call was answered: {result['statuses']}")
+    return Run(result["seconds"], result["latencies"], result["first_bytes"], used)
 
 
 def _load(url: str, key: str, load: Load) -> dict[str, Any]:
@@ -91,7 +92,7 @@ def _load(url: str, key: str, load: Load) -> dict[str, Any]:
 
 
 def floor(upstream: Upstream, made: Stack) -> tuple[str, Process]:
-    """Start the floor's proxy and return its address."""
+    """Start the proxy of `bench.floor`; return its URL and process."""
     port = free_port()
     command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-w", "1"]
     command += ["--worker-connections", "10000", "-b", f"127.0.0.1:{port}", "bench.floor:app"]
@@ -104,7 +105,7 @@ def floor(upstream: Upstream, made: Stack) -> tuple[str, Process]:
 
 
 def simple_worker(made: Stack, jobs: int = 500) -> dict[str, float]:
-    """Return the CPU milliseconds of enqueuing and of running one RQ job that does nothing."""
+    """Return the CPU milliseconds of one RQ job that does nothing, by what they are spent on."""
     connection = redis.Redis.from_url(made.valkey.url)
     queue = Queue("noop", connection=connection, serializer=JSONSerializer)
     valkey = made.valkey.process.pid
@@ -112,83 +113,83 @@ def simple_worker(made: Stack, jobs: int = 500) -> dict[str, float]:
     enqueue = _cpu_of(lambda: [queue.enqueue("bench.noop.run", "id") for _ in range(jobs)])
     worker = SimpleWorker([queue], connection=connection, serializer=JSONSerializer)
     worker.log.setLevel("ERROR")
-    work = _cpu_of(lambda: worker.work(burst=True, logging_level="ERROR"))
-    used = {"enqueue": enqueue, "work": work, "redis": processes.cpu_seconds(valkey) - before}
+    run = _cpu_of(lambda: worker.work(burst=True, logging_level="ERROR"))
+    used = {"enqueue": enqueue, "work": run, "redis": processes.cpu_seconds(valkey) - before}
     connection.close()
     return {name: seconds * 1000 / jobs for name, seconds in used.items()}
 
 
-def _cpu_of(work: Callable[[], object]) -> float:
+def _cpu_of(function: Callable[[], object]) -> float:
     begun = time.process_time()
-    work()
+    function()
     return time.process_time() - begun
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--callers", type=int, default=16)
-    parser.add_argument("--calls", type=int, default=60, help="of each caller")
-    parser.add_argument("--streams", type=int, default=20, help="of each caller, of each kind")
-    parser.add_argument("--database", help="an empty database's URL; SQLite where none is given")
-    asked = parser.parse_args()
+    parser.add_argument("--calls", type=int, default=60, help="per caller")
+    parser.add_argument("--streams", type=int, default=20, help="per caller, of each kind")
+    parser.add_argument("--database", help="the URL of an empty database (default: SQLite)")
+    options = parser.parse_args()
 
     with Upstream() as upstream:
         upstream.script(default={"delay": DELAY_SECONDS})
         provider = {"openai_base_url": f"{upstream.url}/openai", "openai_api_key": "sk-bench"}
-        settings = {"database_url": asked.database} if asked.database else {}
+        settings = {"database_url": options.database} if options.database else {}
         with stack(**provider, **settings, catalog=unlimited_catalog()) as made:
-            _report(asked, upstream, made)
+            _report(options, upstream, made)
 
 
 def unlimited_catalog() -> Path:
-    """Write a catalogue whose hour has room for the benchmark, and return where."""
+    """Write a catalogue without tight rate limits; return its path."""
     text = (ROOT / "config" / "catalog.toml").read_text()
     path = Path(tempfile.mkdtemp(prefix="likedo-bench-")) / "catalog.toml"
     path.write_text(re.sub(r"requests_per_hour = \d+", "requests_per_hour = 1000000", text))
     return path
 
 
-def _report(asked: argparse.Namespace, upstream: Upstream, made: Stack) -> None:
+def _report(options: argparse.Namespace, upstream: Upstream, made: Stack) -> None:
     web, worker = made.web(), made.worker()
     key = made.account(credits=10_000_000).key
     floor_url, floor_process = floor(upstream, made)
-    ours = {"web": made.webs[0].pid, "worker": worker.pid, "redis": made.valkey.process.pid}
+    pids = {"web": made.webs[0].pid, "worker": worker.pid, "redis": made.valkey.process.pid}
     addresses = {
         "direct": (f"{upstream.url}/openai/chat/completions", {}),
         "the floor": (floor_url, {"proxy": floor_process.pid}),
-        "ours": (f"{web}/v1/chat/completions", ours),
+        "ours": (f"{web}/v1/chat/completions", pids),
     }
 
     def runs(load: Load) -> list[Run]:
         return [measure(url, key, load, pids) for url, pids in addresses.values()]
 
     try:
-        direct, least, most = runs(Load(asked.callers, asked.calls))
-        _print(asked, made, direct, least, most, simple_worker(made))
+        direct, minimum, ours = runs(Load(options.callers, options.calls))
+        _print(options, made, direct, minimum, ours, simple_worker(made))
         for name, gap in (("paced, a chunk each 10 ms", 0.01), ("in a burst", 0.0)):
             upstream.script(default=words(CHUNKS, gap=gap))
-            _print_streams(name, *runs(Load(asked.callers, asked.streams, streamed=True)))
+            _print_streams(name, *runs(Load(options.callers, options.streams, streamed=True)))
     finally:
         floor_process.stop()
     _print_crowd(upstream, made, f"{web}/v1/chat/completions", key)
 
 
-def _print_streams(name: str, direct: Run, least: Run, ours: Run) -> None:
-    """Print what a stream of 100 chunks costs, and what it adds to the first one's way."""
+def _print_streams(name: str, direct: Run, minimum: Run, ours: Run) -> None:
+    """Print the CPU time of a stream of 100 chunks, and the delay of its first byte."""
     print(f"Streams of {CHUNKS} chunks, {name}. CPU, ms a stream:")
     for process, value in ours.cpu.items():
         print(f"  {process:<24}{value:8.2f}")
-    ratio = ours.total_cpu / least.total_cpu
+    ratio = ours.total_cpu / minimum.total_cpu
     print(f"  {'all of it':<24}{ours.total_cpu:8.2f}")
-    print(f"  {'the floor':<24}{least.total_cpu:8.2f}   ratio {ratio:.2f}")
+    print(f"  {'the floor':<24}{minimum.total_cpu:8.2f}   ratio {ratio:.2f}")
     print("First byte later than direct, ms: p50      p95")
-    for label, run in (("ours", ours), ("the floor", least)):
+    for label, run in (("ours", ours), ("the floor", minimum)):
         added = [run.first_at(share) - direct.first_at(share) for share in (0.5, 0.95)]
         print(f"  {label:<28}{added[0]:8.1f} {added[1]:8.1f}")
 
 
 def _print_crowd(upstream: Upstream, made: Stack, url: str, key: str) -> None:
-    """Print what share of the upstream's own pace many callers get through us."""
+    """Print which share of the upstream's throughput many callers reach through us."""
     upstream.script(default={"delay": CROWD_DELAY_SECONDS})
     _load(url, key, Load(CROWD, 1))
     direct = _load(f"{upstream.url}/openai/chat/completions", "direct", Load(CROWD, CROWD_CALLS))
@@ -201,28 +202,29 @@ def _print_crowd(upstream: Upstream, made: Stack, url: str, key: str) -> None:
 
 
 def _print(
-    asked: argparse.Namespace,
+    options: argparse.Namespace,
     made: Stack,
     direct: Run,
-    least: Run,
+    minimum: Run,
     ours: Run,
     noop: dict[str, float],
 ) -> None:
-    count = asked.callers * asked.calls
+    count = options.callers * options.calls
     kind = made.database_url.partition(":")[0]
-    print(f"Plain chat, {asked.callers} callers, {count} calls, upstream {DELAY_SECONDS} s, {kind}")
+    print(
+        f"Plain chat, {options.callers} callers, {count} calls, upstream {DELAY_SECONDS} s, {kind}"
+    )
     print("CPU, ms a call:")
     for name, value in ours.cpu.items():
         print(f"  {name:<24}{value:8.2f}")
     print(f"  {'all of it':<24}{ours.total_cpu:8.2f}")
-    print(
-        f"  {'the floor':<24}{least.total_cpu:8.2f}   ratio {ours.total_cpu / least.total_cpu:.2f}"
-    )
+    ratio = ours.total_cpu / minimum.total_cpu
+    print(f"  {'the floor':<24}{minimum.total_cpu:8.2f}   ratio {ratio:.2f}")
     rq = sum(noop.values())
     parts = ", ".join(f"{name} {value:.2f}" for name, value in noop.items())
     print(f"  {'RQ SimpleWorker, no-op':<24}{rq:8.2f}   ratio {ours.total_cpu / rq:.2f} ({parts})")
     print("Latency added over direct, ms:    p50      p95")
-    for name, run in (("ours", ours), ("the floor", least)):
+    for name, run in (("ours", ours), ("the floor", minimum)):
         added = [run.at(share) - direct.at(share) for share in (0.5, 0.95)]
         print(f"  {name:<28}{added[0]:8.1f} {added[1]:8.1f}")
     memory = {"web": made.webs[0].pid, "worker": made.workers[0].pid}

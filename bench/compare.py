@@ -1,8 +1,8 @@
-"""Compares checkouts of this project: `python -m bench.compare ../before . --rounds 8`.
+"""Compare checkouts of this project: `python -m bench.compare ../before . --rounds 8`.
 
 All run side by side, each with its own database and Redis, and take turns under the same load:
-plain chats one after another, then from many callers at once. Printed are the medians of all
-rounds, and the medians of the rounds' ratios to the first checkout. All must have one schema.
+plain chats one after another, then from many callers at once. Prints the medians of all rounds, and
+the medians of each round's ratio to the first checkout. All must have the same schema.
 """
 
 import argparse
@@ -29,7 +29,7 @@ FIGURES: dict[str, Callable[[Run], float]] = {
 
 @dataclass
 class Checkout:
-    """One checkout, running."""
+    """A running checkout."""
 
     url: str
     key: str
@@ -50,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", type=Path, nargs="+", help="one checkout each")
     parser.add_argument("--rounds", type=int, default=8)
-    asked = parser.parse_args()
+    options = parser.parse_args()
 
     with Upstream() as upstream, ExitStack() as stacks:
         upstream.script(default={"delay": DELAY_SECONDS})
@@ -61,12 +61,12 @@ def main() -> None:
         }
         checkouts = [
             Checkout.start(stacks.enter_context(stack(**settings, code=folder.resolve())))
-            for folder in asked.folders
+            for folder in options.folders
         ]
         for load in LOADS:
-            rounds = [[each.run(load) for each in checkouts] for _ in range(asked.rounds)]
-            print(f"{load.callers} callers, {load.calls} calls each, {asked.rounds} rounds")
-            _print(asked.folders, rounds)
+            rounds = [[each.run(load) for each in checkouts] for _ in range(options.rounds)]
+            print(f"{load.callers} callers, {load.calls} calls each, {options.rounds} rounds")
+            _print(options.folders, rounds)
 
 
 def _print(folders: list[Path], rounds: list[list[Run]]) -> None:

@@ -1,7 +1,7 @@
-"""One account with hundreds of image jobs beside others' chats: `python -m bench.fairness`.
+"""Measure fairness between accounts: `python -m bench.fairness`.
 
-Ten callers ask before one account has its jobs queued, and again while it has. What they wait then
-is compared with what they waited on the idle system.
+Ten callers make chats before one account queues hundreds of image jobs, and again while those are
+queued. The waits are compared.
 """
 
 import argparse
@@ -20,10 +20,10 @@ IMAGE = {"model": "gpt-image-2", "prompt": "A cat.", "background": True}
 
 
 def waits(url: str, accounts: list[Account]) -> list[float]:
-    """Return what each of the callers' chats took, in seconds."""
+    """Return the seconds that each chat of each caller took, in ascending order."""
     with ThreadPoolExecutor(len(accounts)) as threads:
-        found = threads.map(lambda account: [_chat(url, account) for _ in range(CALLS)], accounts)
-        return sorted(seconds for each in found for seconds in each)
+        taken = threads.map(lambda account: [_chat(url, account) for _ in range(CALLS)], accounts)
+        return sorted(seconds for each in taken for seconds in each)
 
 
 def _chat(url: str, account: Account) -> float:
@@ -55,11 +55,11 @@ def main() -> None:
             loaded = waits(url, others)
             left = made.unfinished()
     print(f"{CALLERS} callers' chats of {CHAT_SECONDS:g} s, s:   p50     p95")
-    for name, found in (("idle", idle), (f"beside {jobs} image jobs", loaded)):
-        p50, p95 = statistics.median(found), found[int(len(found) * 0.95)]
+    for name, seconds in (("idle", idle), (f"beside {jobs} image jobs", loaded)):
+        p50, p95 = statistics.median(seconds), seconds[int(len(seconds) * 0.95)]
         print(f"  {name:28} {p50:.3f}   {p95:.3f}")
     print(f"  ratio of p50: {statistics.median(loaded) / statistics.median(idle):.2f}")
-    print(f"  image jobs that had not ended then: {left}")
+    print(f"  unfinished image jobs at the end: {left}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""The floor: the least a Flask proxy on gevent can cost, without queue, keys or credits."""
+"""The floor: a bare Flask proxy on gevent, without queue, keys or credits.
+
+Its cost is the theoretical minimum that `make bench` compares with.
+"""
 
 from collections.abc import Iterator
 

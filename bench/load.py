@@ -1,10 +1,10 @@
-"""Many callers at once, cheaply: `python -m bench.load URL KEY --callers 128 --calls 5`.
+"""Generate load from many callers: `python -m bench.load URL KEY --callers 128 --calls 5`.
 
-Prints one JSON document: seconds in all, how often each status came, and each call's latency and
-time to the first byte. `--stream` asks for streams; one without its `[DONE]` counts as broken.
+Prints one JSON document: the total seconds, the count of each status, and the latency and time to
+the first byte of each call. `--stream` requests streams; one without `[DONE]` counts as broken.
 """
 
-# ruff: noqa: E402  # gevent patches before anything is imported that it patches
+# ruff: noqa: E402  # gevent patches modules before others import them
 from gevent import monkey
 
 monkey.patch_all()
@@ -51,20 +51,20 @@ class Caller:
         try:
             self.connection.request("POST", self.path, self.body, self.headers)
             reply = self.connection.getresponse()
-            said = reply.read1()
+            last = reply.read1()
             self.first_bytes.append(time.perf_counter() - begun)
             while more := reply.read1(65536):
-                said = more
+                last = more
             reply.close()
-            # A stream that does not end as one should has broken off.
-            return reply.status if b'"stream"' not in self.body or b"[DONE]" in said else 0
+            # A stream without `[DONE]` has broken off.
+            return reply.status if b'"stream"' not in self.body or b"[DONE]" in last else 0
         except (OSError, http.client.HTTPException):
             self.connection.close()
             return 0
 
 
 def load(url: str, key: str, callers: int, calls: int, body: bytes = BODY) -> dict[str, object]:
-    """Let `callers` make `calls` calls each, all beginning at once. Status 0 is a broken call."""
+    """Let `callers` make `calls` calls each, all starting at once. Status 0 is a broken call."""
     crowd = [Caller(url, key, body) for _ in range(callers)]
     for caller in crowd:
         caller.connect()
@@ -88,9 +88,10 @@ def main() -> None:
     parser.add_argument("--callers", type=int, default=16)
     parser.add_argument("--calls", type=int, default=10)
     parser.add_argument("--stream", action="store_true")
-    asked = parser.parse_args()
-    body = json.dumps(json.loads(BODY) | {"stream": True}).encode() if asked.stream else BODY
-    json.dump(load(asked.url, asked.key, asked.callers, asked.calls, body), sys.stdout)
+    options = parser.parse_args()
+    body = json.dumps(json.loads(BODY) | {"stream": True}).encode() if options.stream else BODY
+    result = load(options.url, options.key, options.callers, options.calls, body)
+    json.dump(result, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The least an RQ job costs: a job that does nothing, for RQ's own SimpleWorker."""
+"""A job that does nothing, to measure the overhead of RQ's own `SimpleWorker`."""
 
 
 def run(_: str) -> None:

@@ -1,7 +1,7 @@
-"""One provider down for a while under load: `python -m bench.outage --seconds 60`.
+"""Simulate an outage of one provider under load: `python -m bench.outage --seconds 60`.
 
-Callers ask for a model that goes to one provider first and to another second. The first breaks in
-the middle; what each caller got, and when the first was asked, is counted.
+Callers request a model with two routes, to different providers. The first provider fails for a
+while. Counted are the callers' answers, and the calls to that provider.
 """
 
 import argparse
@@ -15,11 +15,11 @@ from tests.stack import fetch, stack
 from tests.upstream import Upstream
 
 CALLERS = 16
-#: Seconds before the outage, and the most after it.
+#: Seconds before the outage, and at most after it.
 BEFORE_SECONDS = 3
 AFTER_SECONDS = 60
-LOOK_SECONDS = 0.1
-#: The first provider is in use again when it was asked so often in a row of looks.
+POLL_SECONDS = 0.1
+#: The first provider is in use again after this many calls.
 IN_USE_CALLS = 20
 
 BROKEN = {"status": 500, "json": {"error": {"message": "Down."}}, "delay": 0.05}
@@ -28,26 +28,26 @@ WELL = {"match": "/chat/completions", "delay": 0.05}
 
 @dataclass
 class Outage:
-    """What one outage looked like."""
+    """The measurements of one outage."""
 
     seconds: float
     statuses: Counter[int] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
-    #: Seconds from its beginning until the last call before the first pause of a second.
+    #: Seconds from its start to the last call before the first pause of a second.
     stopped_after: float = 0
-    #: Calls to the provider that was down: in all, and after the first five seconds.
+    #: Calls to the provider while it was down: in all, and after the first five seconds.
     calls: int = 0
     late_calls: int = 0
-    #: Seconds from its end until the provider was in use again; None where it was not.
+    #: Seconds from its end until the provider was in use again; None if it was not.
     resumed_after: float | None = None
 
     def at(self, share: float) -> float:
-        """Return the seconds that `share` of the callers' waits stayed under."""
+        """Return the quantile `share` of the callers' waits, in seconds."""
         return sorted(self.latencies)[int(len(self.latencies) * share)]
 
 
 def simulate(seconds: float) -> Outage:
-    """Break one provider for so many seconds under load."""
+    """Let one provider fail for that many seconds under load; return the measurements."""
     with Upstream() as first, Upstream() as second:
         settings = {
             "openai_base_url": f"{first.url}/openai",
@@ -90,7 +90,7 @@ def _call(outage: Outage, url: str, key: str, stop: threading.Event) -> None:
         status, _, _ = fetch(url, BODY, key=key)
         outage.latencies.append(time.monotonic() - begun)
         outage.statuses[status] += 1
-        # Within the hourly limit of an account, however long the outage.
+        # Keeps each account within its rate limit, even in a long outage.
         stop.wait(0.2)
 
 
@@ -105,7 +105,7 @@ def _watch_it_down(outage: Outage, first: Upstream) -> None:
             outage.stopped_after = changed
         if early is None and now > 5:
             early = received
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
     outage.calls = first.counts()["received"] - before
     outage.late_calls = outage.calls - ((early or before) - before)
 
@@ -116,7 +116,7 @@ def _watch_it_back(outage: Outage, first: Upstream) -> None:
         if first.counts()["received"] - before >= IN_USE_CALLS:
             outage.resumed_after = now
             return
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def main() -> None:

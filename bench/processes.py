@@ -1,4 +1,4 @@
-"""How much processor time processes have used, as the operating system counts it."""
+"""CPU time and memory of processes, as the operating system counts them."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the user and system time of a process and of those it started that still run."""
+    """Return the user and system time of a process and of its running descendants."""
     total = 0.0
     for process in [pid, *_descendants(pid)]:
         try:
@@ -19,7 +19,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def resident_mib(pid: int) -> float:
-    """Return the resident memory of a process and of those it started, in MiB."""
+    """Return the resident memory of a process and of its descendants, in MiB."""
     pages = 0
     for process in [pid, *_descendants(pid)]:
         pages += int(Path(f"/proc/{process}/statm").read_text().split()[1])
@@ -28,4 +28,4 @@ def resident_mib(pid: int) -> float:
 
 def _descendants(pid: int) -> list[int]:
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [found for child in map(int, children) for found in [child, *_descendants(child)]]
+    return [pid for child in map(int, children) for pid in [child, *_descendants(child)]]

@@ -1,4 +1,4 @@
-"""What every caller of the benchmark asks."""
+"""The request that every caller of the benchmarks sends."""
 
 import json
 

@@ -1,7 +1,7 @@
-"""What each command costs before it does anything: `python -m bench.startup`.
+"""Measure the start-up of commands and imports: `python -m bench.startup`.
 
-CPU is user and system time of a whole process. All cases take turns, so that a busy machine slows
-them alike, and each one's best round counts. `--json` prints one JSON document.
+CPU time is user and system time of a whole process. The cases take turns, so that a busy machine
+slows them alike, and the best round of each counts. `--json` prints one JSON document.
 """
 
 import argparse
@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass
 
 from tests.stack import ROOT, clean_environment
 
-#: What `keys list` is compared with: what it cannot do without.
+#: The imports that `keys list` cannot do without; all cases are compared with them.
 REFERENCE = "import sqlalchemy, click"
 
-#: Python code, by the name of its case. The first one is the reference.
+#: Python code by the name of its case. The first one is the reference.
 IMPORTS = {
     "import sqlalchemy, click": REFERENCE,
     "import sqlmodel": "import sqlmodel",
@@ -42,12 +42,16 @@ COMMANDS = (
 
 @dataclass(frozen=True)
 class Case:
+    """A command to measure."""
+
     name: str
     command: list[str]
 
 
 @dataclass(frozen=True)
 class Cost:
+    """The cost of a case."""
+
     name: str
     #: User and system seconds of the best round, and their ratio to the reference's.
     cpu_seconds: float
@@ -62,7 +66,7 @@ def cases() -> list[Case]:
 
 
 def measure(measured: Sequence[Case], rounds: int, env: Mapping[str, str]) -> list[Cost]:
-    """Run every case once per round, in turns; return each one's lowest CPU time."""
+    """Run every case once per round, in turns; return the lowest CPU time of each."""
     best = {case.name: float("inf") for case in measured}
     for _ in range(rounds):
         for case in measured:

@@ -1,20 +1,21 @@
 """`make structure`: how many files a call goes through, and how large files and functions are.
 
 Calls: a web process and a worker run under `bench.tracing`, with the sandbox as provider. Each call
-is made once to warm up and then several times. Every stack of functions that is also seen while
-another caller waits for a slow answer is background, such as leases and maintenance. Left out are
-the background and what is not seen in every repetition. The price: a function that a call reaches
-by a stack of the background is missing. Counted are
+is made once to warm up and then several times. A stack of functions that is also seen while another
+caller waits for a slow answer is background, such as leases and maintenance. Background stacks, and
+those not seen in every repetition, are left out; so a function that a call reaches only by a
+background stack is missing. Counted are
 
 - files: the product's files with at least one function that runs;
-- switches: calls from a function of one file to a function of another, each time. A return, a
-  generator that goes on, and the way to another greenlet, thread or process are none;
+- switches: calls from a function of one file to a function of another, each time. Returns, resumed
+  generators, and hand-overs to another greenlet, thread or process do not count;
 - pairs: the same, but each pair of functions once.
 
-A batch line is traced from the request for a batch of this one line to the end of the batch.
+A batch line is traced from the request that creates its batch, of this one line, to the end of the
+batch.
 
-Code: what `git ls-files` lists and is the product's. A function's length is its lines from `def` to
-its end, inner functions included. A circle is a set of files that import each other, also if only
+Code: the product's files that `git ls-files` lists. A function's length is its lines from `def` to
+its end, inner functions included. A circle is a set of files that import each other, even if only
 inside functions.
 """
 
@@ -34,7 +35,7 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any
 
-from bench.tracing import NO_PRODUCT, NOBODY, ROOT, STORED
+from bench.tracing import NO_CALLER, NO_PRODUCT, ROOT, STORED
 from tests.batches import ENDPOINT, Batches, chats, file_of
 from tests.stack import Account, Stack, fetch, stack, wait_until
 
@@ -42,9 +43,9 @@ CHAT = {"model": "gpt-4", "messages": [{"role": "user", "content": "Hello"}], "m
 SLOW = CHAT | {"model": "sandbox/slow"}
 IMAGE = {"model": "gpt-image-2", "prompt": "A cat."}
 
-#: Within the 10 seconds of the sandbox's slow model.
+#: Less than the 10 seconds that the sandbox's slow model takes.
 BACKGROUND_SECONDS = 8
-#: What a call leaves to be done, such as taking it out of the queue's lists, is done by then.
+#: After this the clean-up of a call is over, such as its removal from the queue's lists.
 TIDY_SECONDS = 0.5
 REPETITIONS = 3
 LARGEST = 10
@@ -56,25 +57,25 @@ LONG_LINES = 50
 
 @dataclass(frozen=True)
 class Event:
-    """One call of a function of ours. Names are `file:function`."""
+    """One call of a function of the product. Names are `file:function`."""
 
     time: float
-    #: Process and stack of functions.
+    #: The process, and the hash of its stack of functions.
     stack: tuple[str, str]
     called: str
     caller: str
-    #: The nearest caller outside of what stores.
+    #: The nearest caller outside of `STORED`.
     caller_outside: str
 
 
 def read_events(folder: Path) -> list[Event]:
-    """Return what all processes wrote down, the earliest first."""
-    found = []
+    """Return the events that all processes recorded, earliest first."""
+    events = []
     for path in folder.glob("*.calls"):
         for line in path.read_text().splitlines():
             moment, stack, *names = line.split(" ")
-            found.append(Event(float(moment), (path.stem, stack), *names))
-    return sorted(found, key=lambda event: event.time)
+            events.append(Event(float(moment), (path.stem, stack), *names))
+    return sorted(events, key=lambda event: event.time)
 
 
 def between(events: list[Event], window: tuple[float, float]) -> list[Event]:
@@ -82,7 +83,7 @@ def between(events: list[Event], window: tuple[float, float]) -> list[Event]:
 
 
 def count(repetitions: list[list[Event]], background: set[tuple[str, str]]) -> dict[str, Any]:
-    """Return the figures of one kind of call, from the events of its repetitions."""
+    """Return the figures of one kind of call from the events of its repetitions."""
     usual = set.intersection(*({event.stack for event in events} for events in repetitions))
     calls = [
         [event for event in events if event.stack in usual - background] for events in repetitions
@@ -101,7 +102,7 @@ def _count(repetitions: list[list[Event]], caller_of: Callable[[Event], str]) ->
         [
             (caller_of(event), event.called)
             for event in events
-            if caller_of(event) != NOBODY and _file(caller_of(event)) != _file(event.called)
+            if caller_of(event) != NO_CALLER and _file(caller_of(event)) != _file(event.called)
         ]
         for events in repetitions
     ]
@@ -131,8 +132,8 @@ def trace() -> dict[str, Any]:
         events = read_events(folder)
     known = {event.stack for event in between(events, background)}
     return {
-        name: count([between(events, each) for each in found[1:]], known)
-        for name, found in windows.items()
+        name: count([between(events, each) for each in measured[1:]], known)
+        for name, measured in windows.items()
     }
 
 
@@ -168,7 +169,7 @@ def _kinds(made: Stack, web: str, account: Account) -> list[tuple[str, Callable[
 
 
 def _background(made: Stack, web: str, account: Account) -> tuple[float, float]:
-    """Return a time in which one caller waited for its answer, and nothing else was called."""
+    """Return a period in which one caller waited for its answer and no other call was made."""
     caller = Thread(
         target=fetch, args=(f"{web}/v1/chat/completions", SLOW), kwargs={"key": account.key}
     )
@@ -216,7 +217,7 @@ def measure(paths: Iterable[Path]) -> dict[str, Any]:
 
 
 def function_lengths(tree: ast.AST) -> Iterator[int]:
-    """Give the length of each function, in lines."""
+    """Yield the length of each function, in lines."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield (node.end_lineno or node.lineno) - node.lineno + 1
@@ -231,12 +232,12 @@ def circles(trees: dict[Path, ast.Module]) -> list[list[str]]:
             for path, tree in trees.items()
         }
     )
-    found = {
+    sets = {
         frozenset(str(other) for other in reached[path] if path in reached[other])
         for path in trees
         if path in reached[path]
     }
-    return sorted(sorted(circle) for circle in found)
+    return sorted(sorted(circle) for circle in sets)
 
 
 def _module(path: Path) -> str:
@@ -246,22 +247,22 @@ def _module(path: Path) -> str:
 
 def _imports(path: Path, tree: ast.Module, modules: dict[str, Path]) -> set[str]:
     """Return the product's modules that a file names in its imports."""
-    found: set[str] = set()
+    imported: set[str] = set()
     package = (*path.parent.parts,)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else ()
             source = ".".join([*above, *([node.module] if node.module else [])])
             names = {f"{source}.{alias.name}" for alias in node.names}
-            # A name that is no module is something in the package itself.
-            found |= {name if name in modules else source for name in names}
-    return {name for name in found if name in modules and modules[name] != path}
+            # A name that is no module is defined in the package itself.
+            imported |= {name if name in modules else source for name in names}
+    return {name for name in imported if name in modules and modules[name] != path}
 
 
 def _closure(graph: dict[Path, set[Path]]) -> dict[Path, set[Path]]:
-    """Return all that each file reaches."""
+    """Return all files that each file reaches."""
     reached: dict[Path, set[Path]] = {}
     for start in graph:
         seen: set[Path] = set()
@@ -309,10 +310,10 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--only-code", action="store_true", help="make no calls")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     code = measure(product_files())
-    calls = {} if asked.only_code else trace()
-    if asked.json:
+    calls = {} if options.only_code else trace()
+    if options.json:
         json.dump({"calls": calls, "code": code}, sys.stdout, indent=2)
         print()
     else:

@@ -1,4 +1,4 @@
-"""Runs a program and writes down its calls: `python -m bench.tracing FOLDER worker.py`.
+"""Run a program and record its calls: `python -m bench.tracing FOLDER worker.py`.
 
 Or `FOLDER -m MODULE …`. Each call of one of the product's functions becomes a line of
 `FOLDER/PID.calls`: the time, the stack of the product's functions (as a hash), the function, its
@@ -17,9 +17,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 NO_PRODUCT = ("tests", "bench", "migrations", ".venv")
-#: What everything reads and writes by: tables, settings, and the way to the database.
+#: The folders that all code reads and writes through: tables, settings, the database.
 STORED = ("models/", "config/", "database/")
-NOBODY = "-"
+NO_CALLER = "-"
 
 
 class Tracer:
@@ -28,7 +28,7 @@ class Tracer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.names: dict[CodeType, str | None] = {}
-        #: Where in its code each function was when it was first called.
+        #: The position in its code at which each function was first called.
         self.starts: dict[CodeType, int] = {}
         self.file, self.pid = -1, 0
 
@@ -37,24 +37,24 @@ class Tracer:
             callers = self.callers(frame)
             outside = (name for name in callers if not name.startswith(STORED))
             stack = hash((called, *callers))
-            self.write(stack, called, next(iter(callers), NOBODY), next(outside, NOBODY))
+            self.write(stack, called, next(iter(callers), NO_CALLER), next(outside, NO_CALLER))
 
     def is_resumed(self, frame: FrameType) -> bool:
-        """Tell whether a generator goes on after a `yield`, which is no call."""
+        """Tell whether a generator was resumed after a `yield`, which is no call."""
         return self.starts.setdefault(frame.f_code, frame.f_lasti) != frame.f_lasti
 
     def callers(self, frame: FrameType) -> list[str]:
-        """Return the product's functions that a frame was called by, the nearest first."""
-        found = []
+        """Return the product's functions that called a frame, nearest first."""
+        names = []
         caller = frame.f_back
         while caller is not None:
             if name := self.name(caller.f_code):
-                found.append(name)
+                names.append(name)
             caller = caller.f_back
-        return found
+        return names
 
     def name(self, code: CodeType) -> str | None:
-        """Return `file:function` of a function of the product."""
+        """Return `file:function` of a function of the product; None for any other."""
         if code not in self.names:
             self.names[code] = _name(code)
         return self.names[code]
@@ -76,7 +76,7 @@ def _name(code: CodeType) -> str | None:
 
 
 def install(tracer: Tracer) -> None:
-    """Trace this thread, and each that begins from now on."""
+    """Trace this thread, and every thread that starts from now on."""
     start = _thread.start_new_thread
 
     def start_traced(run: Callable[..., object], *arguments: Any) -> int:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """Make, list and change accounts."""
+    """Create, list and change accounts."""
 
 
 @command.command()
@@ -23,7 +23,7 @@ def command() -> None:
 @click.option("--credits", default=0, type=WholeNumber(0, arguments.MAX_CREDITS))
 @json_option
 def create(name: str, plan: str, credits: int, as_json: bool) -> None:
-    """Make an account, with credits to begin with."""
+    """Create an account, with initial credits."""
     from access import accounts, listings
     from billing import ledger
 
@@ -37,7 +37,7 @@ def create(name: str, plan: str, credits: int, as_json: bool) -> None:
 @command.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List all accounts, the oldest first."""
+    """List all accounts, oldest first."""
     from access import listings
     from config.catalog.load import catalog
 
@@ -49,7 +49,7 @@ def list_(as_json: bool) -> None:
         if row.plan not in catalog.plans:
             click.echo(
                 f"Warning: the catalogue has no plan '{row.plan}', so calls of '{row.name}' are "
-                "refused: likedo accounts set-plan NAME PLAN.",
+                "refused: use likedo accounts set-plan NAME PLAN.",
                 err=True,
             )
 
@@ -58,7 +58,7 @@ def list_(as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def show_(name: str, as_json: bool) -> None:
-    """Show one account; with --json what its webhooks are signed with, too."""
+    """Show one account; with --json, also the secret that signs its webhooks."""
     from access import accounts, listings
 
     row = listings.account(name)
@@ -69,23 +69,23 @@ def show_(name: str, as_json: bool) -> None:
 
 @command.command()
 @click.argument("name")
-@click.option("--undo", is_flag=True, help="Let the account's keys in again.")
+@click.option("--undo", is_flag=True, help="Accept the account's keys again.")
 def suspend(name: str, undo: bool) -> None:
-    """Refuse all keys of an account, from now on."""
+    """Refuse all keys of an account from now on."""
     from access import accounts, listings
     from cli.local import instance
 
     account = listings.account(name)
     instance.use_its_redis()
     accounts.suspend(account.id, suspended=not undo)
-    click.echo(f"The keys of '{name}' are {'let in again' if undo else 'refused from now on'}.")
+    click.echo(f"The keys of '{name}' are {'accepted again' if undo else 'refused from now on'}.")
 
 
 @command.command("set-plan")
 @click.argument("name")
 @click.argument("plan")
 def set_plan(name: str, plan: str) -> None:
-    """Give an account another plan, from now on."""
+    """Move an account to another plan, from now on."""
     from access import accounts, listings
     from cli.local import instance
 

@@ -1,4 +1,4 @@
-"""`likedo credits`: accounts' balances, and the ledger behind them."""
+"""`likedo credits`: balances of accounts, and their ledgers."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +23,10 @@ def command() -> None:
 @command.command(context_settings={"ignore_unknown_options": True})
 @account_option
 @click.argument("credits", metavar="N", type=Credits)
-@click.option("--reason", default="", help="What the ledger says beside it.")
+@click.option("--reason", default="", help="A text for the ledger entry.")
 @json_option
 def grant(account: str, credits: int, reason: str, as_json: bool) -> None:
-    """Add N credits to an account; a negative N takes them."""
+    """Add N credits to an account; a negative N takes them away."""
     from access import listings
     from billing import ledger
 
@@ -41,7 +41,7 @@ def grant(account: str, credits: int, reason: str, as_json: bool) -> None:
 @account_option
 @json_option
 def show_(account: str, as_json: bool) -> None:
-    """Show an account's balance, what running calls hold of it, and what is left to spend."""
+    """Show an account's balance, the credits that running calls hold, and those left to spend."""
     from access import listings
 
     show(_balance(listings.account(account)), as_json)
@@ -52,7 +52,7 @@ def show_(account: str, as_json: bool) -> None:
 @click.option("--limit", metavar="N", type=Count, help="Only the newest N entries.")
 @json_option
 def ledger_(account: str, limit: int | None, as_json: bool) -> None:
-    """List every movement of an account's credits, the oldest first."""
+    """List every movement of an account's credits, oldest first."""
     from access import listings
     from billing import ledger
 

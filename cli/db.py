@@ -10,7 +10,7 @@ def command() -> None:
 
 @command.command()
 def upgrade() -> None:
-    """Make or change the tables to what this version needs. Does no harm when run again."""
+    """Create or change the tables as this version needs them. Safe to repeat."""
     import migrations
 
     migrations.upgrade()

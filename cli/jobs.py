@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from jobs.kinds.kind import Kind
     from models.job import Job
 
-#: `models.job.Status` and `jobs.kinds.KINDS`, named again so that help loads neither.
+#: The values of `models.job.Status` and the keys of `jobs.kinds.KINDS`, repeated so that help need
+#: not load these modules.
 STATUSES = ("queued", "in_progress", "completed", "failed", "cancelled", "expired")
 KIND_NAMES = ("chat", "image", "batch")
 
@@ -36,7 +37,7 @@ def command() -> None:
 def list_(
     account: str | None, status: str | None, kind: str | None, limit: int, as_json: bool
 ) -> None:
-    """List jobs, the newest first, without their results."""
+    """List jobs, newest first, without their results."""
     from access import listings
     from jobs.lifecycle import store, view
 
@@ -54,7 +55,7 @@ def list_(
 @click.argument("job_id", metavar="ID")
 @json_option
 def show_(job_id: str, as_json: bool) -> None:
-    """Show one job; with --json its result too."""
+    """Show one job; with --json, also its result."""
     from jobs.lifecycle import view
 
     row = _get_one(job_id)
@@ -75,7 +76,7 @@ def _with_result(row: "Job") -> dict[str, Any]:
 @command.command()
 @click.argument("job_id", metavar="ID")
 def cancel(job_id: str) -> None:
-    """Cancel a job: at once where it is queued, within seconds where it runs."""
+    """Cancel a job: a queued one at once, a running one within seconds."""
     click.echo(_cancel(_get_one(job_id)))
 
 
@@ -101,10 +102,10 @@ def _cancel(row: "Job") -> str:
 @click.argument("job_id", metavar="ID")
 @json_option
 def retry(job_id: str, as_json: bool) -> None:
-    """Put a failed asynchronous job's request in the queue again, as a new job.
+    """Run the request of a failed asynchronous job again, as a new job.
 
-    Its request is kept for 24 hours; that of a batch's line, until its batch is over. The account
-    is charged for the new job alone, which is no line of the batch.
+    The request is kept for 24 hours, or for a batch line until its batch is over. The account is
+    charged for the new job only, which does not belong to the batch.
     """
     from cli.local import instance
 
@@ -133,12 +134,12 @@ def _retry(row: "Job") -> str:
             "to 64 KiB, for 24 hours, and that of a batch's line until its batch is over."
         )
     kind = KINDS[row.kind]
-    request = kind.checked(orjson.loads(body))
+    request = kind.from_validated(orjson.loads(body))
     return _submit_again(row, kind, request, kind.quote(request), body)
 
 
 def _submit_again(row: "Job", kind: "Kind[Any]", request: Any, quote: "Quote", body: bytes) -> str:
-    """Hold for a new job in place of a failed one, and put it in the queue; return its id."""
+    """Hold credits for a new job that repeats a failed one, and enqueue it; return its id."""
     from billing.holds import Hold
     from jobs.lifecycle import bodies, new
     from models.job import FINAL
@@ -162,7 +163,7 @@ def _submit_again(row: "Job", kind: "Kind[Any]", request: Any, quote: "Quote", b
             new.enqueue(job, body, hold)
     except Unavailable as error:
         if _get_one(job["id"]).status not in FINAL:
-            return str(job["id"])  # It reached the queue after all, and a worker has it.
+            return str(job["id"])  # It reached the queue after all, and a worker has claimed it.
         raise Unavailable(
             f"Job {job['id']} was to be in its place and has ended, free of charge: {error.message}"
         ) from error

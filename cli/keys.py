@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """Make, list and revoke API keys."""
+    """Create, list and revoke API keys."""
 
 
 @command.command()
-@click.option("--account", required=True, help="The name of the account it speaks for.")
-@click.option("--name", default="", help="What to remember it by.")
+@click.option("--account", required=True, help="The name of the account that it authenticates.")
+@click.option("--name", default="", help="A name for listings.")
 @click.option("--expires", metavar="DATE", help="2027-01-31 or 2027-01-31T18:00+01:00.")
 @json_option
 def create(account: str, name: str, expires: str | None, as_json: bool) -> None:
-    """Make a key. It is shown now and never again.
+    """Create a key. It is shown now and never again.
 
     A key that expires on a day is refused from the first moment of that day, UTC.
     """
@@ -45,7 +45,7 @@ def create(account: str, name: str, expires: str | None, as_json: bool) -> None:
 @click.option("--account", help="Only the keys of this account.")
 @json_option
 def list_(account: str | None, as_json: bool) -> None:
-    """List keys, the oldest first; of each only the last four characters are known."""
+    """List keys, oldest first, each by its last four characters."""
     from access import listings
 
     account_id = listings.account(account).id if account is not None else None
@@ -56,7 +56,7 @@ def list_(account: str | None, as_json: bool) -> None:
 @command.command()
 @click.argument("key_id", metavar="ID", type=Id)
 def revoke(key_id: int) -> None:
-    """End a key, from now on."""
+    """Refuse a key from now on."""
     from access import keys
     from cli.local import instance
 

@@ -1,4 +1,4 @@
-"""The command `likedo`: its subcommands by name, and errors as one sentence."""
+"""The command `likedo`: its subcommands by name, and errors reported as one sentence."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,27 +6,27 @@ from importlib import import_module
 
 import click
 
-#: Each subcommand is the `command` of the module of its name, loaded when it is called.
+#: Each subcommand with its help. It is the `command` of the module of its name, loaded when called.
 COMMANDS = {
-    "up": "Start all of it on this machine: web, worker, Valkey, SQLite.",
+    "up": "Run everything on this machine: web, worker, Valkey, SQLite.",
     "db": "Bring the database up to date.",
-    "accounts": "Make, list and change accounts.",
-    "keys": "Make, list and revoke API keys.",
+    "accounts": "Create, list and change accounts.",
+    "keys": "Create, list and revoke API keys.",
     "credits": "Grant and show credits.",
     "jobs": "List, show, cancel and retry jobs.",
-    "webhooks": "List webhooks, and send them again.",
-    "media": "List and delete the images that are kept.",
+    "webhooks": "List webhooks and send them again.",
+    "media": "List and delete stored images.",
     "workers": "List the workers that are alive.",
-    "providers": "Show how the providers are doing.",
+    "providers": "Show the health of the providers.",
     "models": "List the models that callers can name, and check the catalogue.",
 }
 
 
 class Commands(click.Group):
-    """The table above as a group. Help is printed without loading any subcommand.
+    """The subcommands in `COMMANDS`. Help is printed without loading any of them.
 
-    A subcommand's module imports only what its options need; what does the work is imported by the
-    function that does it, so that no command pays for another's imports.
+    A subcommand's module imports only what its options need; its functions import the rest, so
+    that no command waits for another's imports.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -49,7 +49,7 @@ class Commands(click.Group):
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Report errors as one sentence that says what to do; let bugs through as they are."""
+    """Report errors as one sentence that says what to do; raise bugs unchanged."""
     try:
         yield
     except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):

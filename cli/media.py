@@ -18,7 +18,7 @@ account_option = click.option("--account", help="Only the images of this account
 
 @click.group()
 def command() -> None:
-    """List and delete the images that are kept."""
+    """List and delete stored images."""
     logs.to_standard_error()
 
 
@@ -27,7 +27,7 @@ def command() -> None:
 @click.option("--limit", default=50, show_default=True, type=WholeNumber(1, 10_000))
 @json_option
 def list_(account: str | None, limit: int, as_json: bool) -> None:
-    """List images, the newest first."""
+    """List images, newest first."""
     from access import listings
     from storage import media
 
@@ -45,7 +45,7 @@ def list_(account: str | None, limit: int, as_json: bool) -> None:
 @account_option
 @json_option
 def usage_(account: str | None, as_json: bool) -> None:
-    """Show how many images there are, and the bytes they take."""
+    """Show the number of images, and their total size in bytes."""
     from storage import media
 
     total = media.usage(_id_of(account))
@@ -58,15 +58,15 @@ def usage_(account: str | None, as_json: bool) -> None:
     "--older-than",
     metavar="DAYS",
     type=WholeNumber(0, 36_500),
-    help="Those made before, too.",
+    help="Also delete those older than this.",
 )
 @account_option
-@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+@click.option("--dry-run", is_flag=True, help="Only report what would be deleted.")
 @json_option
 def prune(older_than: int | None, account: str | None, dry_run: bool, as_json: bool) -> None:
-    """Delete the images whose time is up, as workers do, and those older than DAYS.
+    """Delete expired images, as workers do, and those older than DAYS.
 
-    Their addresses lead nowhere afterwards.
+    Their links stop working.
     """
     from storage import media
 
@@ -82,7 +82,7 @@ def prune(older_than: int | None, account: str | None, dry_run: bool, as_json: b
 
 
 def _report(counts: dict[str, int], dry_run: bool, as_json: bool) -> None:
-    """Print what was deleted, and fail if some images could not be."""
+    """Print what was deleted; raise if some images could not be deleted."""
     if as_json:
         show(counts | {"dry_run": dry_run}, as_json)
     else:
@@ -90,8 +90,8 @@ def _report(counts: dict[str, int], dry_run: bool, as_json: bool) -> None:
         click.echo(f"{verb} {counts['images']} images of {counts['bytes']} bytes.")
     if failed := counts["failed"]:
         raise click.ClickException(
-            f"{failed} images could not be deleted, since the storage does not answer for them: "
-            "check the storage, and try again."
+            f"{failed} images could not be deleted, since the storage did not answer: check the "
+            "storage, and try again."
         )
 
 
@@ -115,7 +115,7 @@ def _as_fields(image: "Media") -> dict[str, Any]:
 
 
 def _address(name: str) -> str | None:
-    """Return an image's address; None if the storage cannot sign a link to it just now."""
+    """Return the link to an image; None if the storage cannot sign one now."""
     from storage import media
 
     with suppress(Unavailable):

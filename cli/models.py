@@ -23,8 +23,8 @@ def command() -> None:
 @command.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the catalogue, with the providers that would answer now."""
-    # This loads the catalogue in use, which `check` must not: it may be invalid.
+    """List the catalogue's models, with the providers that would answer now."""
+    # Loads the catalogue in use, which may be invalid, so `check` must not import it.
     from routing import model_view
 
     show_all(model_view.listing(), COLUMNS, as_json)
@@ -34,10 +34,10 @@ def list_(as_json: bool) -> None:
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @json_option
 def check(file: Path | None, as_json: bool) -> None:
-    """Check a catalogue: the FILE, or the one in use.
+    """Check a catalogue: FILE, or the one in use.
 
-    A mistake that a start would refuse is an error, and the exit status 1. What ends soon or leads
-    nowhere is a warning.
+    A mistake that would prevent a start is an error: the exit status is 1. Models that retire soon
+    and tables that nothing uses are warnings.
     """
     import datetime
 

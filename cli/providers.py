@@ -1,4 +1,4 @@
-"""`likedo providers`: the providers and how they are doing."""
+"""`likedo providers`: the health of the providers."""
 
 import click
 
@@ -11,7 +11,7 @@ COLUMNS = ("name", "state", "breaker", "error_rate", "latency_seconds", "keys", 
 @click.command()
 @json_option
 def command(as_json: bool) -> None:
-    """Show how each provider is doing: its state, breaker, error rate, latency and keys."""
+    """Show each provider's state, breaker, error rate, latency and keys."""
     from cli.local import instance
     from routing import health
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """List webhooks, and send them again."""
+    """List webhooks and send them again."""
     logs.to_standard_error()
 
 
@@ -26,7 +26,7 @@ def command() -> None:
 @click.option("--limit", default=50, show_default=True, type=WholeNumber(1, 10_000))
 @json_option
 def list_(account: str | None, job: str | None, failed: bool, limit: int, as_json: bool) -> None:
-    """List webhooks, the newest first."""
+    """List webhooks, newest first."""
     from access import listings
     from jobs.lifecycle import store
     from jobs.webhook import outbox
@@ -72,9 +72,9 @@ def _seconds(at: float | None) -> int | None:
 @command.command()
 @click.argument("webhook_id", metavar="ID")
 def redeliver(webhook_id: str) -> None:
-    """Send a webhook once more, at once, also one that was delivered or given up.
+    """Send a webhook again, at once, even if it was delivered or given up.
 
-    It has the same id, by which its receiver knows it, and is tried for a day again.
+    It keeps its id, by which the receiver recognizes it, and is tried for another day.
     """
     from jobs.webhook import outbox
 
@@ -82,4 +82,6 @@ def redeliver(webhook_id: str) -> None:
         raise NotFound(
             f"There is no webhook '{webhook_id}'. `likedo webhooks list` shows the newest."
         )
-    click.echo(f"Webhook {webhook_id} is sent again by the next worker that looks, within seconds.")
+    click.echo(
+        f"Webhook {webhook_id} will be sent again within seconds, by the next worker that polls."
+    )

@@ -10,7 +10,7 @@ COLUMNS = ("name", "host", "pid", "running", "capacity", "last_seen")
 @click.command()
 @json_option
 def command(as_json: bool) -> None:
-    """List the workers that are alive, on whatever machine."""
+    """List the workers that are alive, on all machines."""
     from jobs.maintenance import leases
 
     workers = [{name: getattr(row, name) for name in COLUMNS} for row in leases.live()]

@@ -12,15 +12,15 @@ monkey.patch_all()
 bind = f"0.0.0.0:{settings.port}"
 workers = settings.web_concurrency
 worker_class = "api.server.gunicorn_worker.WebWorker"
-#: Waiting calls and open streams of one process.
+#: Maximum of waiting calls and open streams of one process.
 worker_connections = 10_000
-#: Routers keep connections for about a minute; closing first would race their next request.
+#: Routers keep connections for about a minute; closing sooner would race their next request.
 keepalive = 75
 limit_request_line = 8190
-#: A process whose loop stands still for this long is replaced.
+#: A process whose event loop is blocked for this long is replaced.
 timeout = 60
 graceful_timeout = 23
-#: Keys may stand in the query, so no access log is written here; ours leaves the query out.
+#: No access log by gunicorn, since the query may hold a key; our own log leaves the query out.
 accesslog = None
 errorlog = "-"
 loglevel = "warning"
@@ -28,7 +28,7 @@ control_socket_disable = True
 
 
 def on_starting(_server: Any) -> None:
-    """Refuse, once and clearly, where this machine's disk may not hold what it would."""
+    """Check once for all processes; exit with a message if the settings are unsafe here."""
     startup.check()
 
 

@@ -1,11 +1,11 @@
-"""The built-in providers: each is the file of its name in `providers/`, and its line here.
+"""The built-in providers: each has a file of its name in `providers/` and a line here.
 
-By its line a provider's variables are read and checked at every start, the catalogue may lead to
-it, and callers may name it. Those that are data have a table of the catalogue in place of both.
+The line lets the catalogue and callers name the provider, and its variables be read and checked at
+every start. Providers that are data have a table of the catalogue instead of both.
 """
 
-#: Where each provider that chats is; `{NAME}_BASE_URL` says otherwise, and `{NAME}_API_KEY` is
-#: what switches it on.
+#: The base URL of each provider of chats. `{NAME}_BASE_URL` overrides it, and `{NAME}_API_KEY`
+#: turns the provider on.
 CHAT = {
     "openai": "https://api.openai.com/v1",
     "gemini": "https://generativelanguage.googleapis.com/v1beta",
@@ -13,7 +13,7 @@ CHAT = {
     "openrouter": "https://openrouter.ai/api/v1",
 }
 
-#: Where each provider that draws is; of one that chats, too, it is the same place and key.
+#: The base URL of each provider of images. A provider of both has one URL and one key.
 #: Replicate's variable is `REPLICATE_API_TOKEN`.
 IMAGES = {
     "openai": CHAT["openai"],
@@ -21,13 +21,13 @@ IMAGES = {
     "stability": "https://api.stability.ai",
 }
 
-#: All of them, by name.
+#: The base URLs of all built-in providers, by name.
 BASE_URLS = CHAT | IMAGES
 
-#: The one that is built in: nothing is to be set for it, and callers do not name it.
+#: The built-in stand-in: it needs no variables, and callers do not name it.
 SANDBOX = "sandbox"
 
 
 def key_variable(provider: str) -> str:
-    """Return the name of the variable that holds the keys of `provider`."""
+    """Return the name of the variable that holds the keys of the built-in `provider`."""
     return "REPLICATE_API_TOKEN" if provider == "replicate" else f"{provider.upper()}_API_KEY"

@@ -12,16 +12,16 @@ from config.settings import settings
 #: Seconds until a command counts as unanswered. Longer than any blocking command of ours.
 SOCKET_TIMEOUT_SECONDS = 5
 CONNECT_TIMEOUT_SECONDS = 2
-#: A burst of greenlets shares this many; the rest waits its turn for a round trip.
+#: Greenlets share this many connections; in a burst the others wait for a free one.
 POOL_SIZE = 100
 POOL_WAIT_SECONDS = 10
 
 
 class _Peeking(redis.Connection):
-    """A connection that learns with one system call whether the server has closed it meanwhile.
+    """A connection that checks with one system call whether the server has closed it.
 
-    redis-py asks that each time it takes one from the pool, and under gevent the `poll` it asks
-    with is a detour through the hub: measured at a twentieth of a call's whole CPU time.
+    redis-py checks each time it takes a connection from the pool. Its `poll` is a detour through
+    the hub under gevent, measured at a twentieth of a call's whole CPU time.
     """
 
     def can_read(self, timeout: float = 0) -> bool:
@@ -39,7 +39,7 @@ class _Peeking(redis.Connection):
 
 @cache
 def pool() -> redis.BlockingConnectionPool:
-    """Return this process's pool of connections, the one pool everything here shares."""
+    """Return this process's one pool of connections."""
     plain = settings.redis_url.startswith("redis://")
     return redis.BlockingConnectionPool.from_url(
         settings.redis_url,
@@ -48,8 +48,8 @@ def pool() -> redis.BlockingConnectionPool:
         timeout=POOL_WAIT_SECONDS,
         socket_timeout=SOCKET_TIMEOUT_SECONDS,
         socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        # One more try makes up for a connection that the server closed while it was idle. More
-        # would keep callers waiting for a 503 that is already certain.
+        # One retry, in case the server closed the connection while it was idle. More would keep
+        # callers waiting for a 503 that is already certain.
         retry=Retry(NoBackoff(), 1),
         retry_on_error=[redis.ConnectionError],
     )
@@ -57,12 +57,12 @@ def pool() -> redis.BlockingConnectionPool:
 
 @cache
 def connection() -> redis.Redis:
-    """Return this process's client. A seam: tests put another in its place."""
+    """Return this process's client. A seam: tests replace it."""
     return redis.Redis(connection_pool=pool())
 
 
 def dedicated() -> redis.Connection:
-    """Return a new connection for one greenlet, without retries: a lost one is for it to notice."""
+    """Return a new connection for one greenlet, without retries: it must notice a lost one."""
     shared = pool()
     options = shared.connection_kwargs | {"protocol": 2, "retry": None, "retry_on_error": []}
     made: redis.Connection = shared.connection_class(**options)

@@ -1,4 +1,4 @@
-"""Every environment variable, named once, read once and checked once."""
+"""All environment variables, each named, read and checked once."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from config import providers
 from config.providers import key_variable
 
-#: Platforms that run many machines with disks of their own, by the variable each one sets.
+#: Platforms whose machines have a disk each, by a variable that each platform sets.
 MULTI_MACHINE_PLATFORMS = {
     "DYNO": "Heroku",
     "RENDER": "Render",
@@ -34,7 +34,7 @@ MIB = 1024 * 1024
 
 
 class InvalidSettings(SystemExit):
-    """The environment cannot be used; the message says which line to change."""
+    """The environment is invalid; the message says what to change."""
 
 
 def _address(url: str) -> str:
@@ -44,7 +44,7 @@ def _address(url: str) -> str:
 
 
 def _keys(keys: str) -> str:
-    # They have to fit into a header.
+    # Keys are sent in a header.
     if not (keys.isascii() and keys.isprintable()):
         raise ValueError("holds a character that no key has, such as the … of an example")
     return keys
@@ -55,7 +55,7 @@ Keys = Annotated[str, AfterValidator(_keys)]
 
 
 class ProviderTable(Protocol):
-    """A provider of the catalogue's own, as its table describes it."""
+    """A table of the catalogue that describes a provider."""
 
     @property
     def base_url(self) -> str: ...
@@ -66,18 +66,18 @@ class ProviderTable(Protocol):
 
 @dataclass(frozen=True)
 class ProviderAccess:
-    """Where a provider is, and the keys to ask it with."""
+    """The base URL of a provider, and the keys to call it with."""
 
     base_url: str
     keys: list[str]
 
 
 class Environment(BaseSettings):
-    """Environment variables, typed. `.env` in the working directory is read first, and loses."""
+    """Typed environment variables. They override those in `.env` in the working directory."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
-        # Some editors begin a file with a mark, which would be part of the first name.
+        # Some editors begin a file with a byte order mark, which would be part of the first name.
         env_file_encoding="utf-8-sig",
         extra="ignore",
         env_ignore_empty=True,
@@ -87,15 +87,15 @@ class Environment(BaseSettings):
 class Settings(Environment):
     """The product's own variables.
 
-    What each provider has is beside this: its keys and `{name}_base_url`.
+    `load` adds two for each built-in provider: its keys, and `{name}_base_url`.
     """
 
-    #: The providers of the catalogue's own, by name.
+    #: The providers that the catalogue describes, by name.
     _providers: dict[str, ProviderAccess] = PrivateAttr(default_factory=dict)
 
     var_dir: Path = Field(Path("var"), alias="LIKEDO_VAR")
     database_url: str = ""
-    #: Connections one process keeps to PostgreSQL; greenlets that find none free wait their turn.
+    #: Connections of one process to PostgreSQL; further greenlets wait for a free one.
     database_pool_size: int = Field(10, ge=1, le=1000)
     redis_url: str = "redis://127.0.0.1:6379/0"
 
@@ -107,8 +107,8 @@ class Settings(Environment):
     s3_bucket: str = ""
     s3_endpoint_url: Address = ""
     s3_public_url: Address = ""
-    #: Images are kept for so long. Links to a bucket that is not public hold for so long, too, but
-    #: no longer than S3 lets them, which is seven days.
+    #: How long images are kept. Links to a private bucket are valid for as long, but at most for
+    #: the seven days that S3 allows.
     media_ttl_days: float = Field(30, gt=0, le=36_500)
     media_url_seconds: int = Field(7 * 24 * 3600, ge=60, le=7 * 24 * 3600)
 
@@ -141,8 +141,8 @@ class Settings(Environment):
 
     @field_validator("database_url")
     @classmethod
-    def _name_the_driver(cls, url: str) -> str:
-        """Heroku and others say `postgres://`; SQLAlchemy wants the driver named."""
+    def _add_driver(cls, url: str) -> str:
+        """Name the driver, which SQLAlchemy needs and the URLs of Heroku and others lack."""
         for prefix in ("postgres://", "postgresql://"):
             if url.startswith(prefix):
                 url = "postgresql+psycopg://" + url.removeprefix(prefix)
@@ -154,15 +154,15 @@ class Settings(Environment):
 
     @field_validator("redis_url")
     @classmethod
-    def _know_the_scheme(cls, url: str) -> str:
+    def _check_redis_url(cls, url: str) -> str:
         if not url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must begin with redis://, rediss:// or unix://")
-        _check_redis_url(url)
+        _check_redis_path(url)
         return url
 
     @field_validator("log_level")
     @classmethod
-    def _know_the_level(cls, level: str) -> str:
+    def _check_level(cls, level: str) -> str:
         if level.upper() not in logging.getLevelNamesMapping():
             raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
         return level.upper()
@@ -177,26 +177,26 @@ class Settings(Environment):
         return self.sql_url.startswith("sqlite")
 
     def keys_of(self, provider: str) -> list[str]:
-        """Return the keys an operator gave for `provider`, several being comma-separated.
+        """Return the keys of `provider`, which are comma-separated in its variable.
 
-        A provider that takes no key has one, which is empty.
+        A provider that needs no key has one empty key.
         """
         if own := self._providers.get(provider):
             return own.keys
         return _split(getattr(self, key_variable(provider).lower(), ""))
 
     def base_url_of(self, provider: str) -> str:
-        """Return where `provider` is; every call to it starts with this."""
+        """Return the base URL of `provider`, with which the URL of every call to it begins."""
         if own := self._providers.get(provider):
             return own.base_url
         return str(getattr(self, f"{provider}_base_url"))
 
     def read_providers(self, tables: Mapping[str, ProviderTable]) -> None:
-        """Read the variables of the catalogue's own providers; raise `InvalidSettings`."""
+        """Read the variables of the providers in `tables`; raise `InvalidSettings`."""
         self._providers.update(_accesses(tables) if tables else {})
 
     def local_state_problem(self) -> str | None:
-        """Say what may not live on this machine's disk, and the line to set; None where all may."""
+        """Return why this machine's disk must not hold state, and what to set; None if it may."""
         platform = next(
             (MULTI_MACHINE_PLATFORMS[v] for v in MULTI_MACHINE_PLATFORMS if v in os.environ), None
         )
@@ -216,7 +216,7 @@ class Settings(Environment):
 
 
 def _check_sql_url(url: str) -> None:
-    from sqlalchemy import exc, make_url  # Only who names a database waits for its import.
+    from sqlalchemy import exc, make_url  # Loaded only if DATABASE_URL is set.
 
     try:
         make_url(url)
@@ -224,14 +224,14 @@ def _check_sql_url(url: str) -> None:
         raise ValueError("is not a URL that can be read") from None
 
 
-def _check_redis_url(url: str) -> None:
+def _check_redis_path(url: str) -> None:
     try:
         parts = urlsplit(url)
         number = parts.path.strip("/")
         readable = parts.port is None or parts.port > 0
     except ValueError:
         raise ValueError("is not a URL that can be read") from None
-    # redis-py takes another word for database 0, where nobody looks for it.
+    # redis-py uses database 0 if the path is not a number.
     is_number = not number or number.isdecimal() or parts.scheme == "unix"
     if not (readable and is_number):
         raise ValueError("must end with a port and the number of a database, as in :6379/0")
@@ -250,20 +250,20 @@ def _explain(error: ValidationError, secrets: Collection[str]) -> str:
 def _explain_one(problem: Any, secrets: Collection[str]) -> str:
     name = str(problem["loc"][0]).upper() if problem["loc"] else "?"
     text = problem["msg"].removeprefix("Value error, ")
-    said = f"{name}: {text[0].lower()}{text[1:]}"
+    problem_text = f"{name}: {text[0].lower()}{text[1:]}"
     if name in secrets:
-        return said
-    return f"{said} (it is {_shown(str(problem['input']))!r})"
+        return problem_text
+    return f"{problem_text} (it is {_shown(str(problem['input']))!r})"
 
 
 def _shown(value: str) -> str:
-    """Return the beginning of `value`; logs keep it, so no password of a URL is in it."""
+    """Return the beginning of `value` for logs, without the password of a URL."""
     scheme, slashes, rest = value.partition("://")
-    credentials, at, place = rest.rpartition("@")
+    credentials, at, host = rest.rpartition("@")
     if at:
-        value = f"{scheme}{slashes}{credentials.partition(':')[0]}:***@{place}"
+        value = f"{scheme}{slashes}{credentials.partition(':')[0]}:***@{host}"
     elif not slashes:
-        # Without a scheme nobody can tell what of it is a password.
+        # Without a scheme any part before the @ may be a password.
         value = value.rpartition("@")[2]
     return value[:80]
 
@@ -276,17 +276,17 @@ def _with_providers() -> type[Settings]:
 
 
 def _accesses(tables: Mapping[str, ProviderTable]) -> dict[str, ProviderAccess]:
-    """Return what the environment says of the catalogue's own providers."""
+    """Return the base URL and keys of each provider in `tables`, read from the environment."""
     secrets = {table.key_env for table in tables.values() if table.key_env}
     fields: dict[str, Any] = {f"keys_{name}": (Keys, Field("", alias=name)) for name in secrets}
     for name, table in tables.items():
         alias = f"{name.upper()}_BASE_URL"
         fields[f"url_{name}"] = (Address, Field(table.base_url, alias=alias))
-    found = _read(create_model("Providers", __base__=Environment, **fields), secrets)
+    values = _read(create_model("Providers", __base__=Environment, **fields), secrets)
     return {
         name: ProviderAccess(
-            getattr(found, f"url_{name}"),
-            _split(getattr(found, f"keys_{table.key_env}")) if table.key_env else [""],
+            getattr(values, f"url_{name}"),
+            _split(getattr(values, f"keys_{table.key_env}")) if table.key_env else [""],
         )
         for name, table in tables.items()
     }
@@ -300,9 +300,9 @@ E = TypeVar("E", bound=Environment)
 
 
 def _read(environment: type[E], secrets: Collection[str]) -> E:
-    """Read the environment; raise `InvalidSettings` naming every variable that cannot be used.
+    """Read the environment; raise `InvalidSettings` naming every invalid variable.
 
-    The values of `secrets` are not shown.
+    The message does not show the values of `secrets`.
     """
     try:
         return environment()
@@ -315,7 +315,7 @@ def _read(environment: type[E], secrets: Collection[str]) -> E:
 
 
 def load() -> Settings:
-    """Read the environment; raise `InvalidSettings` naming every variable that cannot be used."""
+    """Read the environment; raise `InvalidSettings` naming every invalid variable."""
     return _read(_with_providers(), {key_variable(name) for name in providers.BASE_URLS})
 
 
@@ -323,6 +323,6 @@ settings = load()
 
 
 def is_setting(variable: str) -> bool:
-    """Tell whether an environment variable is the product's own, and no provider's key."""
+    """Tell whether an environment variable is one of the product's own settings."""
     fields = Settings.model_fields
     return variable in {(field.alias or name).upper() for name, field in fields.items()}

@@ -1,4 +1,4 @@
-"""What is checked and set when a web process or a worker starts."""
+"""Checks and limits at the start of a web process or worker."""
 
 import resource
 
@@ -12,6 +12,6 @@ def raise_open_files() -> None:
 
 
 def check() -> None:
-    """Leave, saying which line to set, where this machine's disk may not hold what it would."""
+    """Exit with a message if this machine's disk must not hold state, but would."""
     if problem := settings.local_state_problem():
         raise SystemExit(f"likedo: {problem}")

@@ -27,10 +27,10 @@ LACKING = ("42P01", "42703")
 
 
 def table(model: "type[SQLModel]") -> sqlalchemy.Table:
-    """Return a model's table, for queries that return rows and no objects."""
-    found = sqlalchemy.inspect(model).local_table
-    assert isinstance(found, sqlalchemy.Table)
-    return found
+    """Return a model's table, for queries that return rows instead of objects."""
+    mapped = sqlalchemy.inspect(model).local_table
+    assert isinstance(mapped, sqlalchemy.Table)
+    return mapped
 
 
 def locked(query: Any, *, skip_locked: bool = False) -> Any:
@@ -53,7 +53,9 @@ def run(transaction: Transaction[T], *, repeatable: bool = True) -> T:
     """
     try:
         if settings.uses_sqlite and _shares_a_loop():
-            from database import group_commit  # Commands run without gevent, and do not load it.
+            from database import (
+                group_commit,
+            )  # Commands run without gevent, so they do not load it.
 
             return group_commit.groups().run(transaction)
         return _run_here(transaction, repeatable)
@@ -77,22 +79,22 @@ def all(query: Executable, row: type[R], connection: Connection | None = None) -
     `row` only describes the columns, for mypy: a model whose table is selected, or a class of
     annotations. Without a `connection` the query is a transaction of its own.
     """
-    return cast("list[R]", _fetch(query, connection, lambda found: list(found)))
+    return cast("list[R]", _fetch(query, connection, lambda rows: list(rows)))
 
 
 def one(query: Executable, row: type[R], connection: Connection | None = None) -> R | None:
     """Return the one row of a query, typed as for `all`; None if there is none."""
-    return cast("R | None", _fetch(query, connection, lambda found: found.one_or_none()))
+    return cast("R | None", _fetch(query, connection, lambda rows: rows.one_or_none()))
 
 
 def scalar(query: Executable, connection: Connection | None = None) -> Any:
-    """Return the value of a query of one column that has at most one row; None if it has none."""
-    return _fetch(query, connection, lambda found: found.scalar_one_or_none())
+    """Return the value of a query of one column and at most one row; None if it has no row."""
+    return _fetch(query, connection, lambda rows: rows.scalar_one_or_none())
 
 
 def execute(statement: Executable, connection: Connection | None = None) -> int:
     """Run an INSERT, UPDATE or DELETE; return how many rows it affected."""
-    return int(_fetch(statement, connection, lambda found: found.rowcount))
+    return int(_fetch(statement, connection, lambda result: result.rowcount))
 
 
 def _fetch(

@@ -24,7 +24,7 @@ T = TypeVar("T")
 GROUP_SIZE = 64
 #: A transaction that has not begun after this long is given up, with a 503.
 WAIT_SECONDS = 10.0
-#: SQLite waits this long for its write lock before we check whether anybody still waits for us.
+#: SQLite waits this long for its write lock before we check whether any caller still waits.
 LOCK_TRY_MS = 1_000
 #: The pauses between attempts to take the turn. Even the longest is short, since a busy process
 #: leaves the turn free for about a millisecond only.
@@ -73,7 +73,7 @@ class _Groups:
     def _start_group(self) -> None:
         if not self.is_running:
             self.is_running = True
-            # Greenlets that are ready to run come first: what they ask for joins the group.
+            # Greenlets that are ready run first: their transactions join the group.
             self.loop.run_callback(self.start.put, None)
 
     def _give_up(self, waiting: _Waiting) -> None:
@@ -103,7 +103,7 @@ class _Groups:
     def _run_group(self) -> list[tuple[_Waiting, _Outcome]]:
         try:
             return self.transactions.run(self.waiting)
-        except Exception as error:  # Nobody may be left waiting for an answer that cannot come.
+        except Exception as error:  # No caller may be left waiting.
             return [(waiting, (None, error)) for waiting in _take_group(self.waiting)]
 
 
@@ -145,7 +145,7 @@ class _Transactions:
             self.turn.release()
 
     def _begin_for(self, waiting: deque[_Waiting]) -> bool:
-        """Begin a transaction; False if nobody waits for it any more.
+        """Begin a transaction; return False if no caller waits for one any more.
 
         SQLite's lock is held by programs that take no turns, such as commands of `likedo`.
         """
@@ -162,7 +162,7 @@ class _Transactions:
         """Run a group in the transaction that has begun."""
         try:
             return [(value, None) for value in self._commit(group)]
-        except Exception as error:  # It is raised again in the greenlet that asked.
+        except Exception as error:  # It is raised again in the greenlet that waits.
             if len(group) == 1:
                 return [(None, error)]
         return self._run_each(group)
@@ -196,7 +196,7 @@ class _Transactions:
         self.connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     def _roll_back(self, connection: Connection) -> None:
-        """Undo what was begun; replace a connection that cannot do even that."""
+        """Roll back; replace the connection if that fails."""
         try:
             connection.exec_driver_sql("ROLLBACK")
         except exc.DBAPIError:
@@ -220,7 +220,7 @@ class _Turn:
         self.file = open(f"{database}-turn", "w")  # noqa: SIM115  # kept open
 
     def take(self, waiting: deque[_Waiting]) -> bool:
-        """Wait for the turn as long as anybody is `waiting`; tell whether it was taken."""
+        """Wait for the turn as long as callers are `waiting`; tell whether it was taken."""
         # A stopped process keeps its locks, so a call that blocks might never return.
         sleep = monkey.get_original("time", "sleep")  # gevent's would need a loop in this thread.
         pause = FIRST_PAUSE_SECONDS

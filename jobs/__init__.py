@@ -1,1 +1,1 @@
-"""Jobs: submitted by the web process, run by workers. Each folder says which process runs it."""
+"""Jobs: submitted by the web process, run by workers. Each folder says what runs it."""

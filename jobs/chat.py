@@ -1,4 +1,4 @@
-"""Run one chat: ask the providers of its candidates, whole or chunk by chunk, and settle."""
+"""Run one chat: call its candidates' providers, streaming or not, and settle."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
@@ -35,8 +35,8 @@ class ChatJob(RunningJob):
     assembly: Assembly = field(default_factory=Assembly)
 
     def partial_outcome(self) -> ChatOutcome:
-        """Return what a cancelled job used: the prompt as counted, and what was produced."""
-        assert self.request is not None  # A provider was asked.
+        """Return the usage of a cancelled job: the prompt as counted, and the text so far."""
+        assert self.request is not None  # A provider was called.
         produced = self.assembly.completion()
         if produced.get("usage"):
             usage = _usage(self.request, produced)
@@ -68,7 +68,7 @@ def run(job_id: str) -> Ended | Retry | None:
 
 def _ask(job: ChatJob, cleanup: ExitStack) -> ChatOutcome:
     """Ask the candidates in turn until one answers."""
-    job.request = request = ChatRequest.checked(orjson.loads(job.body()))
+    job.request = request = ChatRequest.from_validated(orjson.loads(job.body()))
     if request.stream:
         job.stream = _open_stream(job, cleanup)
     to_try = candidates.find(request)
@@ -103,7 +103,7 @@ def _open_stream(job: ChatJob, cleanup: ExitStack) -> Stream:
 
 
 def _record_trail(job: ChatJob) -> None:
-    """Show the attempts that failed to those who follow the job, before it has ended."""
+    """Store the trail while the job runs, so that its followers see failed attempts."""
     with suppress(Unavailable):  # The trail is stored again when the job ends.
         store.save_trail(job.claimed, job.trail)
 
@@ -112,7 +112,7 @@ def _call_provider(job: ChatJob, attempt: Attempt[ChatCandidate]) -> ChatOutcome
     """Call one provider, once."""
     candidate = attempt.candidate
     provider, request, route = candidate.provider, candidate.request, candidate.route
-    job.call.asked = True
+    job.call.was_provider_called = True
     job.assembly = Assembly()
     job.upstream = UpstreamAttribution(
         candidate.provider.name, candidate.upstream_model, candidate.model.price, job.trail
@@ -158,7 +158,7 @@ def _relay(
 
 
 def _has_token(chunk: dict[str, Any]) -> bool:
-    """Tell whether a chunk has a piece of the answer; one that only opens it may come at once."""
+    """Tell whether a chunk has a piece of the answer; the first one may only have a role."""
     deltas = [choice["delta"] for choice in chunk["choices"]]
     return any(value for delta in deltas for name, value in delta.items() if name != "role")
 
@@ -167,10 +167,10 @@ def _has_open_choice(chunk: dict[str, Any]) -> bool:
     return any(choice["finish_reason"] is None for choice in chunk["choices"])
 
 
-def _outcome(job: ChatJob, asked: ChatRequest, completion: dict[str, Any]) -> ChatOutcome:
-    """Return the outcome of a `completion`; `asked` is the request as the provider got it."""
+def _outcome(job: ChatJob, sent: ChatRequest, completion: dict[str, Any]) -> ChatOutcome:
+    """Return the outcome of a `completion`; `sent` is the request as the provider got it."""
     assert job.request is not None
-    usage = _usage(asked, completion)
+    usage = _usage(sent, completion)
     replaced = {"model": job.request.model, "usage": completion.get("usage") or usage.as_json()}
     return ChatOutcome(
         content=completion | replaced,

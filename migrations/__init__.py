@@ -1,4 +1,4 @@
-"""How the database came to have its tables, step by step, and the way to the newest."""
+"""The schema's migrations, step by step, and the upgrade to the newest version."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 
 
 def upgrade() -> None:
-    """Bring the database to the newest version; does nothing where it is there already."""
+    """Upgrade the database to the newest version; do nothing if it is up to date."""
     command.upgrade(config(), "head")
 
 

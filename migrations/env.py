@@ -1,4 +1,4 @@
-"""What Alembic runs: every migration in one transaction, by one process at a time."""
+"""Alembic's environment: runs all migrations in one transaction, one process at a time."""
 
 import sqlalchemy
 from alembic import context
@@ -14,7 +14,7 @@ from models.media import Media
 from models.provider_call import ProviderCall
 from models.webhook import Webhook
 
-#: Any number, the same for every process: it names the lock on PostgreSQL.
+#: The number of the advisory lock on PostgreSQL; any will do, if all processes use the same.
 LOCK = 7_203_114
 
 TABLES = (

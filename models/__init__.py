@@ -1,1 +1,1 @@
-"""The nouns, stored and spoken, and the one tree of errors. Used by both processes."""
+"""Tables, requests, and the one tree of errors. Used by both processes."""

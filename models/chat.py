@@ -1,4 +1,4 @@
-"""A chat request, and what an answer used."""
+"""A chat request, and the tokens that its answer used."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -8,7 +8,7 @@ from models import chat_parameters
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of one call, as the provider counted them or, where it did not, as we did."""
+    """The tokens of one call, as the provider counted them, else as we did (`estimated`)."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -25,7 +25,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """A chat request whose `body` has been checked: the caller's JSON, as it came."""
+    """A chat request with a validated `body`: the caller's JSON as it was sent."""
 
     body: dict[str, Any]
 
@@ -33,18 +33,18 @@ class ChatRequest:
     def read(cls, body: Any) -> Self:
         """Return the request in `body`, decoded JSON; raise the most precise `InvalidRequest`."""
         chat_parameters.check(body)
-        return cls.checked(body)
+        return cls.from_validated(body)
 
     @classmethod
-    def checked(cls, body: dict[str, Any]) -> Self:
-        """Return the request in a `body` that `read` has taken before, and is not to check again.
+    def from_validated(cls, body: dict[str, Any]) -> Self:
+        """Return the request in a `body` that `read` accepted before, without checking it again.
 
-        What says nothing is left out: null, and how many logprobs are wanted where none are.
+        Parameters that are null are left out, and `top_logprobs` without `logprobs`.
         """
-        said = {name: value for name, value in body.items() if value is not None}
-        if not said.get("logprobs"):
-            said.pop("top_logprobs", None)
-        return cls(said)
+        parameters = {name: value for name, value in body.items() if value is not None}
+        if not parameters.get("logprobs"):
+            parameters.pop("top_logprobs", None)
+        return cls(parameters)
 
     @property
     def model(self) -> str:
@@ -52,15 +52,15 @@ class ChatRequest:
 
     @property
     def fallbacks(self) -> list[str]:
-        """The models to ask, in order, where the one that was asked for gives no answer."""
+        """The models to try, in order, if the requested one gives no answer."""
         return list(dict.fromkeys(self.body.get("fallbacks") or ()))
 
     def for_fallback(self, model: str) -> Self:
-        """Return the same request to another model, whose providers the caller did not name."""
+        """Return the same request for another model, without the caller's choice of provider."""
         body = {name: value for name, value in self.body.items() if name != "provider"}
         return replace(self, body=body | {"model": model})
 
-    #: The name of the kind of job that it becomes.
+    #: The kind of job that it becomes.
     kind = "chat"
 
     @property
@@ -69,19 +69,19 @@ class ChatRequest:
 
     @property
     def provider(self) -> str | None:
-        """The provider the caller insists on."""
+        """The provider that the caller named; None if any will do."""
         named = self.body.get("provider")
         return named if isinstance(named, str) else None
 
     @property
     def routing_preference(self) -> dict[str, Any] | None:
-        """OpenRouter's own `provider` object, which only OpenRouter understands."""
+        """The caller's `provider` object, which only OpenRouter supports."""
         named = self.body.get("provider")
         return named if isinstance(named, dict) else None
 
     @property
     def max_tokens(self) -> int | None:
-        """The most output tokens of one choice; both names of the parameter mean the same."""
+        """The maximum of output tokens of one choice, by either name of the parameter."""
         return self.body.get("max_tokens") or self.body.get("max_completion_tokens")
 
     @property
@@ -94,11 +94,11 @@ class ChatRequest:
 
     @property
     def include_usage(self) -> bool:
-        """Whether the caller wants a stream's usage in a chunk of its own."""
+        """Whether a stream ends with a chunk of the usage."""
         return bool((self.body.get("stream_options") or {}).get("include_usage"))
 
     @property
     def cancels_on_disconnect(self) -> bool:
-        """Whether the call ends when its client goes away, as streams do unless told not to."""
+        """Whether the job is cancelled when its client disconnects: by default, if it streams."""
         policy = self.body.get("on_disconnect") or ("cancel" if self.stream else "finish")
         return bool(policy == "cancel")

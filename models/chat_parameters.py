@@ -1,4 +1,4 @@
-"""What each parameter of a chat request may be."""
+"""The type and range of each parameter of a chat request."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -11,13 +11,13 @@ from models.errors import InvalidRequest
 
 #: The most output tokens a caller may ask for.
 MAX_OUTPUT_TOKENS = 32_000
-#: What a caller who names no temperature gets, from a model that takes one.
+#: The temperature if the caller names none and the model supports one.
 DEFAULT_TEMPERATURE = 0.7
-#: Parameters of this service. They never go upstream.
+#: Parameters of this service. They are never sent upstream.
 OWN_PARAMETERS = frozenset(
     {"provider", "background", "fallbacks", "webhook_url", "on_disconnect", "key"}
 )
-#: The most models a caller may name to fall back on.
+#: The maximum of fallback models in a request.
 MAX_FALLBACKS = 10
 
 
@@ -86,9 +86,9 @@ class _Assistant(Strict):
     audio: dict[str, Any] | None = None
 
     @model_validator(mode="after")
-    def _says_something(self) -> Self:
-        said = (self.content, self.tool_calls, self.function_call, self.refusal, self.audio)
-        if all(part is None for part in said):
+    def _check_not_empty(self) -> Self:
+        parts = (self.content, self.tool_calls, self.function_call, self.refusal, self.audio)
+        if all(part is None for part in parts):
             raise ValueError("content may be null only beside tool_calls")
         return self
 
@@ -194,7 +194,7 @@ _ProviderName = Annotated[str, AfterValidator(_known_provider)]
 
 
 class _Chat(Strict):
-    """What each parameter may be. The field names are the documentation's."""
+    """The type and range of each parameter. The field names are the docs'."""
 
     model: _ModelName
     messages: Annotated[list[_Message], Field(min_length=1)]
@@ -236,7 +236,7 @@ class _Chat(Strict):
     on_disconnect: Literal["cancel", "finish"] | None = None
 
 
-#: The names of all parameters that are known here, save this service's own `key`.
+#: All parameters known here, except this service's own `key`.
 PARAMETERS = frozenset(_Chat.model_fields)
 
 
@@ -245,7 +245,7 @@ def check(body: Any) -> None:
 
 
 def _check_together(chat: _Chat) -> None:
-    """Check the rules that bind two parameters."""
+    """Check the rules that concern two parameters."""
     limits = {chat.max_tokens, chat.max_completion_tokens} - {None}
     if len(limits) > 1:
         raise InvalidRequest(

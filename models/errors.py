@@ -55,7 +55,7 @@ class LikeDoError(Exception):
         self.message = message
         self.param = param
         self.retry_after = self.default_retry_after if retry_after is None else retry_after
-        #: From a provider's answer: its HTTP status, and the seconds it asked to wait.
+        #: The HTTP status of a provider's answer, and the seconds that it asked to wait.
         self.upstream_status: int | None = None
         self.stated_delay: float | None = None
         #: Whether the provider certainly did not start, so that a retry cannot be paid for twice.
@@ -174,13 +174,13 @@ class ProviderFailed(LikeDoError):
 
 
 class ProviderRefusedUs(ProviderFailed):
-    """Our key, funds or region: the operator's problem, never the caller's 401 or 402."""
+    """The provider refused our key, funds or region: never the caller's 401 or 402."""
 
     code = "provider_auth_error"
 
 
 class ModelGone(ProviderFailed):
-    """The provider no longer has the route's model: the next route is tried, the operator told."""
+    """The provider no longer has the route's model: the next route is tried, and it is logged."""
 
 
 class ProviderBusy(ProviderFailed):
@@ -197,7 +197,7 @@ class ProviderTimeout(LikeDoError):
 
 
 class Unavailable(LikeDoError):
-    """Something this service depends on is not available just now."""
+    """Something that this service depends on does not answer now."""
 
     status, type, code = 503, "server_error", "unavailable"
     retryable = True

@@ -1,4 +1,4 @@
-"""An image request as callers speak it, checked by name and range."""
+"""An image request, validated by names and ranges."""
 
 import re
 from dataclasses import dataclass, replace
@@ -14,11 +14,11 @@ from models.errors import InvalidRequest, UnsupportedParameter
 
 DEFAULT_SIZE = "1024x1024"
 DEFAULT_QUALITY = "standard"
-#: The most images of each prompt, and prompts, of a request that is not waited for.
+#: The maximum of images per prompt, and of prompts, in an asynchronous request.
 MAX_BULK_IMAGES = 100
-#: Far above what any model reads.
+#: Far more than any model reads.
 MAX_PROMPT_CHARACTERS = 32_000
-#: The parameters that OpenAI's newer models take, and others do not.
+#: The parameters that only OpenAI's newer models support.
 OF_OPENAI = frozenset({"background", "moderation"})
 
 
@@ -44,7 +44,7 @@ class Size:
 
 @dataclass(frozen=True)
 class ImageRequest:
-    """An image request whose `body` has been checked: the caller's JSON, as it came."""
+    """An image request with a validated `body`: the caller's JSON as it was sent."""
 
     body: dict[str, Any]
 
@@ -57,11 +57,11 @@ class ImageRequest:
             raise UnsupportedParameter(
                 f"'{param}' is not supported: an image is answered when it is whole.", param=param
             )
-        return cls.checked(body)
+        return cls.from_validated(body)
 
     @classmethod
-    def checked(cls, body: dict[str, Any]) -> Self:
-        """Return the request in a `body` that `read` has taken before. Null says nothing."""
+    def from_validated(cls, body: dict[str, Any]) -> Self:
+        """Return the request in a `body` that `read` accepted before; null counts as missing."""
         return cls({name: value for name, value in body.items() if value is not None})
 
     @property
@@ -69,7 +69,10 @@ class ImageRequest:
         return str(self.body["model"])
 
     def check_size(self, asynchronous: bool) -> None:
-        """Raise `InvalidRequest` for more than can be waited for, unless nobody waits."""
+        """Raise `InvalidRequest` for a bulk request unless it is `asynchronous`.
+
+        An asynchronous one raises `UnsupportedParameter` if it asks for base64.
+        """
         if not (self.is_bulk or isinstance(self.body["prompt"], list)):
             return
         param = "n" if self.count > MAX_IMAGES else "prompt"
@@ -87,12 +90,12 @@ class ImageRequest:
 
     @property
     def kind(self) -> str:
-        """The name of the kind of job that it becomes."""
+        """The kind of job that it becomes."""
         return "batch" if self.is_bulk else "image"
 
     @property
     def is_bulk(self) -> bool:
-        """Whether it asks for more than is waited for: many images, or several prompts."""
+        """Whether it asks for more than a caller can wait for: many images, or several prompts."""
         return self.count > MAX_IMAGES or len(self.prompts) > 1
 
     @property
@@ -101,29 +104,29 @@ class ImageRequest:
         return list(given) if isinstance(given, list) else [given]
 
     def of_prompt(self, number: int) -> Self:
-        """Return the request for the images of one of its prompts, by its number from 0."""
+        """Return the request for the images of its prompt number `number`, from 0."""
         return replace(self, body=self.body | {"prompt": self.prompts[number]})
 
     @property
     def prompt(self) -> str:
-        """The prompt, of a request that has one."""
+        """The prompt; the first one if there are several."""
         return self.prompts[0]
 
     @property
     def count(self) -> int:
-        """How many images of each prompt."""
+        """The number of images per prompt."""
         return int(self.body.get("n", 1))
 
     @property
     def total(self) -> int:
-        """How many images in all."""
+        """The number of images in all."""
         return self.count * len(self.prompts)
 
     @property
     def size(self) -> Size:
         """The size to deliver, in pixels."""
-        asked = self.body.get("size", DEFAULT_SIZE)
-        return Size.read(DEFAULT_SIZE if asked == "auto" else asked)
+        size = self.body.get("size", DEFAULT_SIZE)
+        return Size.read(DEFAULT_SIZE if size == "auto" else size)
 
     @property
     def quality(self) -> str:
@@ -135,7 +138,7 @@ class ImageRequest:
 
     @property
     def response_format(self) -> str | None:
-        """`url` or `b64_json`, where the caller says which."""
+        """`url` or `b64_json`; None if the caller names neither."""
         return self.body.get("response_format")
 
     @property
@@ -150,27 +153,27 @@ class ImageRequest:
 
     @property
     def provider(self) -> str | None:
-        """The provider the caller insists on."""
+        """The provider that the caller named; None if any will do."""
         return self.body.get("provider")
 
     @property
     def fallbacks(self) -> list[str]:
-        """The models to ask, in order, where the one that was asked for makes no image."""
+        """The models to try, in order, if the requested one makes no image."""
         return list(dict.fromkeys(self.body.get("fallbacks") or ()))
 
     def for_fallback(self, model: str) -> Self:
-        """Return the same request to another model, whose providers the caller did not name."""
+        """Return the same request for another model, without the caller's choice of provider."""
         body = {name: value for name, value in self.body.items() if name != "provider"}
         return replace(self, body=body | {"model": model})
 
     @property
     def cancels_on_disconnect(self) -> bool:
-        """Whether the call ends when its client goes away."""
+        """Whether the job is cancelled when its client disconnects."""
         return bool(self.body.get("on_disconnect") == "cancel")
 
     @property
     def unknown(self) -> dict[str, Any]:
-        """Return the parameters that are not known here, for who speaks OpenAI's protocol."""
+        """Return the parameters unknown here, for providers that speak OpenAI's protocol."""
         return {name: value for name, value in self.body.items() if name not in PARAMETERS}
 
 
@@ -189,18 +192,18 @@ def _known_provider(name: str) -> str:
     return name
 
 
-def _says_something(text: str) -> str:
+def _check_not_blank(text: str) -> str:
     if not text.strip():
         raise ValueError("it must not be empty")
     return text
 
 
 _ModelName = Annotated[str, Field(min_length=1, max_length=256)]
-_Prompt = Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS), AfterValidator(_says_something)]
+_Prompt = Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS), AfterValidator(_check_not_blank)]
 
 
 class _Image(Strict):
-    """What each parameter may be. The field names are the documentation's, and OpenAI's."""
+    """The type and range of each parameter. The field names are OpenAI's and the docs'."""
 
     model: _ModelName
     prompt: _Prompt | Annotated[list[_Prompt], Field(min_length=1, max_length=MAX_BULK_IMAGES)]
@@ -217,11 +220,11 @@ class _Image(Strict):
     partial_images: Annotated[int, Field(ge=0, le=3)] | None = None
     provider: Annotated[str, AfterValidator(_known_provider)] | None = None
     fallbacks: Annotated[list[_ModelName], Field(max_length=10)] | None = None
-    #: A job to be polled where it is true or false, OpenAI's backdrop where it is a word.
+    #: A boolean: whether to answer with a job to poll. A word: OpenAI's `background` of the image.
     background: bool | Literal["transparent", "opaque", "auto"] | None = None
     webhook_url: str | None = None
     on_disconnect: Literal["cancel", "finish"] | None = None
 
 
-#: The names of all parameters that are known here, and this service's own `key`.
+#: All parameters known here, and this service's own `key`.
 PARAMETERS = frozenset({*_Image.model_fields, "key"})

@@ -82,12 +82,12 @@ class Job(SQLModel, table=True):
     #: The lease of the worker that runs it.
     worker: str | None = Field(default=None, max_length=64)
     cancel_requested: bool = False
-    #: Whether its answer is streamed, and whether the stream ends with a chunk of the usage.
+    #: Whether its answer is streamed, and whether the stream ends with a chunk of usage.
     stream: bool = False
     include_usage: bool = False
-    #: Whether it ends when the client that waits for it goes away.
+    #: Whether it is cancelled when the client that waits for it disconnects.
     cancel_on_disconnect: bool = False
-    #: Of a stream: number of the last event before its tail; while it runs, 0 once it has begun.
+    #: A stream's last event number before its tail; 0 while it runs and has begun; else None.
     events: int | None = None
     #: Whether its caller got 202 and fetches the answer later.
     asynchronous: bool = False
@@ -100,7 +100,7 @@ class Job(SQLModel, table=True):
     joined: int = 0
     #: Whether it has an idempotency key, so that its answer is kept for retries.
     is_idempotent: bool = False
-    #: When the client that waited for it went away; None again once one waits again.
+    #: When the client that waited for it disconnected; None once one waits again.
     left_at: float | None = None
     #: When its answer reached a client.
     handed_over_at: float | None = None
@@ -116,7 +116,7 @@ class Job(SQLModel, table=True):
     charged: int | None = Field(default=None, sa_column=Column(BigInteger))
     #: Maximum of output tokens of one choice, to which the upstream call is capped.
     max_tokens: int
-    #: How many answers or images it is to produce.
+    #: The number of answers or images to produce.
     total: int = 1
     price: str = Field(sa_column=Column(Text, nullable=False))
     usage: str | None = Field(default=None, sa_column=Column(Text))
@@ -134,7 +134,7 @@ IS_UNFINISHED = col(Job.status).in_([_LITERAL[Status.QUEUED], _LITERAL[Status.IN
 
 
 class Body(SQLModel, table=True):
-    """A job's request body that has to outlive Redis, until the job has ended."""
+    """A request body in SQL, as it must outlive Redis; kept until its job has ended."""
 
     __tablename__ = "bodies"
 

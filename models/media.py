@@ -6,7 +6,7 @@ from sqlmodel import Field, SQLModel
 
 #: File extensions by media type.
 EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
-#: Of a name: 160 bits cannot be guessed.
+#: Random bytes in a name: 160 bits cannot be guessed.
 _RANDOM_BYTES = 20
 
 

@@ -1,4 +1,4 @@
-"""A call to another server: its deadline, and how it is aborted from outside."""
+"""A call to other servers: its deadline, and how it is aborted from outside."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ from models.errors import LikeDoError, ProviderTimeout
 
 
 class Call:
-    """One job's time with a provider: its deadline, and a way to end it early from outside.
+    """The requests of one job: their deadline, and a way to end them early from outside.
 
     Several requests may run under one call concurrently.
     """
@@ -20,10 +20,10 @@ class Call:
         #: The deadline of the current wait, if that is before the call's own.
         self._due = self.deadline
         #: Set when a provider is called: a job cancelled after that is charged.
-        self.asked = False
+        self.was_provider_called = False
         self._reason: LikeDoError | None = None
         self._aborted = threading.Event()
-        #: Guards the hooks, and what each of them holds.
+        #: Guards the hooks and their state.
         self.lock = threading.Lock()
         self.hooks: set[AbortHook] = set()
 
@@ -34,24 +34,24 @@ class Call:
 
     @property
     def reason(self) -> LikeDoError | None:
-        """The error that it was aborted with, if it was."""
+        """The error that the call was aborted with; None if it was not."""
         return self._reason
 
     @property
     def is_over(self) -> bool:
-        """Whether it was aborted or its deadline is past, so that no more requests can be sent."""
+        """Whether it was aborted or its deadline has passed: no more requests can be sent."""
         return self._reason is not None or self.deadline <= time.monotonic()
 
     def allow(self, seconds: float | None) -> None:
-        """Let the next chunk take so many seconds; None: all the time until the deadline.
+        """Allow `seconds` for the next chunk; None: all the time until the deadline.
 
-        A provider that only keeps the connection alive, without a chunk, gains no time by it.
+        Keep-alives without a chunk do not extend it.
         """
         due = self.deadline if seconds is None else time.monotonic() + seconds
         self._due = min(due, self.deadline)
 
     def abort(self, reason: LikeDoError) -> None:
-        """End the call at once, with `reason`; the first reason given stays."""
+        """End the call at once, with `reason`; a later reason does not replace the first."""
         with self.lock:
             if self._reason is None:
                 self._reason = reason
@@ -60,14 +60,14 @@ class Call:
                 hook.shutdown()
 
     def check(self) -> None:
-        """Raise the reason that the call was aborted for; `ProviderTimeout` if its time is up."""
+        """Raise the reason if the call was aborted; `ProviderTimeout` if its time is up."""
         if self._reason is not None:
             raise self._reason
         if self.seconds_left <= 0:
             raise ProviderTimeout("The provider did not answer in time.")
 
     def wait(self, seconds: float) -> None:
-        """Wait; raise as `check` does as soon as there is a reason to."""
+        """Wait for `seconds`; raise as `check` does as soon as the call is over."""
         self._aborted.wait(max(0.0, min(seconds, self.seconds_left)))
         self.check()
 
@@ -79,17 +79,17 @@ class AbortHook:
         self.call = call
 
     def begin(self) -> None:
-        """Let `Call.abort` shut it down."""
+        """Let `Call.abort` shut it down from now on."""
         with self.call.lock:
             self.call.hooks.add(self)
 
     def end(self) -> None:
-        """Stop watching it. Idempotent."""
+        """Let `Call.abort` no longer shut it down. Idempotent."""
         with self.call.lock:
             self.call.hooks.discard(self)
 
     def shutdown(self) -> None:
-        """End it now. Called under the call's lock, from the thread that aborts the call."""
+        """End it now. Called under the call's lock, in the thread that aborts the call."""
         raise NotImplementedError
 
 
@@ -106,7 +106,7 @@ class _Callback(AbortHook):
 
 @contextmanager
 def on_abort(call: Call, function: Callable[[], object]) -> Iterator[None]:
-    """Call `function` when `call` is aborted; raise the reason if it already was."""
+    """Call `function` if `call` is aborted within the block; raise if the call is already over."""
     hook = _Callback(call, function)
     hook.begin()
     try:
@@ -120,8 +120,8 @@ def on_abort(call: Call, function: Callable[[], object]) -> Iterator[None]:
 def child_call(call: Call, seconds: float) -> Iterator[Call]:
     """Yield a call that ends with `call`, for the same reason, or after `seconds` at the latest.
 
-    It then ends with `ProviderTimeout`, even in the middle of headers or a handshake that arrive
-    byte by byte: a deadline alone bounds the wait for each of those bytes.
+    After `seconds` it ends with `ProviderTimeout`, even in the middle of headers or a handshake
+    that arrive byte by byte: a deadline alone bounds only the wait for each byte.
     """
     seconds = min(seconds, call.seconds_left)
     inner = Call(seconds)

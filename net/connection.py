@@ -24,31 +24,31 @@ from net import exchange as net_exchange
 
 CONNECT_SECONDS = 10.0
 
-#: A model may think for minutes without a word, and routers on the way forget a connection that
-#: says nothing for so long. The kernel speaks up after these seconds, then again.
-KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
+#: TCP keep-alive: a model may think for minutes without sending a byte, and routers drop a
+#: connection that is silent for that long. The kernel sends a probe after 45 s, then every 30 s.
+KEEP_ALIVE_OPTIONS = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
     (socket.IPPROTO_TCP, getattr(socket, name), value)
     for name, value in (("TCP_KEEPIDLE", 45), ("TCP_KEEPINTVL", 30), ("TCP_KEEPCNT", 4))
     if hasattr(socket, name)
 ]
 
-#: A line of what `socket.getaddrinfo` answers.
+#: An entry of the result of `socket.getaddrinfo`.
 Address = tuple[int, int, int, str, Any]
 
 
-def _raise_if(number: int) -> None:
-    """Raise the error of the operating system that has this number; a connection begins late."""
+def _raise_if_error(number: int) -> None:
+    """Raise `OSError` for an error `number`; a connection that is still in progress is none."""
     if number not in (0, errno.EINPROGRESS):
         raise OSError(number, os.strerror(number))
 
 
-class Watched(HTTPConnection):
-    """A connection that tells the current exchange which socket it uses."""
+class AbortableConnection(HTTPConnection):
+    """A connection that gives its socket to the current exchange, to be shut down on an abort."""
 
-    _used = False
+    _was_used = False
 
     def _new_conn(self) -> socket.socket:
-        """Connect as urllib3 does, with each socket watched before its first packet."""
+        """Connect as urllib3 does, to each address in turn; an abort ends the wait."""
         try:
             return self._connect()
         except socket.gaierror as error:
@@ -78,40 +78,40 @@ class Watched(HTTPConnection):
         return socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)
 
     def _connect_one(self, sock: socket.socket, address: Any) -> None:
-        for option in (*(self.socket_options or ()), *KEEP_ALIVE):
+        for option in (*(self.socket_options or ()), *KEEP_ALIVE_OPTIONS):
             sock.setsockopt(*option)
         sock.setblocking(False)
-        _raise_if(sock.connect_ex(address))
-        # A socket can be shut down from here on and not earlier, when it has nothing to shut: were
-        # it watched first, an abort in between would be lost, and the connection waited for.
+        _raise_if_error(sock.connect_ex(address))
+        # A socket can be shut down only once it connects. If it were watched earlier, an abort in
+        # between would be lost, and the connection waited for.
         if net_exchange.current.exchange is not None:
             net_exchange.current.exchange.watch(sock)
             net_exchange.current.exchange.call.check()
-        if not wait_for_write(sock, timeout=self._patience()):
+        if not wait_for_write(sock, timeout=self._timeout_seconds()):
             raise TimeoutError
-        _raise_if(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
-        sock.settimeout(self._patience())
+        _raise_if_error(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        sock.settimeout(self._timeout_seconds())
 
-    def _patience(self) -> float:
+    def _timeout_seconds(self) -> float:
         exchange = net_exchange.current.exchange
         left = exchange.call.seconds_left if exchange is not None else CONNECT_SECONDS
         return max(0.001, min(left, CONNECT_SECONDS))
 
     def connect(self) -> None:
         super().connect()
-        # What follows the handshake is the request.
+        # The request follows the handshake.
         if net_exchange.current.exchange is not None:
             net_exchange.current.exchange.sent = True
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         exchange = net_exchange.current.exchange
         if exchange is not None and self.sock is not None:
-            exchange.reused = self._used
+            exchange.reused = self._was_used
             exchange.watch(self.sock)
-            # The last answer on it may have left it little time.
+            # The timeout may still be what was left for the previous answer.
             exchange.tighten_timeout()
             exchange.sent = True
-        self._used = True
+        self._was_used = True
         super().request(*args, **kwargs)
 
     def getresponse(self) -> urllib3.response.HTTPResponse:  # type: ignore[override]  # urllib3's own is wider than http.client's
@@ -121,16 +121,16 @@ class Watched(HTTPConnection):
         return response
 
     def close(self) -> None:
-        self._used = False
+        self._was_used = False
         super().close()
 
 
-class WatchedTLS(Watched, HTTPSConnection):
+class AbortableTLSConnection(AbortableConnection, HTTPSConnection):
     pass
 
 
 class _Pool(HTTPConnectionPool):
-    ConnectionCls = Watched
+    ConnectionCls = AbortableConnection
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         connection = super()._get_conn(timeout)
@@ -140,16 +140,16 @@ class _Pool(HTTPConnectionPool):
 
 
 class _PoolTLS(_Pool, HTTPSConnectionPool):
-    ConnectionCls = WatchedTLS
+    ConnectionCls = AbortableTLSConnection
 
 
 POOLS = {"http": _Pool, "https": _PoolTLS}
 
 
 class _Adapter(HTTPAdapter):
-    """Requests' adapter over our connections, with one TLS context for all of them.
+    """Requests' adapter with our connections and one TLS context for all of them.
 
-    urllib3 would read the CA bundle anew for each connection, which costs more than a call.
+    urllib3 would read the CA bundle for each connection, which costs more than a call.
     """
 
     def __init__(self, context: ssl.SSLContext | None) -> None:
@@ -173,30 +173,31 @@ class _Adapter(HTTPAdapter):
         return host, {"ssl_context": self._context} if self._context else {}
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
-        """The context verifies."""
+        """Do nothing: the TLS context verifies certificates."""
 
 
 class Session:
-    """The way to one origin, such as `https://api.openai.com`.
+    """The connections to one origin, such as `https://api.openai.com`.
 
-    `requests` finds the proxy, the CA bundle and the pool of connections, once. Each call then
-    goes to the pool itself, which takes half the CPU of `requests.Session.post`, keeps no cookies
-    and follows no redirect.
+    `requests` finds the proxy, the CA bundle and the connection pool, once. Each call then uses
+    the pool directly, which takes half the CPU of `requests.Session.post`, keeps no cookies and
+    follows no redirects.
     """
 
     def __init__(self, origin: str) -> None:
-        found = requests.Session().merge_environment_settings(origin, {}, None, None, None)
-        proxies, verify = found["proxies"], found["verify"]
+        options = requests.Session().merge_environment_settings(origin, {}, None, None, None)
+        proxies, verify = options["proxies"], options["verify"]
         context = _tls_context(verify) if origin.startswith("https:") else None
         self._adapter = _Adapter(context)
         request = requests.Request("POST", origin).prepare()
         self._pool: Any = self._adapter.get_connection_with_tls_context(request, verify, proxies)
-        #: A proxy of plain HTTP wants to be told the whole URL.
+        #: A plain HTTP proxy expects the whole URL in the request line.
         self._prefix = self._adapter.request_url(request, proxies).removesuffix("/")
 
     def send(
         self, method: str, path: str, headers: dict[str, str], body: bytes | None, seconds: float
     ) -> urllib3.response.BaseHTTPResponse:
+        """Send a request and return the response once its headers are there, body unread."""
         response: urllib3.response.BaseHTTPResponse = self._pool.urlopen(
             method,
             self._prefix + path,
@@ -220,16 +221,18 @@ def _tls_context(verify: Any) -> ssl.SSLContext:
 
 @functools.cache
 def session(origin: str) -> Session:
+    """Return this process's session for `origin`."""
     return Session(origin)
 
 
-def forget_connections() -> None:
-    """Close the idle connections; the next call reads the environment's proxies anew."""
+def close_idle_connections() -> None:
+    """Close the idle connections; the next call reads the proxies from the environment again."""
     session.cache_clear()
-    straight_context.cache_clear()
+    direct_tls_context.cache_clear()
 
 
 @functools.cache
-def straight_context() -> ssl.SSLContext:
-    found = requests.Session().merge_environment_settings("https://", {}, None, None, None)
-    return _tls_context(found["verify"])
+def direct_tls_context() -> ssl.SSLContext:
+    """Return the TLS context of connections that bypass proxies."""
+    options = requests.Session().merge_environment_settings("https://", {}, None, None, None)
+    return _tls_context(options["verify"])

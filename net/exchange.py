@@ -1,4 +1,4 @@
-"""One request of a call, as its connection sees it."""
+"""One request of a call, and the socket that an abort shuts down."""
 
 import os
 import socket
@@ -10,22 +10,24 @@ from net.call import AbortHook, Call
 
 
 class Exchange(AbortHook):
-    """One request on its way, as its connection sees it."""
+    """One request in progress: what its connection reports, and the socket it uses."""
 
     def __init__(self, call: Call, fresh: bool = False) -> None:
         super().__init__(call)
-        #: Do not use a connection that was used before.
+        #: Whether the request must go over a new connection.
         self.fresh = fresh
+        #: Whether its connection was used before.
         self.reused = False
-        #: Whether the server may have read something of the request.
+        #: Whether the server may have read any part of the request.
         self.sent = False
+        #: Whether the head of the answer was read.
         self.answered = False
         self._socket: socket.socket | None = None
         self._handle: int | None = None
 
     @contextmanager
-    def is_current(self) -> Iterator[None]:
-        """Let the connection that this thread takes now be the one to shut down."""
+    def as_current(self) -> Iterator[None]:
+        """Watch the connection that this thread uses within the block."""
         current.exchange = self
         try:
             yield
@@ -35,25 +37,25 @@ class Exchange(AbortHook):
     def end(self) -> None:
         super().end()
         with self.call.lock:
-            self.forget()
+            self._close_handle()
         self._socket = None
 
     def watch(self, sock: socket.socket) -> None:
-        """Take `sock` as the one to shut down; raise the reason if the call is already over.
+        """Let an abort shut `sock` down; raise the reason if the call was already aborted.
 
-        What is kept is a second handle to the same connection. It stays valid through the TLS
-        handshake and after http.client has let go of its socket, and shutting it down disturbs
-        none of the objects that a blocked reader stands in, as closing those would.
+        Keeps a second file descriptor of the same connection. It stays valid through the TLS
+        handshake and after http.client has released its socket. Shutting it down leaves the
+        objects that a blocked reader uses alone, while closing those would not.
         """
         call = self.call
         with call.lock:
             if call.reason is not None:
                 raise call.reason
-            self.forget()
+            self._close_handle()
             self._handle = os.dup(sock.fileno())
         self._socket = sock
 
-    def forget(self) -> None:
+    def _close_handle(self) -> None:
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
@@ -62,20 +64,22 @@ class Exchange(AbortHook):
         if self._handle is None:
             return
         handle = socket.socket(fileno=self._handle)
-        with suppress(OSError):  # The other side was faster.
+        with suppress(OSError):  # The server had closed it already.
             handle.shutdown(socket.SHUT_RDWR)
         handle.detach()
 
     def tighten_timeout(self, seconds: float = float("inf")) -> None:
-        """Let the next read outlast neither the deadline nor `seconds`."""
+        """Limit the next read to `seconds`, and to the time until the deadline."""
         self.call.check()
         if self._socket is not None:
-            with suppress(OSError):  # It is closed: the answer has been read to its end.
+            with suppress(
+                OSError
+            ):  # The answer has been read to its end, and the socket is closed.
                 self._socket.settimeout(max(0.001, min(seconds, self.call.seconds_left)))
 
 
 class _Current(threading.local):
-    """The exchange that this thread, or greenlet, is busy with."""
+    """The exchange of this thread or greenlet."""
 
     exchange: Exchange | None = None
 

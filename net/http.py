@@ -1,4 +1,4 @@
-"""Requests to providers: post, ask, create, stream."""
+"""Requests to providers: post, stream, create, send without a body."""
 
 import copy
 import ssl
@@ -20,7 +20,7 @@ from net.call import Call
 from net.connection import Session
 from net.exchange import Exchange
 
-#: Compression would save a provider's bandwidth at the price of our CPU.
+#: Compressed answers would save bandwidth and cost CPU time here.
 HEADERS = {
     "Content-Type": "application/json",
     "Accept": "application/json",
@@ -30,27 +30,27 @@ HEADERS = {
 
 _BODILESS = {name: value for name, value in HEADERS.items() if name != "Content-Type"}
 
-#: How the end of a connection looks from this side, where nothing was read from it.
-GONE = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+#: The errors of a connection that the server closed before any byte of the answer.
+CONNECTION_CLOSED = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
 def post(call: Call, url: str, headers: Mapping[str, str], payload: Mapping[str, Any]) -> Response:
-    """Send `payload` as JSON and return the whole answer, whatever its status but a redirect.
+    """Send `payload` as JSON and return the whole answer, of any status but a redirect.
 
-    Raises what `call` was aborted with, `ProviderTimeout` past its deadline, `ProviderFailed`
-    where the connection fails, the answer is cut short, redirects, or is over 64 MiB, and
-    `InvalidRequest` where JSON cannot say the payload.
+    Raises the reason if `call` is aborted, `ProviderTimeout` past its deadline, `ProviderFailed`
+    if the connection fails or the answer is incomplete, a redirect or over 64 MiB, and
+    `InvalidRequest` if the payload cannot be written as JSON.
     """
-    with _opened(call, "POST", url, headers, encoded(payload)) as answer:
+    with _open(call, "POST", url, headers, encode_json(payload)) as answer:
         return answer.whole()
 
 
-def ask(call: Call, method: str, url: str, headers: Mapping[str, str]) -> Response:
+def send_without_body(call: Call, method: str, url: str, headers: Mapping[str, str]) -> Response:
     """Send a request without a body, such as `GET`, and return the whole answer.
 
-    Only for what may be asked twice: a connection that went stale is replaced. Raises as `post`.
+    Only for idempotent requests: one on a stale connection is sent again. Raises as `post` does.
     """
-    with _opened(call, method, url, headers, None) as answer:
+    with _open(call, method, url, headers, None) as answer:
         return answer.whole()
 
 
@@ -58,21 +58,21 @@ def ask(call: Call, method: str, url: str, headers: Mapping[str, str]) -> Respon
 def create(
     call: Call, url: str, headers: Mapping[str, str], body: bytes, content_type: str
 ) -> Iterator[Answer]:
-    """Send what costs money each time that it is read, and give the answer with its headers.
+    """Send a request that costs money each time it is processed; yield the answer with its headers.
 
-    It goes over a new connection and is never sent again: one that was kept may be closed while
-    the request crosses it, and nobody can tell whether it was read. Raises as `post` does; the
-    error has `nothing_ran` where no byte of the request can have been read.
+    It goes over a new connection and is never sent again: a kept connection may be closed while
+    the request is on its way, and then it is unknown whether the server read it. Raises as `post`
+    does; the error has `nothing_ran` if no byte of the request can have been read.
     """
     exchange = Exchange(call, fresh=True)
     headers = {"Content-Type": content_type, **headers}
     try:
-        with _opened(call, "POST", url, headers, body, exchange) as answer:
+        with _open(call, "POST", url, headers, body, exchange) as answer:
             yield answer
     except LikeDoError as error:
         if exchange.sent:
             raise
-        # All requests of a call raise the one reason that it was aborted for, sent or not.
+        # A copy, since every request of an aborted call raises the same error, sent or not.
         unsent = copy.copy(error)
         unsent.nothing_ran = True
         raise unsent from error
@@ -82,40 +82,41 @@ def create(
 def stream(
     call: Call, url: str, headers: Mapping[str, str], payload: Mapping[str, Any]
 ) -> Iterator[Answer]:
-    """Send `payload` as JSON and give the answer when its headers have come.
+    """Send `payload` as JSON; yield the answer once its headers have arrived.
 
-    Raises as `post` does, also from the reading. Left before the end of the answer, the connection
-    is closed at once.
+    Raises as `post` does, also while the body is read. If the block ends before the answer does,
+    the connection is closed at once.
     """
     headers = {"Accept": "text/event-stream", **headers}
-    with _opened(call, "POST", url, headers, encoded(payload)) as answer:
+    with _open(call, "POST", url, headers, encode_json(payload)) as answer:
         yield answer
 
 
 @contextmanager
-def _opened(
+def _open(
     call: Call,
     method: str,
     url: str,
     headers: Mapping[str, str],
     body: bytes | None,
-    once: Exchange | None = None,
+    exchange: Exchange | None = None,
 ) -> Iterator[Answer]:
-    """Send a request and give its answer. `once`: the exchange to do it in, and no other."""
+    """Send a request and yield its answer. With `exchange` it is never sent again."""
     scheme, _, host, path = url.split("/", 3)
     headers = {**(HEADERS if body is not None else _BODILESS), **headers}
-    with translated(call):
+    with translated_errors(call):
         request = Request(
             connection.session(f"{scheme}//{host}"), method, "/" + path, headers, body
         )
-        with closing(_ask_once(once, request) if once else _send(call, request)) as answer:
+        answer = send_once(exchange, request) if exchange else _send(call, request)
+        with closing(answer):
             if 300 <= answer.status < 400:
                 raise ProviderFailed(f"The provider sent a redirect (HTTP {answer.status}).")
             yield answer
 
 
-def encoded(payload: Mapping[str, Any]) -> bytes:
-    """Return `payload` as JSON; raise `InvalidRequest` where JSON cannot say it."""
+def encode_json(payload: Mapping[str, Any]) -> bytes:
+    """Return `payload` as JSON; raise `InvalidRequest` if it cannot be written as JSON."""
     try:
         return orjson.dumps(payload)
     except orjson.JSONEncodeError as error:
@@ -123,15 +124,16 @@ def encoded(payload: Mapping[str, Any]) -> bytes:
 
 
 @contextmanager
-def translated(call: Call) -> Iterator[None]:
+def translated_errors(call: Call) -> Iterator[None]:
+    """Raise our own errors in place of those of `requests`, urllib3 and sockets."""
     try:
         yield
-    except net_answer.FOREIGN as error:
+    except net_answer.FOREIGN_ERRORS as error:
         call.check()
-        raise _ours(error) from error
+        raise _translate(error) from error
 
 
-def _ours(error: Exception) -> LikeDoError:
+def _translate(error: Exception) -> LikeDoError:
     if isinstance(error, NewConnectionError | ProxyError):
         return ProviderFailed("The provider could not be reached.")
     if isinstance(error, TimeoutError | urllib3.exceptions.TimeoutError):
@@ -153,29 +155,32 @@ class Request:
 def _send(call: Call, request: Request) -> Answer:
     exchange = Exchange(call)
     try:
-        return _ask_once(exchange, request)
-    except net_answer.FOREIGN as error:
+        return send_once(exchange, request)
+    except net_answer.FOREIGN_ERRORS as error:
         if not _went_stale(exchange, error):
             raise
 
-    # A kept connection that ends without one byte of answer was closed by the server while idle,
-    # as every server does; our request crossed that close on the wire and was not read. Were it
-    # read after all, a chat would be generated twice and the caller still pay for one.
-    return _ask_once(Exchange(call, fresh=True), request)
+    # A kept connection that ends without one byte of an answer was closed by the server while it
+    # was idle, as every server does; the request crossed that close and was not read. If it was
+    # read after all, a chat is generated twice, and the caller still pays for one.
+    return send_once(Exchange(call, fresh=True), request)
 
 
 def _went_stale(exchange: Exchange, error: Exception) -> bool:
     exchange.call.check()
-    ended = isinstance(error.args[-1] if error.args else None, GONE)
+    ended = isinstance(error.args[-1] if error.args else None, CONNECTION_CLOSED)
     return ended and exchange.reused and not exchange.answered
 
 
-def _ask_once(exchange: Exchange, request: Request) -> Answer:
-    """Return the answer, whose `close` ends the exchange; it is ended already where this raises."""
+def send_once(exchange: Exchange, request: Request) -> Answer:
+    """Send a request once and return its answer, whose `close` ends the exchange.
+
+    If this raises, the exchange has ended.
+    """
     exchange.begin()
     try:
         exchange.call.check()
-        with exchange.is_current():
+        with exchange.as_current():
             raw = request.session.send(
                 request.method,
                 request.path,
@@ -189,13 +194,16 @@ def _ask_once(exchange: Exchange, request: Request) -> Answer:
         raise
 
 
-def form(fields: Mapping[str, Any]) -> tuple[bytes, str]:
-    """Return a multipart form with `fields`, and its content type."""
+def encode_form(fields: Mapping[str, Any]) -> tuple[bytes, str]:
+    """Return a multipart form with `fields`, and its content type.
+
+    Raises `InvalidRequest` if a field is not valid Unicode.
+    """
     try:
-        return encode_multipart_formdata({name: _written(fields[name]) for name in fields})
+        return encode_multipart_formdata({name: _form_value(fields[name]) for name in fields})
     except UnicodeEncodeError as error:
         raise InvalidRequest("The prompt is not valid Unicode text.", param="prompt") from error
 
 
-def _written(value: Any) -> str:
+def _form_value(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,46 +1,47 @@
-"""Server-sent events: bytes as the network cuts them in, the data of whole events out.
+"""A parser of server-sent events: takes bytes in pieces of any size, returns the data of events.
 
-The rules are those of the HTML standard, section "Parsing an event stream", save two: an event that
-the end of the body completes counts, since some vendors leave out the last empty line; and so does
-JSON that stands there without `data:`, which is how Gemini says in mid-stream that it has failed.
+It follows the HTML standard, section "Parsing an event stream", with two exceptions. The end of the
+body completes an event, since some vendors leave out the last empty line. JSON without `data:` is
+an event, too: Gemini reports a failure in the middle of a stream that way.
 """
 
 from config.settings import MIB
 from models.errors import ProviderFailed
 
-#: The most that is kept of an event whose end has not come. An image in base64 takes some MiB.
+#: The maximum size of an event. An image in base64 takes some MiB.
 MAX_EVENT_BYTES = 16 * MIB
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Parser:
-    """What has come of an event stream and is not a whole event yet."""
+    """Splits an event stream into events, and keeps the one that is not complete yet."""
 
     def __init__(self) -> None:
         self._begun = False
-        #: The last byte was a carriage return, and a line feed would belong to it.
+        #: Whether the last byte was a carriage return, so that a line feed belongs to it.
         self._after_return = False
-        #: Pieces of a line that has not ended, and their bytes.
+        #: The pieces of the line that has not ended, and their size.
         self._line: list[bytes] = []
         self._line_bytes = 0
-        #: Data lines of an event that has not ended, and their bytes.
+        #: The data lines of the event that has not ended, and their size.
         self._data: list[bytes] = []
         self._data_bytes = 0
-        #: The event is JSON that stands there bare, of as many lines as come until an empty one.
+        #: Whether the event is JSON without `data:`; it ends with an empty line.
         self._is_bare = False
 
     def feed(self, piece: bytes) -> list[bytes]:
-        """Return the data of the events that `piece` completes; raise `ProviderFailed` where one
-        is larger than `MAX_EVENT_BYTES`.
+        """Return the data of the events that `piece` completes.
+
+        Raises `ProviderFailed` if the incomplete event is larger than `MAX_EVENT_BYTES`.
         """
-        found = [data for line in self._lines(piece) if (data := self._take(line)) is not None]
+        events = [data for line in self._lines(piece) if (data := self._take(line)) is not None]
         if self._line_bytes + self._data_bytes > MAX_EVENT_BYTES:
             raise ProviderFailed("The provider sent an event that is too large.")
-        return found
+        return events
 
     def end(self) -> list[bytes]:
-        """Return the data of the event that the end of the body completes, if there is one."""
+        """Return the data of the event that the end of the body completes, if any."""
         return self.feed(b"\n\n")
 
     def _lines(self, piece: bytes) -> list[bytes]:
@@ -62,7 +63,7 @@ class Parser:
         return piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _completed(self, end: bytes) -> bytes:
-        """Return the line that `end` is the end of."""
+        """Return the whole line whose last part is `end`."""
         line = b"".join((*self._line, end))
         self._line, self._line_bytes = [], 0
         if not self._begun:
@@ -71,7 +72,7 @@ class Parser:
         return line
 
     def _take(self, line: bytes) -> bytes | None:
-        """Return the data of an event where `line`, being empty, ends one."""
+        """Add a line to the event; return its data if the line is empty and so ends it."""
         if not line:
             return self._event()
         self._is_bare = self._is_bare or line.startswith(b"{")

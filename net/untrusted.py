@@ -1,4 +1,4 @@
-"""Requests to hosts that a stranger chose: to checked addresses only, every byte counted."""
+"""Requests to hosts that a caller chose: only to checked addresses, with limited sizes."""
 
 import functools
 import http.client
@@ -16,59 +16,59 @@ from net import connection
 from net import http as net_http
 from net.answer import Answer
 from net.call import Call, on_abort
-from net.connection import Address, Session, Watched, WatchedTLS
+from net.connection import AbortableConnection, AbortableTLSConnection, Address, Session
 from net.exchange import Exchange
 from net.http import Request
 
-#: What may come with a body: the headers, and how the body is cut into chunks.
-WRAPPING_BYTES = MIB
-#: gevent has ten threads to look up names with. Whoever names hosts whose servers do not answer
-#: must leave some of them to the providers' own.
-LOOKUPS = 4
-#: Some more for what providers made and answer with: it was paid for, and has to be fetched
+#: Bytes allowed beside a body: headers and chunk framing.
+OVERHEAD_BYTES = MIB
+#: Concurrent look-ups of hosts that callers named. gevent looks names up in ten threads, and hosts
+#: whose name servers do not answer must not block those of the providers.
+MAX_LOOKUPS = 4
+#: Further look-ups for the results that providers link to: they were paid for, and must be fetched
 #: whatever hosts callers name.
-RESULT_LOOKUPS = 3
+MAX_RESULT_LOOKUPS = 3
 
-_lookups = threading.BoundedSemaphore(LOOKUPS)
-_result_lookups = threading.BoundedSemaphore(RESULT_LOOKUPS)
+_lookups = threading.BoundedSemaphore(MAX_LOOKUPS)
+_result_lookups = threading.BoundedSemaphore(MAX_RESULT_LOOKUPS)
 
 
 def resolve(call: Call, host: str, port: int, of_result: bool = False) -> Sequence[Address]:
-    """Return the addresses of `host`, or none where it has none.
+    """Return the addresses of `host`; an empty list if it has none.
 
-    `of_result`: no caller named it, but a provider that was paid for what is there. Raises what
-    `call` was aborted with, and `ProviderTimeout` past its deadline. A lookup cannot be stopped; it
-    is left to itself then.
+    `of_result`: a provider named the host, for a result that was paid for. Raises the reason if
+    `call` is aborted, and `ProviderTimeout` past its deadline. A look-up cannot be stopped, so it
+    goes on in its thread then.
     """
-    found: list[Address] = []
+    addresses: list[Address] = []
     done = threading.Event()
     lookups = _result_lookups if of_result else _lookups
 
     def look_up() -> None:
         with lookups, suppress(OSError, UnicodeError):
             if not call.is_over:
-                found.extend(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+                addresses.extend(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         done.set()
 
     with on_abort(call, done.set):
         threading.Thread(target=look_up, name=f"look up {host}", daemon=True).start()
         done.wait(call.seconds_left)
     call.check()
-    return found
+    return addresses
 
 
 @contextmanager
 def get(
     call: Call, url: str, addresses: Sequence[Address], headers: Mapping[str, str], max_bytes: int
 ) -> Iterator[Answer]:
-    """Ask one of `addresses` for `url` and give the answer, whatever its status, with its headers.
+    """Get `url` from one of `addresses`; yield the answer, of any status, with its headers.
 
-    The name in `url` is told to the server and checked against its certificate, and not looked up.
-    The connection goes there straight, past any proxy of the environment, which would look the name
-    up by itself; it is new, and not kept. Raises as `post` does, save for redirects, and
-    `ProviderFailed` where more than a body of `max_bytes` comes in any form.
+    The host in `url` is sent to the server and checked against its certificate, but not looked up.
+    The connection is new, is not kept, and bypasses the environment's proxies, which would look the
+    host up by themselves. Raises as `post` does, except for redirects, and `ProviderFailed` if the
+    whole answer is larger than a body of `max_bytes` allows.
     """
-    with _ask_straight(call, "GET", url, addresses, headers, None, max_bytes) as answer:
+    with _send_direct(call, "GET", url, addresses, headers, None, max_bytes) as answer:
         yield answer
 
 
@@ -76,16 +76,16 @@ def get(
 def post_to(
     call: Call, url: str, addresses: Sequence[Address], headers: Mapping[str, str], body: bytes
 ) -> Iterator[Answer]:
-    """Send `body` to one of `addresses` as `get` asks one, once, and give the answer likewise.
+    """Post `body` to one of `addresses`, once; otherwise like `get`.
 
-    What is of interest is its head: its body may have up to a MiB, and need not be read.
+    Only the head of the answer matters: its body may have up to 1 MiB, and need not be read.
     """
-    with _ask_straight(call, "POST", url, addresses, headers, body, 0) as answer:
+    with _send_direct(call, "POST", url, addresses, headers, body, 0) as answer:
         yield answer
 
 
 @contextmanager
-def _ask_straight(
+def _send_direct(
     call: Call,
     method: str,
     url: str,
@@ -96,57 +96,60 @@ def _ask_straight(
 ) -> Iterator[Answer]:
     parts = urlsplit(url)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    with net_http.translated(call), closing(_Straight(parts, addresses, max_bytes)) as way:
-        request = Request(way, method, path, dict(headers), body)
-        with closing(net_http._ask_once(Exchange(call), request)) as answer:
+    with (
+        net_http.translated_errors(call),
+        closing(_DirectSession(parts, addresses, max_bytes)) as session,
+    ):
+        request = Request(session, method, path, dict(headers), body)
+        with closing(net_http.send_once(Exchange(call), request)) as answer:
             yield answer
 
 
-class _Straight(Session):
-    """The way to addresses that were checked."""
+class _DirectSession(Session):
+    """A session for one request, connected to addresses that were checked, without a proxy."""
 
     def __init__(self, url: SplitResult, addresses: Sequence[Address], max_bytes: int) -> None:
-        secure = {"ssl_context": connection.straight_context()} if url.scheme == "https" else {}
-        given = {"addresses": addresses, "max_bytes": max_bytes + WRAPPING_BYTES}
+        tls = {"ssl_context": connection.direct_tls_context()} if url.scheme == "https" else {}
+        options = {"addresses": addresses, "max_bytes": max_bytes + OVERHEAD_BYTES}
         self._prefix = ""
-        self._pool = connection.POOLS[url.scheme](url.hostname, url.port, **secure, **given)
-        self._pool.ConnectionCls = _PinnedTLS if secure else _Pinned
+        self._pool = connection.POOLS[url.scheme](url.hostname, url.port, **tls, **options)
+        self._pool.ConnectionCls = _PinnedTLS if tls else _Pinned
 
     def close(self) -> None:
         self._pool.close()
 
 
-class _Pinned(Watched):
-    """A connection to one of the addresses it is given, good for so many bytes."""
+class _Pinned(AbortableConnection):
+    """A connection to one of the given `addresses`, whose answer has at most `max_bytes`."""
 
     def __init__(
         self, *args: Any, addresses: Sequence[Address], max_bytes: int, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
-        self._given = addresses
-        self.response_class = functools.partial(_Metered, max_bytes)  # type: ignore[assignment]  # it is only called
+        self._checked_addresses = addresses
+        self.response_class = functools.partial(_LimitedResponse, max_bytes)  # type: ignore[assignment]  # it is only called
 
     def _addresses(self) -> Sequence[Address]:
-        return self._given
+        return self._checked_addresses
 
 
-class _PinnedTLS(_Pinned, WatchedTLS):
+class _PinnedTLS(_Pinned, AbortableTLSConnection):
     pass
 
 
-class _Metered(http.client.HTTPResponse):
-    """An answer all of whose bytes are counted, be they headers, body or trailers."""
+class _LimitedResponse(http.client.HTTPResponse):
+    """A response of limited size: headers, body and trailers together."""
 
     def __init__(self, max_bytes: int, sock: socket.socket, **kwargs: Any) -> None:
         super().__init__(sock, **kwargs)
-        self.fp = io.BufferedReader(_Meter(self.fp.detach(), max_bytes))
+        self.fp = io.BufferedReader(_LimitedReader(self.fp.detach(), max_bytes))
 
 
-class _Meter(io.RawIOBase):
-    """What comes from a socket, as long as it is not too much.
+class _LimitedReader(io.RawIOBase):
+    """Reads from a socket, up to `max_bytes`.
 
-    http.client skips trailers and interim answers without end. A greenlet that reads from a fast
-    sender gives way to no other, the one with the timer included.
+    Without a limit http.client would skip endless trailers and interim responses. A greenlet that
+    reads from a fast sender does not yield to others, not even to the one with the timer.
     """
 
     def __init__(self, raw: io.RawIOBase, max_bytes: int) -> None:

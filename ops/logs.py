@@ -13,8 +13,8 @@ from config.settings import settings
 class SafeStream:
     """A stream whose writes never raise, even if its reader is gone.
 
-    A write to a log collector that is gone raises in the greenlet that logs: leases would no longer
-    be renewed, and callers would get a 500.
+    Otherwise a write to a dead log collector would raise in the greenlet that logs: leases would no
+    longer be renewed, and callers would get a 500.
     """
 
     def __init__(self, stream: TextIO) -> None:

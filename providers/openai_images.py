@@ -35,7 +35,7 @@ class OpenAIImages(ImageProvider):
     ) -> DrawResult:
         url = settings.base_url_of(self.name) + "/images/generations"
         headers = {"Authorization": f"Bearer {key}"}
-        payload = http.encoded(_payload(request))
+        payload = http.encode_json(_payload(request))
         with http.create(call, url, headers, payload, "application/json") as answer:
             if answer.status != 200:
                 raise self.refusal(answer.whole())

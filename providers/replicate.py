@@ -72,7 +72,7 @@ class Replicate(ImageProvider):
 
     def cancel(self, operation_id: str, key: str, call: Call) -> None:
         url = f"{_url_of(_checked_id(operation_id))}/cancel"
-        response = http.ask(call, "POST", url, _headers(key))
+        response = http.send_without_body(call, "POST", url, _headers(key))
         if response.status in GONE:
             raise _unknown(operation_id)
         if response.status >= 400:
@@ -81,7 +81,7 @@ class Replicate(ImageProvider):
     def _create(self, request: DrawRequest, key: str, call: Call) -> dict[str, Any]:
         """Create a prediction and return its first state."""
         url, payload = _url_and_payload(request)
-        body = http.encoded(payload)
+        body = http.encode_json(payload)
         with http.create(call, url, _headers(key), body, "application/json") as answer:
             response = answer.whole()
         if response.status >= 400:
@@ -114,7 +114,7 @@ class Replicate(ImageProvider):
         """Request the prediction once; None if no response comes."""
         try:
             with child_call(call, POLL_SECONDS) as poll_call:
-                return http.ask(poll_call, "GET", _url_of(id), _headers(key))
+                return http.send_without_body(poll_call, "GET", _url_of(id), _headers(key))
         except (ProviderFailed, ProviderTimeout):
             call.check()
             return None

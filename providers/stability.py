@@ -47,7 +47,7 @@ class Stability(ImageProvider):
     def _stable_image(self, request: DrawRequest, key: str, call: Call) -> DrawResult:
         path, model_field = STABLE_IMAGE[request.model]
         url = f"{_base_url()}/v2beta/stable-image/generate/{path}"
-        body, content_type = http.form(
+        body, content_type = http.encode_form(
             {**request.parameters, **model_field, "prompt": request.prompt}
         )
         headers = _headers(key) | {"Accept": "image/*"}
@@ -59,7 +59,7 @@ class Stability(ImageProvider):
     def _engine(self, request: DrawRequest, key: str, call: Call) -> DrawResult:
         url = f"{_base_url()}/v1/generation/{request.model}/text-to-image"
         prompts = {"text_prompts": [{"text": request.prompt, "weight": 1}]}
-        payload = http.encoded({**request.parameters, **prompts, "samples": request.count})
+        payload = http.encode_json({**request.parameters, **prompts, "samples": request.count})
         with http.create(call, url, _headers(key), payload, "application/json") as answer:
             if answer.status != 200:
                 raise self.refusal(answer.whole())

@@ -1,8 +1,8 @@
 """The attempts of one call: which provider is called next, with which key, after how long.
 
-What follows an error is the table `RULES`; docs/decisions/0015 says why. A caller's error is never
-retried, and nothing is once part of the answer has gone out. If each call costs, as with images, a
-call that may have run is not retried either: docs/decisions/0017.
+The table `RULES` says what follows an error; docs/decisions/0015 gives the reasons. A caller's
+error is never retried, nor is any error once part of the answer has gone out. If each call costs,
+as with images, a call that may have run is not retried either: docs/decisions/0017.
 """
 
 import random
@@ -121,7 +121,7 @@ class Attempt(Generic[C]):
             keys.record_success(self.key, self.candidate.upstream_model, self.seconds)
 
     def record_failure(self, error: LikeDoError, rule: Rule | None) -> None:
-        """Record what `error` says about the key, the provider and the model."""
+        """Record what `error` shows about the key, the provider and the model."""
         if self.candidate.provider.name == SANDBOX or isinstance(error, _OURS):
             return
         provider, model = self.candidate.provider.name, self.candidate.upstream_model

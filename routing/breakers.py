@@ -22,11 +22,11 @@ from config.settings import settings
 
 log = structlog.get_logger()
 
-#: Past calls count for less and less: a third (1/e) after so many seconds.
+#: The weight of past calls decays: to about a third (1/e) after this many seconds.
 DECAY_SECONDS = 20
-#: A breaker opens on so many failures in a row.
+#: A breaker opens on this many failures in a row.
 MAX_IN_A_ROW = 20
-#: It also opens on so many that still count, if they are at least half of all calls.
+#: It also opens on this weight of failures, if they are at least half of all calls.
 MIN_FAILED = 20
 #: It stays open for this long at first, then for twice as long each time, up to the maximum.
 FIRST_COOLDOWN_SECONDS = 5
@@ -130,13 +130,13 @@ class Breaker:
         return not self.is_closed and time.monotonic() >= self._due
 
     def ask(self) -> Permit:
-        """Ask for a permit; if the breaker is open, Redis decides, which knows of any probe."""
+        """Ask for a permit; if the breaker is open, Redis decides, since it knows of all probes."""
         if self.is_closed:
             return GRANTED
         try:
             state, wait, reason = _texts(_script(_ASK)(keys=[self.name]))
         except redis.RedisError as error:
-            log.warning("breaker.unknown", provider=self.provider, reason=str(error))
+            log.warning("breaker.state_unknown", provider=self.provider, reason=str(error))
             return GRANTED
         self.is_closed = state == "closed"
         self._due = time.monotonic() + float(wait)
@@ -202,8 +202,8 @@ def keep_fresh(providers: Iterable[str]) -> None:
             refresh(providers)
         except redis.RedisError as error:
             log.warning("breakers.not_refreshed", reason=str(error))
-        except Exception:  # A greenlet's outermost door.
-            log.exception("breakers.broke")
+        except Exception:  # A greenlet's outermost handler.
+            log.exception("breakers.failed")
 
 
 def refresh(providers: Iterable[str]) -> None:
@@ -234,7 +234,7 @@ class Reading:
     #: `closed`, `open`, or `half_open` if the next call may probe.
     state: str
     reason: str
-    #: Of the calls that still count, the part that failed; None if there were none.
+    #: The share of failures among the calls that still count; None if there were none.
     error_rate: float | None
     #: Mean seconds until an answer, or its first chunk, was there; None if there was none.
     latency_seconds: float | None

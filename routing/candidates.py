@@ -48,7 +48,7 @@ class Candidate(Generic[RequestT, ModelT, RouteT, ProviderT]):
 
     @property
     def context_tokens(self) -> int:
-        """How long the model's context is; 0 if that is unknown, or no matter, as with images."""
+        """The length of the model's context; 0 if it is unknown or, as with images, irrelevant."""
         return 0
 
 
@@ -112,19 +112,19 @@ def get_one(model_id: str, param: str = "model") -> Model:
 
 
 def listed() -> list[Model]:
-    """Return the models that callers are shown, in the catalogue's order."""
+    """Return the models that callers can name, in the catalogue's order."""
     return [model for model in catalog.models.values() if is_available(model)]
 
 
 def _through_openrouter(candidates: Sequence[ChatCandidate]) -> list[ChatCandidate]:
-    found = [each for each in candidates if each.provider.name == "openrouter"]
-    if not found:
+    at_openrouter = [each for each in candidates if each.provider.name == "openrouter"]
+    if not at_openrouter:
         raise UnsupportedParameter(
             "'provider' as an object is OpenRouter's routing preference, and "
             f"'{candidates[0].model.id}' does not go to OpenRouter.",
             param="provider",
         )
-    return found
+    return at_openrouter
 
 
 def _stand_in(real: ChatCandidate) -> ChatCandidate:
@@ -146,14 +146,14 @@ def _stand_in(real: ChatCandidate) -> ChatCandidate:
 
 def at_provider(candidates: Sequence[C], provider: str | None) -> list[C]:
     """Return those of one model's `candidates` at `provider`; all of them if it is None."""
-    found = [each for each in candidates if provider in (None, each.provider.name)]
-    if not found:
+    matching = [each for each in candidates if provider in (None, each.provider.name)]
+    if not matching:
         raise InvalidRequest(
             f"Invalid value for 'provider': '{candidates[0].model.id}' is served by "
             f"{' or '.join(_provider_names(candidates))}, not by {provider}.",
             param="provider",
         )
-    return found
+    return matching
 
 
 def usable_fallbacks(fallbacks: Iterable[Sequence[C]]) -> list[C]:
@@ -176,7 +176,7 @@ def usable_fallbacks(fallbacks: Iterable[Sequence[C]]) -> list[C]:
 
 
 def in_order(allowed: Sequence[C], fallbacks: Sequence[C], stand_in: Callable[[C], C]) -> list[C]:
-    """Return the candidates to try: the usable ones of those `allowed`, then the `fallbacks`.
+    """Return the candidates to try: the usable ones of `allowed`, then the `fallbacks`.
 
     If there are none, and the sandbox is on, it is what `stand_in` makes of the first one that
     supports the request. What the real provider would refuse is refused here too, so that a
@@ -197,7 +197,7 @@ def _enabled(candidates: Sequence[C]) -> list[C]:
 
 def _supporting(candidates: Sequence[C]) -> list[C]:
     """Return those that support their request; raise the first refusal if none does."""
-    found: list[C] = []
+    supporting: list[C] = []
     refusals: list[InvalidRequest] = []
     for candidate in candidates:
         try:
@@ -205,23 +205,23 @@ def _supporting(candidates: Sequence[C]) -> list[C]:
         except InvalidRequest as refusal:
             refusals.append(refusal)
         else:
-            found.append(candidate)
-    if not found:
+            supporting.append(candidate)
+    if not supporting:
         raise refusals[0]
-    return found
+    return supporting
 
 
 def _each_once(candidates: Sequence[C]) -> list[C]:
-    """Return `candidates` without those that ask the same upstream model for the same again."""
-    found: list[C] = []
+    """Return `candidates` without repeated ones: same upstream model, same request."""
+    distinct: list[C] = []
     for candidate in candidates:
-        if not any(_asks_the_same(candidate, other) for other in found):
-            found.append(candidate)
-    return found
+        if not any(_is_same_call(candidate, other) for other in distinct):
+            distinct.append(candidate)
+    return distinct
 
 
-def _asks_the_same(candidate: AnyCandidate, other: AnyCandidate) -> bool:
-    # Routes are compared field by field, which is dear; most of them differ by their model.
+def _is_same_call(candidate: AnyCandidate, other: AnyCandidate) -> bool:
+    # Routes are compared field by field, which is slow; most of them differ by their model.
     same_model = candidate.upstream_model == other.upstream_model
     return same_model and candidate.route == other.route
 

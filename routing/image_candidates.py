@@ -24,7 +24,7 @@ from routing.candidates import (
 class ImageCandidate(Candidate[ImageRequest, ImageModel, ImageRoute, ImageProvider]):
     @property
     def credits(self) -> int:
-        """What one image costs."""
+        """The credits that one image costs."""
         return self.model.price.each(self.request.quality)
 
 
@@ -69,12 +69,12 @@ def get_one(model_id: str, param: str = "model") -> ImageModel:
 
 
 def listed() -> list[ImageModel]:
-    """Return the models that callers are shown, in the catalogue's order."""
+    """Return the models that callers can name, in the catalogue's order."""
     return [model for model in catalog.images.values() if is_available(model)]
 
 
 def _stand_in(real: ImageCandidate) -> ImageCandidate:
-    """Return the sandbox in place of `real`: it draws the very size that was asked for."""
+    """Return the sandbox in place of `real`; it draws exactly the requested size."""
     size = str(real.request.size)
     facts: dict[str, Any] = {
         "provider": SANDBOX,

@@ -18,11 +18,11 @@ from routing.breakers import Breaker, Permit
 
 #: The cooldown of a key doubles with each 429 in a row, up to this.
 MAX_COOLDOWN_SECONDS = 30
-#: It begins to double after so many in a row. Until then the key is used again when its provider
-#: says, or else after `FIRST_COOLDOWN_SECONDS`.
+#: It begins to double after this many in a row. Until then it is what the provider states, or else
+#: `FIRST_COOLDOWN_SECONDS`.
 BUSY_IN_A_ROW = 3
 FIRST_COOLDOWN_SECONDS = 0.5
-#: A model that its vendor does not know so many times in a row is not tried for a while.
+#: A model that its vendor reports as unknown this many times in a row is not tried for a while.
 GONE_IN_A_ROW = 5
 GONE_SECONDS = 60
 
@@ -123,10 +123,10 @@ def _limit(breaker: Breaker, model: str) -> _Limit:
 
 
 def is_gone(provider: str, model: str) -> bool:
-    """Tell whether the vendor said `GONE_IN_A_ROW` times that it does not have the model."""
+    """Tell whether the vendor reported the model as unknown `GONE_IN_A_ROW` times in a row."""
     return _gone.get((provider, model), 0) >= GONE_IN_A_ROW
 
 
 def record_gone(provider: str, model: str) -> None:
-    """Record that the vendor said that it does not have the model."""
+    """Record that the vendor reported the model as unknown."""
     _gone[provider, model] = _gone.get((provider, model), 0) + 1

@@ -1,4 +1,4 @@
-"""The models as callers are shown them: what the catalogue says, as it holds here and today."""
+"""Models as `GET /models` shows them: the catalogue's, as available here today."""
 
 import datetime
 from collections.abc import Sequence
@@ -26,12 +26,12 @@ _FUNCTION = {"type": "function", "function": {"name": "look"}}
 _SCHEMA = {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}}}
 
 
-def _saying(part: dict[str, Any]) -> dict[str, Any]:
+def _with_part(part: dict[str, Any]) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": [part]}]}
 
 
-#: For each word of `TAKES`, a request that asks for it.
-ASKING: dict[str, dict[str, Any]] = {
+#: For each word of `TAKES`, example parameters of a request that needs it.
+EXAMPLES: dict[str, dict[str, Any]] = {
     "sampling": {"temperature": 0.2, "top_p": 0.5, "presence_penalty": 1, "frequency_penalty": 1},
     "logprobs": {"logprobs": True},
     "stop": {"stop": "END"},
@@ -40,15 +40,15 @@ ASKING: dict[str, dict[str, Any]] = {
     "tools": {"tools": [_FUNCTION]},
     "json_object": {"response_format": {"type": "json_object"}},
     "json_schema": {"response_format": _SCHEMA},
-    "images": _saying({"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}),
-    "audio": _saying({"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}),
-    "files": _saying({"type": "file", "file": {"file_data": ""}}),
+    "images": _with_part({"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}),
+    "audio": _with_part({"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}),
+    "files": _with_part({"type": "file", "file": {"file_data": ""}}),
     "reasoning_effort": {"reasoning_effort": "low"},
 }
 
 
 def listing() -> list[dict[str, Any]]:
-    """Return the models that callers can name as `GET /models` shows them, chats first."""
+    """Return the models that callers can name, as `GET /models` shows them; chat models first."""
     chats = [as_json(model) for model in candidates.listed()]
     return chats + [image_as_json(model) for model in image_candidates.listed()]
 
@@ -61,11 +61,11 @@ def get_one(model_id: str) -> dict[str, Any]:
 
 
 def as_json(model: Model) -> dict[str, Any]:
-    """Return `model` as `GET /models` shows it: OpenAI's shape, and what callers pay and get.
+    """Return `model` as `GET /models` shows it: OpenAI's fields, prices, limits and features.
 
-    `providers` are those that the `provider` parameter takes for it. Limits and the like are its
-    first route's. `takes` and `reasoning` are None for a model that only OpenRouter knows. A price
-    that is not whole is a string, so that it is exact.
+    `providers` are the values of the `provider` parameter for it. Limits and features are those of
+    its first route. `takes` and `reasoning` are None for a model that only OpenRouter knows. A
+    fractional price is a string, so that it is exact.
     """
     route = first_route(model.routes)
     upstream = route.upstream
@@ -82,18 +82,18 @@ def as_json(model: Model) -> dict[str, Any]:
             "max_output_tokens": upstream.max_output_tokens,
             "default_output_tokens": model.default_output_tokens,
         },
-        "takes": takes(route) if is_known else None,
+        "takes": supported_features(route) if is_known else None,
         "reasoning": route.reasons if is_known else None,
     }
     return shown | _end(model, route)
 
 
 def image_as_json(model: ImageModel) -> dict[str, Any]:
-    """Return an image model as `GET /models` shows it: what its first route takes.
+    """Return an image model as `GET /models` shows it, with the features of its first route.
 
-    `takes.sizes` are those that every model has here and those that the model makes itself;
-    `limits.free_sizes`, if it makes others, says which, in pixels. A quality that the first route
-    lacks is made by another one of the `providers`.
+    `takes.sizes` are the sizes that every model has here and those that the model makes itself;
+    `limits.free_sizes` limits the others that it makes, in pixels, or is None. A quality that the
+    first route does not support is served by another of the `providers`.
     """
     route = first_route(model.routes)
     upstream = route.upstream
@@ -135,7 +135,7 @@ def _head(model: Model | ImageModel) -> dict[str, Any]:
 
 
 def _end(model: Model | ImageModel, route: Route | ImageRoute) -> dict[str, Any]:
-    """Return when the model of `route` ends, and what took the place of `model`, if they do."""
+    """Return when the model of `route` retires, and the successor of `model`, if any."""
     retires = route.upstream.retires
     ends = {"retires": retires.isoformat()} if retires else {}
     return ends | ({"successor": model.successor} if model.successor else {})
@@ -154,25 +154,25 @@ def _limits(free: FreeSizes | None) -> dict[str, int | str] | None:
 
 
 def first_route(routes_of_model: Sequence[R]) -> R:
-    """Return the route that would answer: its model lives today, and its provider has a key.
+    """Return the first route whose model is not retired and whose provider can be called.
 
-    Where there is none, the one that would if it could.
+    If there is none, returns the first one that is not retired, or else the first.
     """
     today = datetime.datetime.now(datetime.UTC).date()
-    living = [route for route in routes_of_model if not route.upstream.is_retired(today)]
-    found = living or list(routes_of_model)
-    return next((route for route in found if candidates.is_on(route.provider)), found[0])
+    live = [route for route in routes_of_model if not route.upstream.is_retired(today)]
+    routes = live or list(routes_of_model)
+    return next((route for route in routes if candidates.is_on(route.provider)), routes[0])
 
 
-def takes(route: Route) -> list[str]:
-    """Return the words of what `route` takes: those that its provider does not refuse."""
-    return [word for word, wish in ASKING.items() if _honours(route, wish)]
+def supported_features(route: Route) -> list[str]:
+    """Return the words of `TAKES` that the provider of `route` does not refuse."""
+    return [word for word, example in EXAMPLES.items() if _is_supported(route, example)]
 
 
-def _honours(route: Route, wish: dict[str, Any]) -> bool:
-    said = {"model": route.upstream.id, "messages": [{"role": "user", "content": "Hello"}]}
+def _is_supported(route: Route, parameters: dict[str, Any]) -> bool:
+    body = {"model": route.upstream.id, "messages": [{"role": "user", "content": "Hello"}]}
     try:
-        providers.get_one(route.provider).check(ChatRequest(said | wish), route)
+        providers.get_one(route.provider).check(ChatRequest(body | parameters), route)
     except UnsupportedParameter:
         return False
     return True

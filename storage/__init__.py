@@ -8,7 +8,7 @@ from storage.backend import Backend
 
 @cache
 def backend() -> Backend:
-    """Return this process's storage. A seam: tests put another in its place."""
+    """Return this process's storage. A seam: tests replace it."""
     if settings.s3_bucket:
         from storage.s3 import S3  # boto3 is slow to import and large, so only S3 users load it.
 
@@ -19,7 +19,7 @@ def backend() -> Backend:
 
 
 def ready() -> None:
-    """Raise `Unavailable` if the storage does not accept files just now, as far as is known.
+    """Raise `Unavailable` unless the storage accepts files now, or did a moment ago.
 
     To be called before work whose outcome would be lost if it could not be stored.
     """

@@ -20,7 +20,7 @@ class Backend(ABC):
     """Named files. A name is a path of letters, digits, `_`, `-`, `.` and `/`.
 
     Every method but `problem` raises `models.errors.Unavailable` if the storage does not answer.
-    Its message names no reason to callers: the cause has it, and `problem` tells operators.
+    Its message does not tell callers the reason; its cause and `problem` do, for operators.
     """
 
     #: The exceptions that mean that the storage does not answer.

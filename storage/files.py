@@ -1,7 +1,6 @@
 """Accounts' files: uploaded or written by batches, listed, deleted.
 
-A file's row is inserted before the file is stored and deleted after it, so no file is ever lost
-track of.
+A file's row is inserted before the file is stored and deleted after it, so no file is orphaned.
 """
 
 import time
@@ -33,7 +32,7 @@ from storage.backend import Pieces
 log = structlog.get_logger()
 
 MEDIA_TYPE = "application/jsonl"
-#: How long a file is kept unless its caller says otherwise.
+#: How long a file is kept by default.
 KEPT_SECONDS = 30 * 24 * 3600
 #: A file that is not stored after this never will be.
 UNSTORED_SECONDS = 3600

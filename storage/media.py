@@ -1,7 +1,6 @@
-"""Accounts' images: stored, found, and deleted when they expire.
+"""Accounts' images: stores, finds and lists them, and deletes them when they expire.
 
-An image's row is inserted before the file is stored and deleted after it, so no file is ever lost
-track of.
+An image's row is inserted before the file is stored and deleted after it, so no file is orphaned.
 """
 
 import time
@@ -99,7 +98,7 @@ def _retry(step: Callable[[], None]) -> None:
         try:
             return step()
         except Unavailable as error:
-            log.warning("media.keeping_waits", reason=repr(error.__cause__ or error))
+            log.warning("media.keep_delayed", reason=repr(error.__cause__ or error))
             gevent.sleep(pause)
     step()
 

@@ -123,7 +123,7 @@ def _key() -> str:
 def read_body() -> bytes:
     """Return the raw body; raise `RequestTooLarge`, or `InvalidRequest` if it cannot be read."""
     declared = request.content_length
-    # One byte more than is allowed tells a body that is too large from one that just fits.
+    # One byte more than allowed distinguishes a body that is too large from one that just fits.
     size = settings.max_body_bytes + 1 if declared is None else declared
     try:
         body: bytes = request.environ["wsgi.input"].read(size)

@@ -1,4 +1,4 @@
-"""The job that a request retries, found by `Idempotency-Key` or by an SDK's retry count."""
+"""Finding the job that a request retries, by `Idempotency-Key` or an SDK's retry count."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""Lists in pages, with OpenAI's cursor parameters."""
+"""Pages of lists, with OpenAI's cursor parameters."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar

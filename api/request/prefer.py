@@ -1,4 +1,4 @@
-"""The header `Prefer` of RFC 7240: what a client asks for but can do without."""
+"""The header `Prefer` of RFC 7240: optional wishes of a client."""
 
 import math
 
@@ -14,7 +14,7 @@ def respond_async() -> bool:
 
 
 def wait_seconds() -> float | None:
-    """Return how long the client will wait for an answer, by `wait`; None if it does not say."""
+    """Return the seconds that the client will wait, by `wait`; None if it sent none."""
     try:
         seconds = float(_preferences().get("wait", ""))
     except ValueError:

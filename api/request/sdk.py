@@ -1,4 +1,4 @@
-"""What an OpenAI SDK says in its headers: its timeout, and how often it has tried."""
+"""The headers of OpenAI's SDKs: the client's timeout, and its count of retries."""
 
 from flask import request
 
@@ -9,7 +9,7 @@ DEFAULT_RETRIES = 2
 
 
 def retry_count() -> int | None:
-    """Return which retry the request is, 0 for the first try; None if no SDK says so."""
+    """Return the number of the retry, 0 for the first try; None if no SDK sent the request."""
     text = request.headers.get("x-stainless-retry-count", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 4 else None
 
@@ -21,7 +21,7 @@ def has_retries_left() -> bool:
 
 
 def timeout_seconds() -> float | None:
-    """Return how long the SDK waits for a read; None if it does not say."""
+    """Return the SDK's read timeout in seconds; None if it sent none."""
     for name in ("x-stainless-read-timeout", "x-stainless-timeout"):
         try:
             seconds = float(request.headers.get(name, ""))

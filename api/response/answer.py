@@ -49,7 +49,7 @@ def join(row: Job) -> Response:
 
 
 def answer_when_done(wait: Wait, cancels: bool, render: Render = unchanged) -> Response:
-    """Wait for the job and return its answer; if that takes long, a response that goes on.
+    """Wait for the job and return its answer; if that takes long, a response that keeps waiting.
 
     `cancels`: the job is cancelled if its client disconnects.
     """
@@ -59,7 +59,7 @@ def answer_when_done(wait: Wait, cancels: bool, render: Render = unchanged) -> R
         raise _in_progress(wait.job_id)
     if ended is None:
         return wait.until_closed(_relay_newlines(wait, cancels, render))
-    if ended is WaitInterrupted.HUNG_UP:
+    if ended is WaitInterrupted.DISCONNECTED:
         on_disconnect(wait.job_id, cancels)
         raise ClientDisconnected
     return _respond(wait, ended, render)
@@ -78,7 +78,7 @@ def _respond(wait: Wait, ended: Ended | WaitInterrupted, render: Render) -> Resp
 
 
 def mark_failure_delivered(wait: Wait) -> None:
-    """Record that a client gets its job's failure, before it does: it may retry at once."""
+    """Record that a job's failure is delivered, before it is: the client may retry at once."""
     if wait.client.is_disconnected():
         return
     with contextlib.suppress(Unavailable):  # Then its retry gets the same failure.
@@ -180,7 +180,7 @@ def _newlines_then_answer(
         while ended is None:
             yield b"\n"
             ended = wait_for_end(wait.subscription, pause)
-        if ended is WaitInterrupted.HUNG_UP:
+        if ended is WaitInterrupted.DISCONNECTED:
             on_disconnect(wait.job_id, cancels)
         elif isinstance(ended, Ended) and ended.body and ended.status == Status.COMPLETED:
             yield from _deliver(wait.job_id, render(ended.body)[1], wait.client)

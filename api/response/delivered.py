@@ -37,7 +37,7 @@ def _flush() -> None:
             try:
                 store.mark_delivered(group)
             except Unavailable as error:
-                log.warning("delivered.waits", reason=error.message)
+                log.warning("delivered.record_delayed", reason=error.message)
             else:
                 del _pending[: len(group)]
     finally:

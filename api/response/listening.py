@@ -37,7 +37,7 @@ class Wait:
 
     def watch_client(self) -> None:
         """Interrupt the wait when the client disconnects."""
-        self.client.watch(lambda: self.put(WaitInterrupted.HUNG_UP))
+        self.client.watch(lambda: self.put(WaitInterrupted.DISCONNECTED))
 
     def until_closed(self, response: Response) -> Response:
         """Keep listening beyond the `with` block, until `response` is closed; return it."""

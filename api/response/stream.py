@@ -81,7 +81,7 @@ def response(body: Iterator[bytes], first: ReadResult) -> Response:
 
 def _interrupted(job_id: str, reason: WaitInterrupted, cancels: bool) -> Exception:
     """Return the error for an interrupted wait, after doing what it means for the job."""
-    if reason is WaitInterrupted.HUNG_UP:
+    if reason is WaitInterrupted.DISCONNECTED:
         answer.on_disconnect(job_id, cancels)
         return ClientDisconnected()
     return _broken_off(job_id, Unavailable("The server is restarting. Try again."), cancels)
@@ -90,7 +90,7 @@ def _interrupted(job_id: str, reason: WaitInterrupted, cancels: bool) -> Excepti
 def _broken_off(job_id: str, error: LikeDoError, cancels: bool) -> LikeDoError:
     """Return the error for a stream that we break off.
 
-    The job is cancelled, free of charge, or goes on; then the error says where to follow it.
+    The job is cancelled, free of charge, or goes on; then the error names the URL of its events.
     """
     with contextlib.suppress(Unavailable):  # Its worker notices that it has no listeners.
         if cancels:
@@ -102,7 +102,7 @@ def _broken_off(job_id: str, error: LikeDoError, cancels: bool) -> LikeDoError:
 
 
 def _relay(reader: Reader, result: ReadResult, wait: Wait, cancels: bool) -> Iterator[bytes]:
-    """Yield the stream to the client that asked for it, `result` first."""
+    """Yield the stream to the client that requested it, beginning with `result`."""
     try:
         while not isinstance(result, Ended | WaitInterrupted):
             if result is None:

@@ -1,7 +1,7 @@
 """The client's side of a connection: whether it has disconnected, and a callback for when it does.
 
-WSGI does not say. gunicorn passes the socket down in the environment; end of file on it, before any
-byte of a next request, means that the client has disconnected.
+WSGI does not report it. gunicorn passes the socket down in the environment; end of file on it,
+before any byte of a next request, means that the client has disconnected.
 """
 
 import socket
@@ -34,7 +34,7 @@ class Client:
     def reset(self) -> None:
         """Break the connection off with a reset instead of an orderly end.
 
-        An HTTP/1.0 response ends where its connection does; only a reset says it is incomplete.
+        An HTTP/1.0 response ends with its connection; only a reset shows that it is incomplete.
         """
         self.unwatch()  # A watcher must not outlive its file descriptor.
         if self.connection is not None:

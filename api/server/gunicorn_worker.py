@@ -33,7 +33,7 @@ GRACE_SECONDS = 20
 
 
 class WebWorker(GeventWorker):
-    """Closes idle keep-alive connections when told to stop, and interrupts waits in time."""
+    """Closes idle keep-alive connections when stopping, and interrupts waits in time."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -62,7 +62,7 @@ class WebWorker(GeventWorker):
         """
         status, error = _refusal(exc)
         if status >= 500:
-            log.error("web.broke", exc_info=exc)
+            log.error("web.failed", exc_info=exc)
         else:
             log.warning("web.refused", status=status, kind=type(exc).__name__)
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""The account that `likedo up` creates, so that the first call works without preparation."""
+"""The account that `likedo up` creates, so that the first call needs no preparation."""
 
 import os
 from pathlib import Path
@@ -10,12 +10,12 @@ from config.settings import settings
 from models.errors import InvalidKey
 
 NAME = "local"
-#: Credits, granted once.
+#: Credits granted once, when the account is created.
 CREDITS = 100_000
 
 
 def key() -> str:
-    """Return the account's key, the same at each start; create what does not exist yet."""
+    """Return the account's key, the same at each start; create both if they do not exist."""
     account_id = _account_id()
     saved = _saved_key()
     return saved if _is_key_of(account_id, saved) else _new_key(account_id)
@@ -30,7 +30,7 @@ def _account_id() -> int:
 
 
 def _plan() -> str:
-    """Return the plan that allows most, the first of several."""
+    """Return the plan with the highest rate limit; the first one if there are several."""
     return max(catalog.plans.values(), key=lambda plan: plan.requests_per_hour).name
 
 
@@ -54,7 +54,7 @@ def _is_key_of(account_id: int, key: str) -> bool:
 
 def _new_key(account_id: int) -> str:
     _, key = keys.create(account_id, "likedo up")
-    # Replaces the old file only once it is complete, and is never readable by other users.
+    # The new file replaces the old one once it is complete, and other users can never read it.
     draft = _file().with_suffix(".new")
     draft.unlink(missing_ok=True)
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -1,7 +1,7 @@
-"""The `likedo up` that runs on this state folder: at most one, and how to find it.
+"""The one `likedo up` that may run on this state folder, and how other commands find it.
 
-A file stays locked as long as that process or one of its children lives; the file's content says
-which process it is and where it listens.
+A file stays locked as long as that process or one of its children lives. It holds the process id
+and the addresses.
 """
 
 import fcntl
@@ -17,13 +17,15 @@ import orjson
 
 from config.settings import settings
 
-#: The children of an instance that was killed end by themselves within this.
+#: The children of a killed instance end by themselves within this time.
 ORPHAN_SECONDS = 30
 RETRY_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
 class Instance:
+    """A running `likedo up`."""
+
     pid: int
     #: The URL of its web process.
     address: str
@@ -37,7 +39,10 @@ def _path() -> Path:
 
 @contextmanager
 def claimed() -> Iterator[int]:
-    """Be the one instance here for the length of a block; yield the lock, for children to share."""
+    """Lock the state folder for the length of the block; yield the lock, which children inherit.
+
+    Raises `click.ClickException` if another instance runs here.
+    """
     settings.var_dir.mkdir(parents=True, exist_ok=True)
     lock = os.open(_path(), os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -49,14 +54,14 @@ def claimed() -> Iterator[int]:
 
 
 def record(lock: int) -> None:
-    """Write this process and its addresses, as the settings name them now, into the lock."""
+    """Write this process's id and the addresses in the settings into the lock file."""
     instance = Instance(os.getpid(), f"http://127.0.0.1:{settings.port}", settings.redis_url)
     os.ftruncate(lock, 0)
     os.pwrite(lock, orjson.dumps(asdict(instance)), 0)
 
 
 def _wait_for(lock: int) -> None:
-    """Lock the file: a running instance is an error, children of a killed one are waited for."""
+    """Lock the file; raise if an instance is running, and wait for the children of a killed one."""
     end = time.monotonic() + ORPHAN_SECONDS
     while not _take(lock, fcntl.LOCK_EX):
         other = _read(lock)
@@ -86,7 +91,7 @@ def running() -> Instance | None:
 
 
 def use_its_redis() -> None:
-    """Use the Redis of the instance that runs here, unless the environment names another."""
+    """Use the Redis of the instance that runs here, unless the environment sets another."""
     if "redis_url" in settings.model_fields_set:
         return
     if instance := running():

@@ -1,4 +1,4 @@
-"""What `likedo up` does: start Valkey, web and worker, keep them running, stop them in order."""
+"""Run Valkey, web and worker for `likedo up`: start them, restart them, stop them in order."""
 
 import errno
 import http.client
@@ -23,17 +23,17 @@ from cli.terminal import explain
 from config.settings import environment, settings
 from database import engine
 
-#: Where `app.py` and `worker.py` are, whatever the working folder.
+#: The folder of `app.py` and `worker.py`.
 ROOT = Path(__file__).resolve().parents[2]
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-#: If it takes longer than this to be ready, what is missing is logged.
+#: If it is not ready after this, what is missing is logged.
 PATIENCE_SECONDS = 20
 
 
 def up(port: int | None) -> None:
-    """Run everything on `port`, or the one of the settings, until told to stop."""
+    """Run everything on `port`, or else on that of the settings, until a signal stops it."""
     settings.port = port or settings.port
     if problem := settings.local_state_problem():
         raise click.ClickException(problem)
@@ -57,14 +57,14 @@ def _up(lock: int) -> None:
 
 def _check_port(port: int) -> None:
     with socket.socket() as probe:
-        # Like gunicorn, take no notice of connections that have ended.
+        # As in gunicorn, connections that have ended do not block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("0.0.0.0", port))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise click.ClickException(
-                    f"Port {port} is in use by another program. Stop that one, or choose another "
+                    f"Port {port} is in use by another program. Stop it, or choose another "
                     f"port: likedo up --port {port % 65535 + 1}"
                 ) from None
             raise click.ClickException(
@@ -74,7 +74,10 @@ def _check_port(port: int) -> None:
 
 
 def _find_redis() -> Child | None:
-    """Return the Valkey server to start; None if the environment names one, which must answer."""
+    """Return the Valkey server to start; None if the environment names one, which must answer.
+
+    Sets `settings.redis_url`. Raises `click.ClickException` if the named server does not answer.
+    """
     if "redis_url" not in settings.model_fields_set:
         settings.redis_url = local_valkey.choose_url()
         return Child("valkey", local_valkey.command(settings.redis_url), environment())
@@ -88,8 +91,8 @@ def _find_redis() -> Child | None:
 
 @contextmanager
 def _stopped_by_signals(supervisor: Supervisor) -> Iterator[None]:
-    """Let a signal, or a closed terminal, request an orderly stop; a second one changes nothing."""
-    # Under nohup a closed terminal is ignored, and stays so.
+    """Stop in order on a signal or when the terminal is closed; further signals change nothing."""
+    # Under nohup a closed terminal stays ignored.
     ignores_hangup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     numbers = STOP_SIGNALS if ignores_hangup else (*STOP_SIGNALS, signal.SIGHUP)
     previous = {number: signal.signal(number, supervisor.request_stop) for number in numbers}
@@ -101,7 +104,7 @@ def _stopped_by_signals(supervisor: Supervisor) -> Iterator[None]:
 
 
 def _run(supervisor: Supervisor, valkey: Child | None, key: str) -> None:
-    """Start all processes, keep them running until told to stop, and stop them in order."""
+    """Start all processes, keep them running until a stop is requested, and stop them in order."""
     env = _child_environment()
     gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:config.gunicorn"]
     web = Child("web", [*gunicorn, "app:create_app()"], env)
@@ -118,7 +121,7 @@ def _run(supervisor: Supervisor, valkey: Child | None, key: str) -> None:
             supervisor.start(valkey)
         supervisor.when(lambda: local_valkey.answers(settings.redis_url), start_web_and_worker)
         supervisor.keep_running()
-        supervisor.log.announce("Stopping; calls that are running may end first.")
+        supervisor.log.announce("Stopping; running calls may finish first.")
     finally:
         for child in (web, worker, valkey):
             if child:
@@ -127,7 +130,7 @@ def _run(supervisor: Supervisor, valkey: Child | None, key: str) -> None:
 
 def _child_environment() -> Mapping[str, str]:
     env = environment()
-    # Our modules come first, even if the working folder has an `app.py` or `config` of its own.
+    # Our modules come first, even if the working folder has its own `app.py` or `config`.
     path = [str(ROOT), env.get("PYTHONPATH", ""), str(Path.cwd())]
     return env | {
         "PORT": str(settings.port),
@@ -140,7 +143,7 @@ def _child_environment() -> Mapping[str, str]:
 
 
 class _Readiness:
-    """Asks the web process whether jobs would be run, and logs once if that takes long."""
+    """Asks the web process whether it is ready; logs once what is missing if that takes long."""
 
     def __init__(self, log: Log) -> None:
         self.log = log
@@ -156,7 +159,7 @@ class _Readiness:
         if time.monotonic() > self.complain_at:
             self.complain_at = float("inf")
             missing = ", ".join(report.get("missing", []))
-            self.log.announce(f"It is not ready yet; missing: {missing}.")
+            self.log.announce(f"Not ready yet; missing: {missing}.")
         return False
 
 

@@ -1,6 +1,6 @@
-"""Child processes: started, restarted when they die, stopped in order; with one log.
+"""A supervisor of child processes: starts, restarts and stops them, and merges their logs.
 
-Threads read and wait; every decision is made in the main thread, one event after another.
+Threads read and wait; the main thread makes every decision, one event after another.
 """
 
 import os
@@ -20,15 +20,15 @@ import click
 #: The script that gives a child its parent-death signal.
 PARENT_DEATH = Path(__file__).with_name("parent_death.py")
 
-#: A process is killed if it has not ended this long after SIGTERM.
+#: A process that has not ended this long after SIGTERM is killed.
 STOP_SECONDS = 25
 #: A process that dies sooner than this after its start counts as a quick death.
 QUICK_SECONDS = 5
-#: This many quick deaths in a row stop everything.
+#: After this many quick deaths in a row everything is stopped.
 MAX_QUICK_DEATHS = 4
 #: The delay before the restart after the first quick death; doubled with each further one.
 BACKOFF_SECONDS = 0.5
-#: Log lines that are repeated of a process that keeps dying.
+#: Last log lines of a crashing process that are repeated.
 LAST_LINES = 20
 #: The delay between two readiness checks.
 PROBE_SECONDS = 0.1
@@ -37,11 +37,11 @@ COLOURS = ("green", "cyan", "yellow", "magenta")
 
 
 class CrashLoop(click.ClickException):
-    """A process dies each time it is started."""
+    """A process dies each time soon after its start."""
 
 
 class Log:
-    """One log for all processes, with a name before each line."""
+    """One log for all processes; each line begins with the process's name."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -66,7 +66,7 @@ class Log:
             try:
                 click.echo(text)
             except OSError:
-                # The log's reader is gone, which is no reason to stop working.
+                # The log's reader is gone; the processes go on.
                 return
 
 
@@ -85,7 +85,7 @@ class Child:
         self.over = threading.Event()
 
     def start(self, log: Log, lock: int, died: Callable[[], None]) -> None:
-        """Start it in a session of its own, sharing `lock`; call `died` when it has ended.
+        """Start it in its own session, with `lock` inherited; call `died` when it has ended.
 
         Must be called in the main thread: on Linux a child ends with the thread that started it.
         """
@@ -120,13 +120,13 @@ class Child:
         died: Callable[[], None],
     ) -> None:
         process.wait()
-        # Its own children may hold the pipe open for longer, so the wait is bounded.
+        # Its own children may keep the pipe open, so the wait is bounded.
         reader.join(timeout=1)
         self.over.set()
         died()
 
     def stop(self) -> None:
-        """Ask it to end and wait until it has; if it does not, kill it and its own children."""
+        """Send SIGTERM and wait for the end; after `STOP_SECONDS` kill it and its children."""
         if self.process is None:
             return
         self.process.send_signal(signal.SIGTERM)
@@ -135,23 +135,24 @@ class Child:
             self.over.wait()
 
     def count_death(self) -> None:
-        """Count a quick death; a later one resets the count."""
+        """Count a quick death; any other death resets the count."""
         quick = time.monotonic() - self.started_at < QUICK_SECONDS
         self.quick_deaths = self.quick_deaths + 1 if quick else 0
 
     def how_it_ended(self) -> str:
+        """Return the signal or exit status that it ended with."""
         code = self.process.returncode if self.process else 0
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
 
 
 class Supervisor:
-    """Child processes that are kept running together, until told to stop."""
+    """Child processes that are kept running together until a stop is requested."""
 
     def __init__(self, log: Log, lock: int) -> None:
         self.log = log
         #: A file descriptor that every child inherits.
         self.lock = lock
-        #: In the order of their start.
+        #: In the order in which they were started.
         self.children: list[Child] = []
         self.events: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self.stopping = threading.Event()
@@ -162,7 +163,7 @@ class Supervisor:
         self._start(child)
 
     def when(self, ready: Callable[[], bool], then: Callable[[], None]) -> None:
-        """Call `then` in the main thread as soon as `ready`, polled in another, returns true."""
+        """Call `then` in the main thread once `ready` returns true; another thread polls it."""
 
         def poll() -> None:
             while not ready():
@@ -173,7 +174,7 @@ class Supervisor:
         threading.Thread(target=poll, daemon=True).start()
 
     def keep_running(self) -> None:
-        """Handle events until told to stop; raise `CrashLoop` if a child keeps dying."""
+        """Handle events until a stop is requested; raise `CrashLoop` if a child keeps dying."""
         try:
             while (event := self.events.get()) is not None:
                 event()
@@ -208,4 +209,4 @@ class Supervisor:
 
 def _crash_report(child: Child) -> str:
     lines = "\n".join(f"    {line}" for line in child.last_lines) or "    (nothing)"
-    return f"{child.name} keeps dying ({child.how_it_ended()}). The last it said:\n{lines}"
+    return f"{child.name} keeps dying ({child.how_it_ended()}). Its last output:\n{lines}"

@@ -13,13 +13,14 @@ from config.settings import settings
 
 
 def folder() -> Path:
+    """Return the folder of the server's data and socket."""
     return settings.var_dir.resolve() / "valkey"
 
 
 def choose_url() -> str:
-    """Return the URL for the server: a socket in the state folder, or a free port.
+    """Return a URL for the server: a socket in the state folder, or else a free port.
 
-    A socket cannot be opened by other users, but not every folder can hold one.
+    Other users cannot open a socket, but not every folder can hold one.
     """
     folder().mkdir(parents=True, exist_ok=True)
     path = folder() / "valkey.sock"
@@ -51,7 +52,7 @@ def _free_port() -> int:
 
 
 def command(url: str) -> list[str]:
-    """Return the command that serves `url`: on disk within a second, nothing ever evicted."""
+    """Return the command of a server at `url`: saves to disk every second, evicts nothing."""
     address = redis.connection.parse_url(url)
     options = {
         "port": address.get("port", 0),

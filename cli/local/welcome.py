@@ -1,4 +1,4 @@
-"""What `likedo up` prints when it is ready: the address, the key, the providers, an example."""
+"""The message of `likedo up` when it is ready: address, key, providers, an example."""
 
 import shlex
 from pathlib import Path
@@ -16,7 +16,7 @@ EXAMPLE_MODEL = "gpt-4"
 
 
 def text(key: str) -> str:
-    """Return the whole message, for the account's `key`."""
+    """Return the whole message, with the account's `key`."""
     address = f"http://127.0.0.1:{settings.port}"
     account = listings.account(local_account.NAME)
     return f"""
@@ -39,7 +39,7 @@ ctrl-c stops everything.
 
 
 def curl(address: str, key: str) -> str:
-    """Return a shell command that requests a small chat."""
+    """Return a shell command that sends a small chat request."""
     body = {
         "model": _model(),
         "messages": [{"role": "user", "content": "Say hello in one sentence."}],
@@ -88,5 +88,5 @@ def _warning(suspended: bool) -> str:
     name = local_account.NAME
     return (
         f"\n\nThe account is suspended, so its key is refused. "
-        f"To let it in again: likedo accounts suspend {name} --undo"
+        f"To accept it again: likedo accounts suspend {name} --undo"
     )

@@ -1,1 +1,1 @@
-"""What commands read and print. Run by the command line."""
+"""Arguments, output and errors of commands. Run by the command line."""

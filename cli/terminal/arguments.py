@@ -1,16 +1,16 @@
-"""Arguments people type: numbers, names, dates, plans; each rejected with a sentence."""
+"""Arguments of commands: numbers, names, dates, plans. Errors are full sentences."""
 
 import datetime
 from typing import Any
 
 import click
 
-#: More than any account buys, and small enough to add up in 64 bits.
+#: More than any account buys, and small enough that sums fit into 64 bits.
 MAX_CREDITS = 10**15
 
 
 class WholeNumber(click.IntRange):
-    """A whole number within a range; also accepted where a command takes `-5` for an option."""
+    """A whole number within a range. An unknown option such as `--x` is reported as one."""
 
     name = "whole number"
 
@@ -22,19 +22,22 @@ class WholeNumber(click.IntRange):
 
 Credits = WholeNumber(-MAX_CREDITS, MAX_CREDITS)
 Id = WholeNumber(1, 2**31 - 1)
-#: A number of rows, up to the most a database can be asked for.
+#: A number of rows, up to the maximum of a `LIMIT` in SQL.
 Count = WholeNumber(1, 2**31 - 1)
 
 
 def name(text: str) -> str:
-    """Return `text` as an account's name."""
+    """Return `text` as an account's name; raise `click.ClickException` if it cannot be one."""
     if not text.strip():
         raise click.ClickException("The name of an account cannot be empty.")
     return line(text, "The name of an account", 200)
 
 
 def line(text: str, what: str, max_length: int) -> str:
-    """Return `text` stripped; it must be one printable line of up to `max_length` characters."""
+    """Return `text` stripped; it must be one printable line of up to `max_length` characters.
+
+    The error message calls it `what`.
+    """
     text = text.strip()
     if not text.isprintable():
         raise click.ClickException(f"{what} cannot hold control or undecodable characters.")
@@ -45,7 +48,7 @@ def line(text: str, what: str, max_length: int) -> str:
 
 def plan(text: str) -> str:
     """Return `text` as the name of a plan of the catalogue."""
-    from config.catalog.load import catalog  # Most commands do without the catalogue.
+    from config.catalog.load import catalog  # Most commands need no catalogue.
 
     if text not in catalog.plans:
         plans = ", ".join(catalog.plans)

@@ -1,13 +1,13 @@
-"""What went wrong, as one sentence that says what to do about it.
+"""Explain an error as one sentence that says what to do about it.
 
-The packages that raise errors are loaded here only if one of them did.
+A package is loaded here only if it raised the error.
 """
 
 from models.errors import LikeDoError, Unavailable
 
 
 def sentence(error: Exception) -> str | None:
-    """Explain `error`; None if it is a bug of ours."""
+    """Return an explanation of `error`; None if it is a bug of ours."""
     cause = error.__cause__
     if isinstance(error, Unavailable) and _is_from("sqlalchemy", cause):
         return _explain_database(cause)
@@ -25,7 +25,7 @@ def sentence(error: Exception) -> str | None:
 
 
 def _is_from(package: str, error: BaseException | None) -> bool:
-    """Tell whether the error's class, or one that it extends, is defined in `package`."""
+    """Tell whether the error's class, or one of its bases, is defined in `package`."""
     return any(kind.__module__.partition(".")[0] == package for kind in type(error).__mro__)
 
 

@@ -1,4 +1,4 @@
-"""Where commands log to."""
+"""The log of commands."""
 
 import sys
 
@@ -6,8 +6,8 @@ import sys
 def to_standard_error() -> None:
     """Log to standard error, so that standard output holds only the command's result.
 
-    To be called by every command that loads modules that log.
+    Every command that loads modules that log must call it.
     """
-    import structlog  # Help does without it.
+    import structlog  # Not needed for help.
 
     structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))

@@ -1,4 +1,4 @@
-"""What commands print: a table for people, or one JSON document for programs."""
+"""Output of commands: a table for people, or one JSON document for programs."""
 
 import datetime
 import sys
@@ -8,7 +8,7 @@ from typing import Any
 import click
 import orjson
 
-#: Wider than any table of ours: without a terminal's width, nothing is cut or wrapped.
+#: The width without a terminal: wider than any table, so that nothing is truncated or wrapped.
 PLAIN_WIDTH = 4000
 
 #: Columns that hold Unix seconds.
@@ -38,7 +38,7 @@ def _is_simple(cells: list[list[str]]) -> bool:
 
 
 def _print_plain(lines: list[list[str]]) -> None:
-    """Print what Rich would print without a terminal, without its import."""
+    """Print what Rich would print without a terminal, without importing it."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))

@@ -1,4 +1,4 @@
-"""The types of the catalogue's values. Each validator raises a `ValueError` that is a phrase."""
+"""The types of the catalogue's values. Validators raise `ValueError`s that read as phrases."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -22,8 +22,9 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 #: Keys and indexes from the top of the file: `("models", "gpt-4", "routes", 0)`.
 KeyPath = tuple[int | str, ...]
 
-#: What a request may ask of a model. `sampling` is temperature, top_p, the penalties and
-#: logit_bias; `images`, `audio` and `files` are content parts; the others are parameters.
+#: The features of a chat model, as in `takes`. `sampling` stands for temperature, top_p, the
+#: penalties and logit_bias; `images`, `audio` and `files` for content parts; the others for the
+#: parameter of that name.
 TAKES = frozenset(
     {
         "sampling",
@@ -41,20 +42,20 @@ TAKES = frozenset(
     }
 )
 
-#: What a request may ask of an image model, beside sizes, qualities and styles.
+#: The features of an image model, as in `takes`, beside sizes, qualities and styles.
 IMAGE_TAKES = frozenset({"background", "moderation", "user"})
 QUALITIES = frozenset({"standard", "hd", "low", "medium", "high", "auto"})
 STYLES = frozenset({"vivid", "natural"})
 
 
 class Table(BaseModel):
-    """A table of the file. A key that is not named in it is refused."""
+    """A table of the file. An unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 def invalid(mistakes: Iterable[tuple[KeyPath, str]]) -> ValidationError:
-    """Return an error for several mistakes, each with its path below the table being validated."""
+    """Return an error for several mistakes, each with its path within the validated table."""
     return ValidationError.from_exception_data(
         "catalogue",
         [
@@ -103,7 +104,7 @@ def _size(name: str) -> str:
 
 
 def one_of(known: frozenset[str]) -> Callable[[str], str]:
-    """Return a validator for the words in `known`."""
+    """Return a validator that accepts only the words in `known`."""
 
     def check(word: str) -> str:
         if word not in known:
@@ -114,7 +115,7 @@ def one_of(known: frozenset[str]) -> Callable[[str], str]:
 
 
 def _json_numbers(value: object) -> object:
-    """Return `value` with its decimals, which keep prices exact, as JSON's numbers."""
+    """Return `value` with floats in place of the decimals that TOML's numbers are read as."""
     if isinstance(value, Mapping):
         return {name: _json_numbers(member) for name, member in value.items()}
     if isinstance(value, list):
@@ -135,7 +136,7 @@ Seconds = Annotated[float, PlainValidator(_seconds)]
 WholeCredits = Annotated[int, PlainValidator(_whole_credits)]
 Count = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1)]
-#: What is sent to a provider, in its own words.
+#: Fields sent to a provider as they are.
 Sent = Annotated[Mapping[str, Any], PlainValidator(_sent)]
 
 #: `WIDTHxHEIGHT` in pixels.
@@ -143,7 +144,7 @@ Size = Annotated[str, AfterValidator(_size)]
 Quality = Annotated[str, AfterValidator(one_of(QUALITIES))]
 Style = Annotated[str, AfterValidator(one_of(STYLES))]
 
-#: TOML has lists only, so these two are not strict about the type that they are made from.
+#: Not strict, since TOML has lists but no sets.
 Takes = Annotated[frozenset[Annotated[str, AfterValidator(one_of(TAKES))]], Field(strict=False)]
 ImageTakes = Annotated[
     frozenset[Annotated[str, AfterValidator(one_of(IMAGE_TAKES))]], Field(strict=False)
@@ -163,7 +164,7 @@ PlanName = Annotated[str, AfterValidator(_plan_name)]
 
 
 def _linked_route(table: str) -> BeforeValidator:
-    """Refuse a route whose upstream was not found in the tables called `table`."""
+    """Return a validator that rejects a route whose upstream is not in the tables `table`."""
 
     def check(route: object) -> object:
         name = route.get("upstream") if isinstance(route, Mapping) else route

@@ -1,7 +1,7 @@
-"""Completes the file's raw tables before they are validated.
+"""Complete the file's raw tables before they are validated.
 
-A table is given what its own name says, the defaults that it does not override, and in its routes
-the upstream models themselves in place of their names.
+Each table gets the facts in its own name, the defaults that it does not override, and, in its
+routes, the upstream models in place of their names.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ from typing import Any
 
 from config.catalog.fields import KeyPath, invalid
 
-#: Returns the upstream model of a name; the name itself if there is none.
+#: Returns the upstream model called by a name; the name itself if there is none.
 FindUpstream = Callable[[str], object]
 
 
@@ -19,14 +19,14 @@ def complete(
     defaults: Mapping[str, Any] | None = None,
     find_upstream: FindUpstream | None = None,
 ) -> object:
-    """Return `tables` completed, and what is no table as it is: validation refuses it.
+    """Return `tables` completed; a value that is no table stays as it is, for validation to reject.
 
-    `facts_of` returns what a table's name says of it. A table that sets one of these facts itself
-    is refused.
+    `facts_of` returns the keys that a table's name sets. Raises a `ValidationError` if a table sets
+    one of them itself.
     """
     if not isinstance(tables, dict):
         return tables
-    found: dict[object, object] = {}
+    completed: dict[object, object] = {}
     mistakes: list[tuple[KeyPath, str]] = []
     for name, table in tables.items():
         if isinstance(table, dict):
@@ -35,14 +35,14 @@ def complete(
             table = {**(defaults or {}), **table, **facts}
             if find_upstream and isinstance(routes := table.get("routes"), list):
                 table["routes"] = [_linked(route, find_upstream) for route in routes]
-        found[name] = table
+        completed[name] = table
     if mistakes:
         raise invalid(mistakes)
-    return found
+    return completed
 
 
 def _linked(route: object, find_upstream: FindUpstream) -> object:
-    """Return a route with its upstream model; a name alone is a route, too."""
+    """Return a route with its upstream model; the name alone is a route, too."""
     if isinstance(route, str):
         return {"upstream": find_upstream(route)}
     if isinstance(route, dict) and isinstance(name := route.get("upstream"), str):

@@ -1,4 +1,4 @@
-"""Warnings about a catalogue that can be used: what ends soon, and what leads nowhere."""
+"""Warnings about a valid catalogue: models that retire soon, tables that nothing uses."""
 
 import datetime
 from collections import defaultdict
@@ -14,15 +14,15 @@ from config.catalog.source import Diagnostic, Source
 from config.providers import SANDBOX
 from config.settings import settings
 
-#: A model that retires within this is worth a warning.
+#: A model that retires within this time gets a warning.
 NOTICE_DAYS = 30
-#: A sentence names at most so many ids.
+#: A message names at most this many ids.
 MAX_NAMED = 5
 
 
 @dataclass(frozen=True)
 class Note:
-    """What depends on this machine's environment and is no fault of the catalogue's."""
+    """A remark about this machine's environment; the catalogue is not at fault."""
 
     message: str
     models: list[str]
@@ -33,6 +33,8 @@ class Note:
 
 @dataclass(frozen=True)
 class Report:
+    """A valid catalogue, with warnings about it and notes about the environment."""
+
     catalog: Catalog
     warnings: list[Diagnostic]
     notes: list[Note]
@@ -40,7 +42,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Kind:
-    """The models of one kind, their upstream models, and what their tables are called."""
+    """The models of one kind, their upstream models, and the names of their tables."""
 
     name: str
     upstream_name: str
@@ -56,42 +58,42 @@ def _kinds(catalog: Catalog) -> list[Kind]:
 
 
 def check(path: Path, today: datetime.date) -> Report:
-    """Read the catalogue at `path`; raise `InvalidCatalog` naming the line of every mistake."""
+    """Check the catalogue at `path`; raise `InvalidCatalog` naming the line of every mistake."""
     source = Source.read(path)
     catalog = source.catalog()
-    # The file may not be the one in use, and its own providers not be known yet.
+    # If the file is not the one in use, the variables of its providers have not been read yet.
     settings.read_providers(catalog.providers)
     warnings = source.diagnostics(_warnings(catalog, today))
     return Report(catalog, warnings, list(_without_keys(catalog)))
 
 
 def _warnings(catalog: Catalog, today: datetime.date) -> Iterator[tuple[KeyPath, str]]:
-    yield from _smaller_plans(catalog)
+    yield from _plans_below_free(catalog)
     yield from _unused_providers(catalog)
     for kind in _kinds(catalog):
-        yield from _unused(kind)
-        yield from _retiring(kind, today)
-        yield from _gone(kind, today)
-        yield from _odd_successors(kind, today)
+        yield from _unused_upstreams(kind)
+        yield from _retiring_upstreams(kind, today)
+        yield from _retired_models(kind, today)
+        yield from _invalid_successors(kind, today)
 
 
-def _smaller_plans(catalog: Catalog) -> Iterator[tuple[KeyPath, str]]:
+def _plans_below_free(catalog: Catalog) -> Iterator[tuple[KeyPath, str]]:
     if (free := catalog.plans.get("free")) is None:
         return
     for name, plan in catalog.plans.items():
         for limit in ("requests_per_hour", "max_running"):
-            if getattr(plan, limit) < (least := getattr(free, limit)):
-                yield ("plans", name, limit), f"it is less than plans.free has, which is {least}"
+            if getattr(plan, limit) < (minimum := getattr(free, limit)):
+                yield ("plans", name, limit), f"it is less than plans.free has, which is {minimum}"
 
 
 def _unused_providers(catalog: Catalog) -> Iterator[tuple[KeyPath, str]]:
     used = {upstream.provider for upstream in catalog.upstreams.values()}
     for name in catalog.providers:
         if name not in used:
-            yield ("providers", name), f'no upstream model is its: [upstream."{name}:…"]'
+            yield ("providers", name), f'no upstream model belongs to it: [upstream."{name}:…"]'
 
 
-def _unused(kind: Kind) -> Iterator[tuple[KeyPath, str]]:
+def _unused_upstreams(kind: Kind) -> Iterator[tuple[KeyPath, str]]:
     used = {upstream for model in kind.models.values() for upstream in _upstreams(model)}
     for name in kind.upstreams:
         if name not in used:
@@ -102,8 +104,8 @@ def _upstreams(model: Model | ImageModel) -> list[str]:
     return [route.upstream.name for route in model.routes]
 
 
-def _retiring(kind: Kind, today: datetime.date) -> Iterator[tuple[KeyPath, str]]:
-    """Yield each upstream model in use that ends soon or has ended, and the models it serves."""
+def _retiring_upstreams(kind: Kind, today: datetime.date) -> Iterator[tuple[KeyPath, str]]:
+    """Yield a warning for each upstream model in use that retires soon or has retired."""
     for name, upstream in kind.upstreams.items():
         day = upstream.retires
         served = [id for id, model in kind.models.items() if name in _upstreams(model)]
@@ -134,18 +136,18 @@ def _named(ids: Sequence[str]) -> str:
 
 
 def _living(kind: Kind, model: Model | ImageModel, day: datetime.date) -> list[str]:
-    """Return the upstream models of `model` that still live when `day` is over."""
-    found = [(name, kind.upstreams[name].retires) for name in _upstreams(model)]
-    return [name for name, retires in found if retires is None or retires > day]
+    """Return the upstream models of `model` that are not retired by the end of `day`."""
+    dates = [(name, kind.upstreams[name].retires) for name in _upstreams(model)]
+    return [name for name, retires in dates if retires is None or retires > day]
 
 
-def _gone(kind: Kind, today: datetime.date) -> Iterator[tuple[KeyPath, str]]:
+def _retired_models(kind: Kind, today: datetime.date) -> Iterator[tuple[KeyPath, str]]:
     for id, model in kind.models.items():
         if not _living(kind, model, today):
-            yield (kind.name, id, "routes"), "every one of them is retired, so nobody answers"
+            yield (kind.name, id, "routes"), "every one of them is retired, so no provider answers"
 
 
-def _odd_successors(kind: Kind, today: datetime.date) -> Iterator[tuple[KeyPath, str]]:
+def _invalid_successors(kind: Kind, today: datetime.date) -> Iterator[tuple[KeyPath, str]]:
     for id, model in kind.models.items():
         if model.successor is None:
             continue
@@ -160,7 +162,7 @@ def _odd_successors(kind: Kind, today: datetime.date) -> Iterator[tuple[KeyPath,
 
 
 def _chain(kind: Kind, id: str) -> list[str]:
-    """Return `id` and its successors, up to the last one or the first that comes again."""
+    """Return `id` and its successors in turn, up to the last, or to the first repeated one."""
     chain = [id]
     while (successor := kind.models[chain[-1]].successor) is not None:
         chain.append(successor)
@@ -170,14 +172,14 @@ def _chain(kind: Kind, id: str) -> list[str]:
 
 
 def _without_keys(catalog: Catalog) -> Iterator[Note]:
-    """Yield the models that no provider with a key here serves, grouped by their providers."""
-    found: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    """Yield a note for each group of models whose providers all lack a key."""
+    without_keys: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
     models = [pair for kind in _kinds(catalog) for pair in kind.models.items()]
     for id, model in models:
         serving = dict.fromkeys(route.provider for route in model.routes)
         if not any(name == SANDBOX or settings.keys_of(name) for name in serving):
-            found[tuple(serving)].append(id)
-    for names, ids in found.items():
+            without_keys[tuple(serving)].append(id)
+    for names, ids in without_keys.items():
         variables = " or ".join(filter(None, map(catalog.key_variable, names)))
-        answers = "the sandbox answers for" if settings.sandbox else "nobody answers for"
+        answers = "the sandbox answers for" if settings.sandbox else "no provider answers for"
         yield Note(f"without {variables} {answers} {_named(ids)}", ids)

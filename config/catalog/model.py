@@ -1,4 +1,4 @@
-"""The catalogue: which models there are, who serves them, what they support and cost."""
+"""The tables of the catalogue: plans, models, their routes, features and prices."""
 
 import datetime
 from collections.abc import Mapping
@@ -26,9 +26,9 @@ from config.catalog.fields import (
     WholeCredits,
 )
 
-#: Pixels of each side that every image model offers here, whatever it makes itself.
+#: Sizes in pixels that every image model offers here, even if its vendor's does not.
 DOCUMENTED_SIZES = ("256x256", "512x512", "1024x1024")
-#: Images of one request whose caller waits for them.
+#: Maximum of images of a request whose caller waits for them.
 MAX_IMAGES = 4
 
 
@@ -47,15 +47,15 @@ class ChatPrice(Table):
 
 
 def plain(credits: Fraction) -> int | str:
-    """Return credits as JSON shows them: a string unless they are whole, so that it is exact."""
+    """Return credits for JSON: an integer if they are whole, else a string, which is exact."""
     if credits.denominator == 1:
         return credits.numerator
-    # The file holds decimals only, so the division comes out even.
+    # The file holds decimals only, so the division is exact.
     return f"{Decimal(credits.numerator) / Decimal(credits.denominator):f}"
 
 
 class ChatDefaults(Table):
-    """What a chat model has unless its own table says otherwise."""
+    """Values of a chat model whose own table does not set them."""
 
     price: ChatPrice
     default_output_tokens: Count
@@ -69,7 +69,7 @@ class ImagePrice(Table):
     hd: WholeCredits
 
     def each(self, quality: str) -> int:
-        """Return the credits of one image of a `quality`, by either of its names."""
+        """Return the credits for one image; `high` is another name of the quality `hd`."""
         return self.hd if quality in ("hd", "high") else self.standard
 
 
@@ -83,9 +83,9 @@ class Defaults(Table):
 
 
 class Timeouts(Table):
-    """How long a provider may be silent, in seconds; a call in all has `JOB_TIMEOUT_SECONDS`."""
+    """Seconds that a provider may be silent; `JOB_TIMEOUT_SECONDS` limits the whole call."""
 
-    #: Until a stream's first token, of a model that thinks first and of one that does not.
+    #: Until a stream's first token: of a reasoning model, and of any other.
     thinking_seconds: Seconds = 300.0
     first_token_seconds: Seconds = 120.0
     between_tokens_seconds: Seconds = 90.0
@@ -95,11 +95,11 @@ class Timeouts(Table):
 
 
 class VendorModel(Table):
-    """One model of one provider, as the vendor names it."""
+    """One model of one provider, by the vendor's own name."""
 
     provider: str
     id: str
-    #: The day on which its vendor shuts it.
+    #: The day on which its vendor shuts it down.
     retires: datetime.date | None = None
 
     @property
@@ -108,29 +108,29 @@ class VendorModel(Table):
         return f"{self.provider}:{self.id}"
 
     def is_retired(self, day: datetime.date) -> bool:
-        """Tell whether its vendor has shut it, or shuts it on `day`."""
+        """Tell whether its vendor has shut it down by `day`."""
         return self.retires is not None and self.retires <= day
 
 
 class Upstream(VendorModel):
-    """A chat model, as its vendor limits it."""
+    """A chat model, with its vendor's limits and features."""
 
     context_tokens: Count | None = None
     max_output_tokens: Count | None = None
-    #: What the model takes, in words of `TAKES`.
+    #: The features that the model supports, in words of `TAKES`.
     takes: Takes = frozenset()
-    #: It thinks before it answers unless told not to. OpenAI calls its limit
-    #: `max_completion_tokens` then and takes no temperature.
+    #: Whether it reasons before it answers, unless a parameter turns that off. OpenAI's reasoning
+    #: models name the limit `max_completion_tokens` and reject a temperature.
     reasoning: bool = False
     usd_per_million_input: Amount | None = None
     usd_per_million_output: Amount | None = None
 
 
 class Route(Table):
-    """One way to serve an alias: the upstream model and what is always sent along."""
+    """One way to serve a model: the upstream model, and the parameters always sent to it."""
 
     upstream: Upstream
-    #: Sent unless the caller says otherwise, such as `{"reasoning_effort": "none"}`.
+    #: Parameters sent unless the caller sets them, such as `{"reasoning_effort": "none"}`.
     extra: Sent = {}
 
     @property
@@ -139,7 +139,7 @@ class Route(Table):
 
     @property
     def reasons(self) -> bool:
-        """Whether it thinks before it answers, unless the caller says otherwise."""
+        """Whether it reasons before it answers, unless the caller turns that off."""
         if effort := self.extra.get("reasoning_effort"):
             return bool(effort != "none")
         if isinstance(thinking := self.extra.get("thinking"), dict):
@@ -148,7 +148,7 @@ class Route(Table):
 
 
 class Model(Table):
-    """What callers name, and the routes that serve it, the preferred one first."""
+    """A model that callers name, and the routes that serve it, the preferred one first."""
 
     id: str
     kind: Literal["chat"] = "chat"
@@ -157,14 +157,14 @@ class Model(Table):
     routes: Annotated[tuple[Annotated[Route, LinkedRoute], ...], Field(min_length=1, strict=False)]
     price: ChatPrice
     default_output_tokens: Count
-    #: The id that took its place once its vendor had retired it.
+    #: The id of the model that replaces it once its vendor has retired it.
     successor: str | None = None
 
 
 class FreeSizes(Table):
-    """Sizes that a model makes beside those that are listed: any within these limits, in pixels."""
+    """Sizes that a model makes beside the listed ones: all within these limits, in pixels."""
 
-    #: `{width}` and `{height}` stand for the two numbers.
+    #: The fields sent for such a size; `{width}` and `{height}` are replaced by the numbers.
     sends: Sent
     multiple_of: Count
     longest_side: Count
@@ -173,7 +173,7 @@ class FreeSizes(Table):
     most_pixels: Count
 
     def have(self, width: int, height: int) -> bool:
-        """Tell whether the size is one of them."""
+        """Tell whether the size is within the limits."""
         longest, shortest = max(width, height), min(width, height)
         return (
             width % self.multiple_of == height % self.multiple_of == 0
@@ -184,7 +184,7 @@ class FreeSizes(Table):
 
 
 class ImageUpstream(VendorModel):
-    """An image model, and what is sent for each size, quality and style that it has."""
+    """An image model, and the fields sent for each size, quality and style it supports."""
 
     #: The sizes that the model itself makes.
     sizes: Annotated[dict[Size, Sent], Field(min_length=1)]
@@ -193,7 +193,7 @@ class ImageUpstream(VendorModel):
     styles: dict[Style, Sent] = {}
     #: Sent with every request.
     sends: Sent = {}
-    #: What else the model takes, in words of `IMAGE_TAKES`.
+    #: Further features that the model supports, in words of `IMAGE_TAKES`.
     takes: ImageTakes = frozenset()
     images_per_call: Count = 1
     prompt_characters: Count | None = None
@@ -201,12 +201,12 @@ class ImageUpstream(VendorModel):
 
 
 class ImageRoute(Table):
-    """One way to serve an alias: the upstream model, and how it stands in for what was named."""
+    """One way to serve an image model: the upstream model, and how it differs from it."""
 
     upstream: ImageUpstream
-    #: What is sent for a quality in place of what the upstream model says.
+    #: The fields sent for a quality, in place of the upstream model's.
     own_qualities: dict[Quality, Sent] = Field(default={}, alias="qualities")
-    #: What is added to the prompt for a style that the upstream model does not have.
+    #: Text added to the prompt for a style that the upstream model does not support.
     style_prompts: dict[Style, Text] = {}
 
     @property
@@ -215,7 +215,7 @@ class ImageRoute(Table):
 
     @property
     def qualities(self) -> Mapping[str, Mapping[str, Any]]:
-        """What is sent for each quality there is."""
+        """The fields sent for each quality."""
         return {**self.upstream.qualities, **self.own_qualities}
 
     @property
@@ -224,7 +224,7 @@ class ImageRoute(Table):
 
 
 class ImageModel(Table):
-    """What callers name to have images made, and the routes that serve it."""
+    """An image model that callers name, and the routes that serve it."""
 
     kind: ClassVar[str] = "image"
 
@@ -235,6 +235,6 @@ class ImageModel(Table):
         tuple[Annotated[ImageRoute, LinkedImageRoute], ...], Field(min_length=1, strict=False)
     ]
     price: ImagePrice
-    #: Its vendor answers base64 unless something else is asked for, and we answer links and base64.
+    #: Whether answers hold base64 beside links by default, as base64 is its vendor's default.
     answers_base64: bool = False
     successor: str | None = None

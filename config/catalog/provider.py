@@ -1,4 +1,4 @@
-"""A provider of OpenAI's shape as data: where it is, how it is asked, and what it lacks."""
+"""A provider that speaks OpenAI's protocol, as data: its URL, headers, and what it supports."""
 
 import re
 from typing import Annotated, Literal
@@ -10,7 +10,7 @@ from config import providers
 from config.catalog.fields import TAKES, Table, Takes, Text, one_of
 from config.settings import is_setting
 
-#: Beside the words of `takes`, parameters that some providers lack.
+#: Parameters that a provider may not support, beside the words of `takes`.
 PARAMETERS = frozenset(
     {
         "temperature",
@@ -28,7 +28,7 @@ PARAMETERS = frozenset(
 
 
 def _name(name: str) -> str:
-    # Jobs keep it in 20 characters, and it begins the name of a variable.
+    # The column of jobs has 20 characters, and names of variables begin with it.
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,19}", name, re.ASCII):
         raise ValueError(
             f"{name!r} must be 1 to 20 small letters, digits or underscores, beginning with a "
@@ -70,7 +70,7 @@ def _key_env(name: str) -> str:
 
 def _header_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name, re.ASCII):
-        raise ValueError(f"{name!r} is no name of a header")
+        raise ValueError(f"{name!r} is not a valid header name")
     return name
 
 
@@ -83,7 +83,7 @@ def _header_value(value: str) -> str:
 def _drops(name: str) -> str:
     if name in TAKES | PARAMETERS:
         raise ValueError(
-            f"{name!r} changes the answer and cannot be left out in silence: it is one for "
+            f"{name!r} changes the answer and cannot be silently left out: put it into "
             "`unsupported`"
         )
     return name
@@ -97,30 +97,30 @@ _Dropped = Annotated[Text, AfterValidator(_drops)]
 
 
 class Provider(Table):
-    """A provider that speaks OpenAI's chat protocol. Only `base_url` has to be there."""
+    """A provider that speaks OpenAI's chat protocol. Only `base_url` is required."""
 
     name: str
     #: Every call to it starts with this; `{NAME}_BASE_URL` overrides it.
     base_url: Annotated[str, AfterValidator(_base_url)]
-    #: The variable that holds its keys. None: it takes no key, and is always on.
+    #: The variable that holds its keys. None: it needs no key, and is always on.
     key_env: Annotated[str, AfterValidator(_key_env)] | None = None
-    #: The header that holds the key by itself. None: `Authorization: Bearer KEY`.
+    #: The header that holds only the key. None: `Authorization: Bearer KEY`.
     key_header: _HeaderName | None = None
-    #: What follows the address; `{model}` stands for the upstream model's id.
+    #: Follows the base URL; `{model}` is replaced by the upstream model's id.
     path: Annotated[str, AfterValidator(_path)] = "/chat/completions"
     query: dict[Text, str] = {}
     headers: dict[_HeaderName, _HeaderValue] = {}
-    #: What it calls the limit of output tokens.
+    #: Its parameter for the limit of output tokens.
     output_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    #: Words of `takes` that all its models take, beside what each one's table says.
+    #: Features that all its models support, beside those of each model's `takes`.
     supports: Takes = frozenset()
-    #: Words and parameters that no model of it takes, whatever its table says.
+    #: Features and parameters that none of its models supports, whatever their `takes` say.
     unsupported: Annotated[frozenset[_Unsupported], Field(strict=False)] = frozenset()
-    #: Words that all its models take with our help.
+    #: Features that this service emulates for all its models.
     emulates: Annotated[frozenset[Literal["json_schema"]], Field(strict=False)] = frozenset()
-    #: Parameters that it does not know and that change no answer: they are left out.
+    #: Parameters that it does not support and that change no answer: they are left out.
     drops: Annotated[frozenset[_Dropped], Field(strict=False)] = frozenset()
-    #: Fields of messages that other providers answer with and this one refuses to be sent.
+    #: Message fields of other providers' answers that this one rejects in requests.
     foreign_fields: Annotated[frozenset[Text], Field(strict=False)] | None = None
-    #: It has OpenAI's custom tools.
+    #: Whether it supports OpenAI's custom tools.
     custom_tools: bool = False

@@ -1,4 +1,4 @@
-"""The catalogue as a whole, and how its tables are linked while they are validated."""
+"""The whole catalogue; its tables are linked while they are validated."""
 
 import datetime
 import re
@@ -27,7 +27,7 @@ from config.catalog.model import (
 from config.catalog.provider import Provider, ProviderName
 from config.providers import CHAT, IMAGES, SANDBOX, key_variable
 
-#: `vendor/model`, as OpenRouter spells it, with an optional variant such as `:free`.
+#: `vendor/model` in OpenRouter's spelling, with an optional variant such as `:free`.
 _VENDOR_MODEL = re.compile(r"~?[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w.-]+)?", re.ASCII)
 
 
@@ -45,15 +45,18 @@ def _upstream_facts(name: str) -> dict[str, Any]:
 
 
 def _served_by(builtin: Iterable[str], and_own: bool) -> AfterValidator:
-    """Check that an upstream's name is `provider:model`, of a provider there is."""
+    """Return a validator of an upstream's name: `provider:model`, with a known provider.
+
+    The known ones are `builtin`, the sandbox and, if `and_own`, the file's own providers.
+    """
 
     def check(name: str, info: ValidationInfo) -> str:
-        # Nobody knows the file's own providers if their tables are wrong.
-        is_anyones = and_own and "providers" not in info.data
+        # If the tables of the file's own providers are invalid, any provider is accepted.
+        accepts_any = and_own and "providers" not in info.data
         own = info.data.get("providers", ()) if and_own else ()
         known = {*builtin, *own, SANDBOX}
         provider, _, id = name.partition(":")
-        if not id or not (is_anyones or provider in known):
+        if not id or not (accepts_any or provider in known):
             raise ValueError(
                 f"{name!r} must be a provider and a model, 'provider:model', with one of the "
                 f"providers {', '.join(sorted(known))}"
@@ -66,24 +69,30 @@ def _served_by(builtin: Iterable[str], and_own: bool) -> AfterValidator:
 _UpstreamName = Annotated[str, _served_by(CHAT, and_own=True)]
 _ImageUpstreamName = Annotated[str, _served_by(IMAGES, and_own=False)]
 
-# What tables are completed with if those that they refer to are wrong themselves.
-_ANY_DEFAULTS = Defaults(
+# Placeholders for tables that are invalid themselves, so that the tables referring to them get no
+# errors for that.
+_PLACEHOLDER_DEFAULTS = Defaults(
     chat=ChatDefaults(
         price=ChatPrice(prompt=Fraction(1), completion=Fraction(1)),
         default_output_tokens=1,
         created=datetime.date.min,
     )
 )
-_ANY_UPSTREAM = Upstream(provider=SANDBOX, id="any")
-_ANY_IMAGE_UPSTREAM = ImageUpstream(
+_PLACEHOLDER_UPSTREAM = Upstream(provider=SANDBOX, id="any")
+_PLACEHOLDER_IMAGE_UPSTREAM = ImageUpstream(
     provider=SANDBOX, id="any", sizes={"1x1": {}}, qualities={"standard": {}}
 )
 
 
-def _finder(info: ValidationInfo, field: str, any_one: VendorModel) -> Callable[[str], object]:
-    """Return a function that finds an upstream model by its name, or else returns the name."""
-    found = info.data.get(field)
-    return (lambda name: any_one) if found is None else (lambda name: found.get(name, name))
+def _finder(info: ValidationInfo, field: str, placeholder: VendorModel) -> Callable[[str], object]:
+    """Return a function that finds an upstream model by its name, or else returns the name.
+
+    If the table `field` is invalid, it always returns `placeholder`.
+    """
+    upstreams = info.data.get(field)
+    if upstreams is None:
+        return lambda name: placeholder
+    return lambda name: upstreams.get(name, name)
 
 
 class Catalog(Table):
@@ -92,7 +101,7 @@ class Catalog(Table):
     defaults: Defaults
     plans: Annotated[dict[PlanName, Plan], Field(min_length=1)]
     timeouts: Timeouts = Timeouts()
-    #: The file's own, beside those that are built in.
+    #: The file's own providers, beside the built-in ones.
     providers: dict[ProviderName, Provider] = {}
     upstreams: dict[_UpstreamName, Upstream] = Field(alias="upstream")
     models: Annotated[dict[Text, Model], Field(min_length=1)]
@@ -114,15 +123,16 @@ class Catalog(Table):
     @field_validator("models", mode="before")
     @classmethod
     def _complete_models(cls, tables: object, info: ValidationInfo) -> object:
-        defaults = dict(info.data.get("defaults", _ANY_DEFAULTS).chat)
-        return complete(tables, _id_facts, defaults, _finder(info, "upstreams", _ANY_UPSTREAM))
+        defaults = dict(info.data.get("defaults", _PLACEHOLDER_DEFAULTS).chat)
+        find = _finder(info, "upstreams", _PLACEHOLDER_UPSTREAM)
+        return complete(tables, _id_facts, defaults, find)
 
     @field_validator("images", mode="before")
     @classmethod
     def _complete_images(cls, tables: object, info: ValidationInfo) -> object:
-        found = info.data.get("defaults", _ANY_DEFAULTS)
-        defaults = {"price": found.image.price, "created": found.chat.created}
-        find = _finder(info, "image_upstreams", _ANY_IMAGE_UPSTREAM)
+        both = info.data.get("defaults", _PLACEHOLDER_DEFAULTS)
+        defaults = {"price": both.image.price, "created": both.chat.created}
+        find = _finder(info, "image_upstreams", _PLACEHOLDER_IMAGE_UPSTREAM)
         return complete(tables, _id_facts, defaults, find)
 
     @model_validator(mode="after")
@@ -145,17 +155,20 @@ class Catalog(Table):
 
     @property
     def chat_providers(self) -> tuple[str, ...]:
-        """The providers that chat, built in and of the file; the sandbox is none of them."""
+        """The providers of chats, built-in and the file's own, without the sandbox."""
         return (*CHAT, *self.providers)
 
     def key_variable(self, provider: str) -> str | None:
-        """Return the variable that holds a provider's keys; None if it takes no key."""
+        """Return the variable that holds a provider's keys; None if it needs no key."""
         if own := self.providers.get(provider):
             return own.key_env
         return key_variable(provider)
 
     def find(self, model_id: str) -> Model | None:
-        """Return the model `model_id`; one made on the fly if only OpenRouter can know it."""
+        """Return the model `model_id`; None if there is none.
+
+        An id of OpenRouter's form that is not in the file becomes a model of OpenRouter.
+        """
         if model_id in self.models:
             return self.models[model_id]
         if model_id.startswith("sandbox/") or not _VENDOR_MODEL.fullmatch(model_id):
@@ -165,7 +178,7 @@ class Catalog(Table):
 
 @lru_cache(maxsize=1024)
 def _unlisted(model_id: str, defaults: ChatDefaults) -> Model:
-    # Only OpenRouter knows what the model takes, and is asked to see to it.
+    # Only OpenRouter knows what the model supports, and is asked to check it.
     upstream = Upstream(provider="openrouter", id=model_id)
     return Model(
         id=model_id,

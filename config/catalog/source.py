@@ -1,4 +1,4 @@
-"""Where in the catalogue's file something is wrong: lines, paths and reasons."""
+"""The catalogue's file, and diagnostics about it: lines, paths and messages."""
 
 import re
 import tomllib
@@ -16,10 +16,10 @@ from config.catalog.root import Catalog
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """What is wrong, or worth knowing, at one path of a catalogue's file."""
+    """An error or warning at one path of a catalogue's file."""
 
     file: Path
-    #: None if there is no text.
+    #: None if the file could not be read as text.
     line: int | None
     #: Such as `models."gpt-4".routes[0]`; empty if it is about the whole file.
     path: str
@@ -34,7 +34,7 @@ class Diagnostic:
 
 
 class InvalidCatalog(SystemExit):
-    """The catalogue cannot be used; the message says which line to change, and why."""
+    """The catalogue is invalid; the message names each line to change, and why."""
 
     def __init__(self, *errors: Diagnostic) -> None:
         self.errors = errors
@@ -55,13 +55,13 @@ _REASONS = {
     "frozen_set_type": "it must be a list",
     "dict_type": "it must be a table",
     "model_type": "it must be a table",
-    "invalid-json-value": "it must be what JSON can say",
+    "invalid-json-value": "it must be a value that JSON can hold",
     "date_type": "it must be a date such as 2027-01-14",
 }
 
 
 def _reason(problem: Any) -> str:
-    """Say what is wrong, as a phrase."""
+    """Return what is wrong with a value, as a phrase."""
     kind, context = problem["type"], problem.get("ctx", {})
     if kind in _REASONS:
         return _REASONS[kind]
@@ -76,7 +76,7 @@ def _reason(problem: Any) -> str:
 
 @dataclass(frozen=True)
 class Source:
-    """The text and its tables. tomllib keeps no lines: they are found once one is needed."""
+    """The file's text and its tables. Line numbers, which tomllib drops, are found when needed."""
 
     file: Path
     text: str
@@ -91,7 +91,7 @@ class Source:
             reason = f"it cannot be read: {error.strerror}"
             raise InvalidCatalog(Diagnostic(file, None, "", reason)) from None
         except UnicodeDecodeError as error:
-            reason = f"it cannot be read: it is no UTF-8 ({error})"
+            reason = f"it cannot be read: it is not UTF-8 ({error})"
             raise InvalidCatalog(Diagnostic(file, None, "", reason)) from None
         try:
             return cls(file, text, tomllib.loads(text, parse_float=Decimal))
@@ -100,7 +100,7 @@ class Source:
             raise InvalidCatalog(Diagnostic(file, line, "", reason)) from None
 
     def catalog(self) -> Catalog:
-        """Return the catalogue; raise `InvalidCatalog` naming the line of every mistake."""
+        """Validate the tables; raise `InvalidCatalog` naming the line of every mistake."""
         try:
             return Catalog.model_validate(self.tables)
         except ValidationError as error:
@@ -108,7 +108,7 @@ class Source:
             raise InvalidCatalog(*self.diagnostics(mistakes)) from None
 
     def diagnostics(self, messages: Iterable[tuple[KeyPath, str]]) -> list[Diagnostic]:
-        """Return messages about some paths, each with its line."""
+        """Return a diagnostic with its line for each pair of a path and a message."""
         lines = _lines(self.text)
         return [
             Diagnostic(self.file, self._line(path, lines), _dotted(path), message)
@@ -116,17 +116,19 @@ class Source:
         ]
 
     def _line(self, path: KeyPath, lines: dict[KeyPath, int]) -> int:
-        """Return the line of `path`, or of the nearest table around it that is there."""
-        around = next(path[:depth] for depth in range(len(path), -1, -1) if path[:depth] in lines)
-        start = lines[around]
+        """Return the line of `path`, or of the nearest enclosing table that exists."""
+        enclosing = next(
+            path[:depth] for depth in range(len(path), -1, -1) if path[:depth] in lines
+        )
+        start = lines[enclosing]
         value = self._value(path)
-        if around == path or not isinstance(value, str):
+        if enclosing == path or not isinstance(value, str):
             return start
         rest = self.text.splitlines()[start - 1 :]
         return next((n for n, line in enumerate(rest, start) if f'"{value}"' in line), start)
 
     def _value(self, path: KeyPath) -> Any:
-        """Return the value at `path`, of a route its upstream; None if there is none."""
+        """Return the value at `path`, or its upstream if it is a route; None if there is none."""
         value: Any = self.tables
         for step in path:
             try:
@@ -145,7 +147,7 @@ def _syntax_error(message: str, text: str) -> tuple[int, str]:
 
 def _lines(text: str) -> dict[KeyPath, int]:
     """Return the line on which each table and key of the TOML document `text` begins."""
-    found: dict[KeyPath, int] = {(): 1}
+    line_of: dict[KeyPath, int] = {(): 1}
     table: KeyPath = ()
     for number, line in enumerate(text.splitlines(), 1):
         if line.startswith("["):
@@ -155,8 +157,8 @@ def _lines(text: str) -> dict[KeyPath, int]:
         else:
             continue
         for depth in range(1, len(path) + 1):
-            found.setdefault(path[:depth], number)
-    return found
+            line_of.setdefault(path[:depth], number)
+    return line_of
 
 
 def _keys(line: str) -> KeyPath:
@@ -174,7 +176,7 @@ def _keys(line: str) -> KeyPath:
 
 def _dotted(path: KeyPath) -> str:
     """Return `models."gpt-4".routes[0]` for `("models", "gpt-4", "routes", 0)`."""
-    # Of a key that is wrong itself, pydantic says so in one more step.
+    # If the key itself is invalid, pydantic adds the step "[key]".
     steps = (_step(step) for step in path if step != "[key]")
     return "".join(steps).removeprefix(".")
 

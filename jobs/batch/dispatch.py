@@ -39,12 +39,12 @@ CANCELLED = JobCancelled("The batch was cancelled.")
 _IS_RUNNING = and_(col(BatchLine.job_id).is_not(None), col(BatchLine.outcome).is_(None))
 
 
-# ---- Lines that end ------------------------------------------------------------------------------
+# ---- Ended lines ---------------------------------------------------------------------------------
 
 
 class _RunningLine:
     number: int
-    #: Of its job.
+    #: The status of its job.
     status: str
 
 
@@ -85,7 +85,7 @@ def _record_ended(
 
 
 def cancel_running(batch_id: str) -> None:
-    """Cancel every line that is queued or runs, unless its worker was asked to already."""
+    """Cancel every queued or running line whose cancellation was not requested before."""
     is_requested = and_(
         col(Job.status) == Status.IN_PROGRESS.value, col(Job.cancel_requested).is_(True)
     )
@@ -100,16 +100,16 @@ def cancel_running(batch_id: str) -> None:
         cancel.cancel(job_id, CANCELLED)
 
 
-# ---- Lines that begin ----------------------------------------------------------------------------
+# ---- Dispatching lines ---------------------------------------------------------------------------
 
 
 class Dispatched(Enum):
     """Whether a line could become a job."""
 
     YES = auto()
-    #: Its account's credits are held by what runs, or the account is suspended: try again later.
+    #: Its account's credits are held by running jobs, or the account is suspended: try later.
     LATER = auto()
-    #: Neither this line nor those after it ever will.
+    #: Neither this line nor those after it will ever become jobs.
     NEVER = auto()
 
 
@@ -138,7 +138,7 @@ def _dispatch(owned: OwnedBatch, batch: Batch, line: BatchLine) -> Dispatched:
         ownership.stop_dispatching(owned.in_status(BatchStatus.IN_PROGRESS), FILE_GONE)
         return Dispatched.NEVER
     kind = KINDS[batch.kind]
-    request = kind.checked(body)
+    request = kind.from_validated(body)
     try:
         quote = kind.quote(request)
     except LikeDoError as error:
@@ -234,5 +234,5 @@ def _enqueue(job: dict[str, Any], body: bytes) -> None:
     try:
         queue.enqueue_line(job["id"], job["kind"], job["batch_id"], body)
     except Unavailable as error:
-        # Maintenance finds that the queue does not know it.
-        log.warning("batch.queue_waits", job=job["id"], reason=error.message)
+        # Maintenance will find it missing from the queue.
+        log.warning("batch.enqueue_delayed", job=job["id"], reason=error.message)

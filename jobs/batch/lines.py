@@ -125,8 +125,8 @@ def _check_body(body: dict[str, Any], kind: str) -> None:
         raise UnsupportedParameter(
             "'webhook_url' is not for the lines of a batch.", param="webhook_url"
         )
-    found = KINDS[kind]
-    found.find(found.read(body, False))
+    job_kind = KINDS[kind]
+    job_kind.find(job_kind.read(body, False))
 
 
 def code_of(error: LikeDoError) -> str:

@@ -38,7 +38,7 @@ class _Line:
     job_id: str | None
     #: Why it became no job.
     refusal: str | None
-    #: Of its job.
+    #: The status of its job.
     status: str | None
     kind: str | None
     attempts: int | None

@@ -52,9 +52,9 @@ class Runner(Service):
                 if this_worker.may_claim and not is_stopping():
                     self._acquire(is_stopping)
             except Unavailable as error:
-                log.warning("batches.wait", reason=error.message)
-            except Exception:  # A greenlet's outermost door: the next pass may do better.
-                log.exception("batches.broke")
+                log.warning("batches.delayed", reason=error.message)
+            except Exception:  # A greenlet's outermost handler: the next pass may do better.
+                log.exception("batches.failed")
 
     def _acquire(self, is_stopping: Callable[[], bool]) -> None:
         max_count = MAX_ACTIVE - len(self.owned)
@@ -92,10 +92,10 @@ def _try_step(owned: OwnedBatch) -> float | None:
     except OwnershipLost:
         return None
     except (Unavailable, redis.RedisError) as error:
-        log.warning("batch.waits", batch=owned.id, reason=repr(error.__cause__ or error))
+        log.warning("batch.delayed", batch=owned.id, reason=repr(error.__cause__ or error))
         return POLL_SECONDS
-    except Exception:  # A greenlet's outermost door: the next try may do better.
-        log.exception("batch.broke", batch=owned.id)
+    except Exception:  # A greenlet's outermost handler: the next try may do better.
+        log.exception("batch.step_failed", batch=owned.id)
         return BROKEN_SECONDS
 
 

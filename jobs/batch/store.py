@@ -1,4 +1,4 @@
-"""A batch's row: created, found and cancelled.
+"""The rows of batches: creates, finds, lists and cancels them.
 
 A batch is advanced under the lease of its worker, and every change made for that is guarded by the
 lease: a worker that was taken for dead changes nothing.

@@ -1,1 +1,1 @@
-"""Following a job: what a caller waits for. Run by the web process."""
+"""Following a job: its stream and its end. Run by the web process."""

@@ -113,7 +113,7 @@ class Reader:
         self._backlog = iter(())
 
     def _has_dropped(self) -> bool:
-        """Tell whether the inbox was full since this was last asked."""
+        """Tell whether the inbox was full since the last call of this."""
         has_dropped, self.subscription.has_dropped = self.subscription.has_dropped, False
         return has_dropped
 

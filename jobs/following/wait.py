@@ -24,7 +24,7 @@ POLL_SECONDS = 5
 class WaitInterrupted(Enum):
     """Why a wait ended before its job did."""
 
-    HUNG_UP = "the client went away"
+    DISCONNECTED = "the client went away"
     STOPPING = "this process is stopping"
 
 

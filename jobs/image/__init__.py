@@ -1,8 +1,7 @@
-"""Run one image job: have its images made, normalize and store each, and settle.
+"""Run one image job: call providers, normalize and store each image, and settle.
 
-A provider makes several images in one call, or several calls run side by side. Each provider call
-has a row, so that the worker that takes the job over after another's death resumes what a provider
-works on, delivers what is stored, and asks for nothing twice.
+One call makes several images, or several calls run concurrently. Each call has a row: if a worker
+dies, the next one resumes its calls, delivers the stored images, and requests none twice.
 """
 
 import tempfile
@@ -47,17 +46,17 @@ def run(job_id: str) -> Ended | Retry | None:
     ):
         job = ImageJob(claim, call, trail=claim.trail, folder=Path(folder))
         if claim.is_cancelled:
-            # It was cancelled while no worker had it, and some images may be stored: only end it.
+            # It was cancelled while no worker had it. Some images may be stored: only end it.
             call.abort(JobCancelled("The job was cancelled."))
         return run_job.run_to_end(job, lambda: _make_images(job))
 
 
 def _make_images(job: ImageJob) -> ImagesOutcome:
-    # Images that were made are delivered and paid for, whatever becomes of the rest.
+    # Images that were made are delivered and charged, even if the others fail.
     earlier = retry_until_stored(lambda: provider_calls.of_job(job.id))
     stored = retry_until_stored(lambda: media.of_job(job.id))
     job.stored = {image.place: image for image in stored}
-    job.call.asked = bool(earlier)
+    job.call.was_provider_called = bool(earlier)
     if not earlier:
         job.call.check()
     _prepare(job, media.RETRY_SECONDS if earlier else ())
@@ -73,12 +72,12 @@ def _make_images(job: ImageJob) -> ImagesOutcome:
 
 
 def _prepare(job: ImageJob, pauses: Sequence[float]) -> None:
-    """Read the request and find its candidates, or note the obstacle to that."""
+    """Read the request and find its candidates; if that fails, record the error as the obstacle."""
     for pause in (*pauses, None):
         try:
-            job.request = ImageRequest.checked(orjson.loads(job.body()))
+            job.request = ImageRequest.from_validated(orjson.loads(job.body()))
             job.candidates = image_candidates.find(job.request)
-            # Images that could not be stored are not worth asking for.
+            # No image is requested if it could not be stored.
             storage.ready()
             return
         except LikeDoError as error:
@@ -86,13 +85,13 @@ def _prepare(job: ImageJob, pauses: Sequence[float]) -> None:
         is_temporary = isinstance(job.obstacle, Unavailable)
         if pause is None or not is_temporary or job.call.is_over:
             return
-        log.warning("image.waits", job=job.id, reason=job.obstacle.message)
+        log.warning("image.delayed", job=job.id, reason=job.obstacle.message)
         gevent.sleep(pause)
         job.obstacle = None
 
 
 def _raise_what_ended(job: ImageJob) -> None:
-    """Raise why the job was ended from outside; or, if there is no image at all, why not."""
+    """Raise the error if the job was ended from outside, or if no image was made."""
     reason = job.call.reason
     if isinstance(reason, (*calls.REQUEUED, JobCancelled)):
         raise reason

@@ -35,12 +35,12 @@ log = structlog.get_logger()
 
 #: Provider calls of one job that run at the same time.
 MAX_CONCURRENT = 4
-#: A provider gets this long to acknowledge that its images are not wanted any more.
+#: A provider gets this long to acknowledge a cancellation.
 CANCEL_SECONDS = 10.0
 
-#: These pass the job on to another worker: what a provider has begun goes on.
+#: After these another worker continues the job, and the provider goes on with its images.
 REQUEUED = (HandedBack, LeaseLost)
-#: After these, what a provider works on is not wanted any more.
+#: After these the provider is told to cancel its images.
 UNWANTED_AFTER = (JobCancelled, ProviderTimeout)
 
 LOST = (
@@ -77,7 +77,7 @@ def pending(job: ImageJob, earlier: list[ProviderCall]) -> Iterator[Callable[[],
 def _attribute(
     job: ImageJob, image_call: ImageCall, row: ProviderCall, candidate: ImageCandidate | None
 ) -> None:
-    """Note which provider an earlier worker asked, and what its images cost."""
+    """Record which provider an earlier worker called, and what its images cost."""
     price = EachPrice(candidate.credits) if candidate else pricing.from_text(job.claimed.price)
     assert isinstance(price, EachPrice)
     job.prices |= dict.fromkeys(image_call.indexes, price.each)
@@ -90,7 +90,7 @@ def _new_calls(job: ImageJob, covered: set[int]) -> Iterator[ImageCall]:
     request = job.request
     if request is None:
         return
-    # Any of the candidates may have to make them.
+    # Any of the candidates may be the one to make them.
     limits = [candidate.route.upstream.images_per_call for candidate in job.candidates]
     max_count = min(limits, default=request.count)
     first = 0
@@ -125,10 +125,10 @@ def _rest_of(
 
 
 def _candidate_of(job: ImageJob, row: ProviderCall) -> ImageCandidate | None:
-    """Return the candidate that a call was made for, even if it takes no new calls by now."""
+    """Return the candidate that a call was made for, even if it gets no new calls now."""
     for candidate in (*job.candidates, *_candidates_for(row.model, job.request)):
-        asked = (candidate.model.id, candidate.provider.name, candidate.upstream_model)
-        if asked == (row.model, row.provider, row.upstream_model):
+        target = (candidate.model.id, candidate.provider.name, candidate.upstream_model)
+        if target == (row.model, row.provider, row.upstream_model):
             return candidate
     return None
 
@@ -138,8 +138,9 @@ def _candidates_for(model_id: str, request: ImageRequest | None) -> list[ImageCa
     if model is None or request is None:
         return []
     is_fallback = catalog.images.get(request.model) is not model
-    asked = request.for_fallback(model_id) if is_fallback else request
-    return image_candidates.of_model(asked, model)
+    if is_fallback:
+        request = request.for_fallback(model_id)
+    return image_candidates.of_model(request, model)
 
 
 def _secret_of(row: ProviderCall) -> str | None:
@@ -177,14 +178,14 @@ def _new(job: ImageJob, image_call: ImageCall) -> Callable[[], None]:
 
 
 def _is_postponed(job: ImageJob) -> bool:
-    """Tell whether calls that were not made yet are left to another worker, and note it."""
+    """Tell whether new calls are left to another worker, and record that."""
     # A bulk job would take longer than a stopping worker has, and no client waits for it.
     job.has_postponed |= this_worker.is_stopping and job.claim.kind == BULK_IMAGE.name
     return job.has_postponed
 
 
 def _resumed(job: ImageJob, image_call: ImageCall, candidate: ImageCandidate) -> Callable[[], None]:
-    """Return a function that waits for what a provider has begun."""
+    """Return a function that waits for images that a provider is already making."""
 
     def draw(call: Call) -> DrawResult:
         draw_request = _draw_request(job, image_call, candidate)
@@ -204,8 +205,8 @@ def _perform(job: ImageJob, image_call: ImageCall, draw: Callable[[Call], DrawRe
         if image_call.started is not None and isinstance(error, UNWANTED_AFTER):
             _cancel_upstream(image_call)
         _fail(job, image_call, error)
-    except Exception:  # An outermost door: one odd answer must not fail the other calls.
-        log.exception("image.broke", job=job.id, index=image_call.first)
+    except Exception:  # An outermost handler: one odd answer must not fail the other calls.
+        log.exception("image.call_failed", job=job.id, index=image_call.first)
         _fail(job, image_call, InternalError(OUR_SIDE))
 
 
@@ -236,7 +237,7 @@ def _call_provider(
         lost = LeaseLost("The job is another worker's by now.")
         job.call.abort(lost)
         raise lost
-    job.call.asked = True
+    job.call.was_provider_called = True
     job.upstream = UpstreamAttribution(
         candidate.provider.name, candidate.upstream_model, EachPrice(candidate.credits), job.trail
     )
@@ -267,13 +268,13 @@ def _record_trail(job: ImageJob) -> None:
     try:
         store.save_trail(job.claimed, job.trail)
     except Unavailable as error:
-        log.warning("job.trail_waits", job=job.id, reason=error.message)
+        log.warning("job.trail_delayed", job=job.id, reason=error.message)
 
 
 def _store(
     job: ImageJob, image_call: ImageCall, index: int, picture: Picture | LikeDoError
 ) -> None:
-    """Normalize and store one image; if it is none, or cannot be stored, note the error."""
+    """Normalize and store one image; record the error if that fails."""
     assert job.request is not None
     if isinstance(picture, LikeDoError):
         image_call.errors[index] = picture
@@ -291,8 +292,8 @@ def _store(
     except LikeDoError as error:
         log.warning("image.not_kept", job=job.id, index=index, reason=error.message)
         image_call.errors[index] = error
-    except Exception:  # An outermost door: the other images are good.
-        log.exception("image.broke", job=job.id, index=index)
+    except Exception:  # An outermost handler: the other images are good.
+        log.exception("image.store_failed", job=job.id, index=index)
         image_call.errors[index] = InternalError(OUR_SIDE)
     finally:
         picture.path.unlink(missing_ok=True)
@@ -314,7 +315,7 @@ def _record_done(job: ImageJob, image_call: ImageCall) -> None:
 
 
 def _cancel_upstream(image_call: ImageCall) -> None:
-    """Tell the provider that what it may still be working on is not wanted any more."""
+    """Cancel at the provider what it may still be working on."""
     assert image_call.provider is not None and image_call.started is not None
     try:
         image_call.provider.cancel(image_call.started, image_call.secret, Call(CANCEL_SECONDS))

@@ -130,7 +130,7 @@ def _load(file: BinaryIO) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Return the image turned as its EXIF says, if that can be read."""
+    """Return the image, turned upright if it has readable EXIF data."""
     try:
         turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
     except Exception:  # EXIF is optional: the pixels count.

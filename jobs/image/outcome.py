@@ -1,4 +1,4 @@
-"""What an image job came to: its images, errors and usage."""
+"""The outcome of an image job: its images, errors and usage."""
 
 import time
 from dataclasses import dataclass, field
@@ -50,9 +50,9 @@ class ImageJob(RunningJob):
     stored: dict[int, Media | Row[Any]] = field(default_factory=dict)
     #: Credits for each image, by index.
     prices: dict[int, int] = field(default_factory=dict)
-    #: Why no provider can be asked for the images that an earlier worker did not ask for.
+    #: Why no provider can be called for further images, if so.
     obstacle: LikeDoError | None = None
-    #: Whether provider calls are left to another worker because this one stops.
+    #: Whether calls were left to another worker because this one is stopping.
     has_postponed: bool = False
 
     def partial_outcome(self) -> ImagesOutcome | None:

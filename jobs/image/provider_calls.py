@@ -1,4 +1,4 @@
-"""The rows of a job's provider calls: after a worker's death, no image is asked for twice."""
+"""The rows of a job's provider calls, so that no image is requested twice if a worker dies."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -58,10 +58,10 @@ def _ours(job: ClaimedJob) -> Select[str]:
 
 def record_unasked(job: ClaimedJob, first: int) -> None:
     """Record that the provider certainly began nothing, so that the call may be made again."""
-    asked = _update(job.id, first).where(
+    sent = _update(job.id, first).where(
         col(ProviderCall.status) == CallStatus.ASKED.value, col(ProviderCall.job_id).in_(_ours(job))
     )
-    database.execute(asked.values(status=CallStatus.UNASKED.value))
+    database.execute(sent.values(status=CallStatus.UNASKED.value))
 
 
 def record_started(job_id: str, first: int, started: str) -> None:

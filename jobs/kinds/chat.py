@@ -1,4 +1,4 @@
-"""Chats: what one may cost, and what its job's row says of it."""
+"""The kind `chat`: the quote of a request, and the columns of its job's row."""
 
 from typing import Any
 
@@ -64,7 +64,7 @@ CHAT = Kind(
     name="chat",
     read=_read,
     identified_by="messages",
-    checked=ChatRequest.checked,
+    from_validated=ChatRequest.from_validated,
     find=candidates.find,
     quote=quote,
     columns=_columns,

@@ -1,4 +1,4 @@
-"""Images, a few or hundreds at a time: what they may cost, and what their rows say of them."""
+"""The kinds of image jobs: the quote of a request, and the columns of its job's row."""
 
 from dataclasses import replace
 from typing import Any
@@ -12,14 +12,14 @@ from routing import image_candidates
 
 #: Bulk image jobs take hours, so one account has at most this many queued or running.
 MAX_BULK_JOBS = 2
-#: No connection waits for bulk images: together they may take a day.
+#: Bulk images may take a day, since no connection waits for them.
 BULK_TIMEOUT_SECONDS = 24 * 3600.0
 #: Their next worker resumes where a dead one stopped, and in a day many workers may die.
 MAX_BULK_ATTEMPTS = 100
 
 
 def read(body: Any, asynchronous: bool) -> ImageRequest:
-    """Return the request in a body; raise `InvalidRequest` if it is too much to wait for."""
+    """Return the request in a body; raise `InvalidRequest` if a bulk request is synchronous."""
     image = ImageRequest.read(body)
     image.check_size(asynchronous)
     return image
@@ -45,7 +45,7 @@ IMAGE = Kind(
     name="image",
     read=read,
     identified_by="prompt",
-    checked=ImageRequest.checked,
+    from_validated=ImageRequest.from_validated,
     find=image_candidates.find,
     quote=quote,
     columns=_columns,

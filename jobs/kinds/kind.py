@@ -37,7 +37,7 @@ class Kind(Generic[R]):
     #: The field that a body of this kind has, and no body of another kind.
     identified_by: str
     #: Makes a request of a body that was validated before.
-    checked: Callable[[dict[str, Any]], R]
+    from_validated: Callable[[dict[str, Any]], R]
     #: Returns the candidates that can serve a request; raises if there are none.
     find: Callable[[R], Sequence[Any]]
     #: Returns what a request may cost, over every route and fallback it may take.

@@ -19,9 +19,9 @@ from storage import files
 
 log = structlog.get_logger()
 
-#: A larger body goes to storage, since all jobs share the memory of Redis.
+#: Larger bodies are stored in storage, since all jobs share the memory of Redis.
 MAX_REDIS_BYTES = 64 * 1024
-#: A body in Redis that no worker fetched within this time is of no use any more.
+#: A body in Redis expires after this if no worker has fetched it.
 TTL_SECONDS = 24 * 3600
 
 

@@ -1,4 +1,4 @@
-"""Cancelling a job: a queued one is ended at once, a running one by telling its worker."""
+"""Cancelling a job: a queued one ends at once, a running one by a message to its worker."""
 
 import orjson
 import redis
@@ -18,9 +18,8 @@ def cancel(job_id: str, reason: LikeDoError) -> str:
     """End a job with `reason` and return its status; `in_progress` if its worker is to end it.
 
     A queued job is ended free of charge, and so is any job if the `reason` is a failure of ours. A
-    `JobCancelled` charges for what a provider was asked for; so a queued job some of whose images
-    were begun is left to the next worker to end. A job that has ended stays as it is. Raises
-    `NotFound`.
+    `JobCancelled` charges for provider calls; so a queued job with images in progress is left to
+    the next worker to end. A job that has ended stays as it is. Raises `NotFound`.
     """
     while True:
         job = store.find(job_id)
@@ -35,7 +34,7 @@ def cancel(job_id: str, reason: LikeDoError) -> str:
         if _end_unclaimed(job, reason):
             return _status_for(reason)
         if job.worker:
-            # Before the flag, which carries no reason.
+            # Sent before the flag is set, since the flag carries no reason.
             _tell_worker(job.worker, job_id, reason)
         if store.request_cancel(job_id):
             return Status.IN_PROGRESS.value
@@ -64,4 +63,4 @@ def _tell_worker(worker: str, job_id: str, reason: LikeDoError) -> None:
         connection().publish(messages.worker_channel(worker), message)
     except redis.RedisError as error:
         # The worker reads the flag when it next renews its lease.
-        log.warning("cancel.worker_not_told", job=job_id, reason=str(error))
+        log.warning("cancel.worker_not_notified", job=job_id, reason=str(error))

@@ -73,7 +73,7 @@ def _joinable(key_id: int, fingerprint: str, count: int) -> Select[str]:
                     col(Job.status) == Status.COMPLETED.value,
                     or_(not_delivered, just_delivered),
                 ),
-                # A client that was told of the failure and retries wants a new job.
+                # A retry after a delivered failure is meant as a new job.
                 and_(col(Job.status) == Status.FAILED.value, not_delivered),
             ),
         )

@@ -1,4 +1,4 @@
-"""The job store: a job's row as it is claimed, handed back, marked, found and listed.
+"""The job store: claims, hands back, marks, finds and lists jobs' rows.
 
 Changes of state that cost credits belong to `billing`; none of these does.
 """
@@ -25,7 +25,7 @@ DELIVERED_SECONDS = 600
 
 @dataclass(frozen=True)
 class Claim:
-    """A job that this worker is to run, with all that running it requires."""
+    """A claimed job, with everything that running it requires."""
 
     job: ClaimedJob
     model: str
@@ -36,7 +36,7 @@ class Claim:
     cancel_on_disconnect: bool
     #: The attempts of earlier workers.
     trail: list[dict[str, Any]]
-    #: Whether it was cancelled, so that it only has to be ended.
+    #: Whether it was cancelled: then it only has to be ended.
     is_cancelled: bool = False
 
 
@@ -50,8 +50,8 @@ _CLAIM = (
     .where(
         col(Job.id) == bindparam("job"),
         col(Job.status) == Status.QUEUED.value,
-        # Maintenance ends what was cancelled while its worker was dying. Only image jobs need a
-        # worker for that: some of their images may be stored, and others in the making.
+        # Maintenance ends a job that was cancelled while its worker was dying. Only image jobs need
+        # a worker for that: some of their images may be stored, and others in the making.
         or_(col(Job.cancel_requested).is_(False), col(Job.kind).in_(IMAGE_KINDS)),
     )
     .values(
@@ -116,7 +116,7 @@ def _with_unrecorded(claims: int, trail: list[dict[str, Any]]) -> list[dict[str,
     return trail + [unknown | {"error": "unavailable"}] * max(0, claims - len(trail))
 
 
-# ---- What a row says -----------------------------------------------------------------------------
+# ---- Reading a row -------------------------------------------------------------------------------
 
 
 def trail_of(job: Job) -> list[dict[str, Any]] | None:
@@ -182,7 +182,7 @@ def _guarded_update(job: ClaimedJob) -> Update:
 
 
 def mark_left(job_id: str) -> None:
-    """Record that the client that waited for the job has gone away."""
+    """Record that the client that waited for the job has disconnected."""
     database.execute(
         update(Job)
         .where(col(Job.id) == job_id, col(Job.left_at).is_(None))
@@ -232,7 +232,7 @@ def request_cancel(job_id: str, status: Status = Status.IN_PROGRESS) -> bool:
     )
 
 
-# ---- Found ---------------------------------------------------------------------------------------
+# ---- Finding -------------------------------------------------------------------------------------
 
 
 def find(job_id: str, account_id: int | None = None) -> Job | None:

@@ -1,4 +1,4 @@
-"""A job as its caller gets to see it, over HTTP and in webhooks."""
+"""The caller's view of a job, over HTTP and in webhooks."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime

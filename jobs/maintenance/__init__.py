@@ -1,1 +1,1 @@
-"""Maintenance: dead workers, lost rows, what has expired. Run by both processes."""
+"""Maintenance: dead workers, lost jobs, expired rows. Run by both processes."""

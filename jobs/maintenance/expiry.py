@@ -24,7 +24,7 @@ log = structlog.get_logger()
 ABANDONED_SECONDS = 60
 #: How long the request of a failed job is kept, for an operator to retry it.
 FAILED_BODY_SECONDS = 24 * 3600
-#: Expired files and images are deleted this often; a storage may be slow at it.
+#: Expired files and images are deleted this often, since storage may be slow.
 STORAGE_CLEANUP_SECONDS = 60
 
 NO_WORKER = "No worker was free for this call in all the time that it may take. Try again."
@@ -45,7 +45,7 @@ def cancel_abandoned_jobs() -> None:
     """Cancel, free of charge, jobs still queued long after their clients went away."""
     left = _QUEUED_JOBS.where(
         col(Job.left_at) < time.time() - ABANDONED_SECONDS,
-        # One that was begun goes on without its client, and so does a stream that is to finish.
+        # A job that was begun goes on without its client, and so does a stream set to finish.
         col(Job.attempts) == 0,
         col(Job.asynchronous).is_(False),
         or_(col(Job.stream).is_(False), col(Job.cancel_on_disconnect).is_(True)),
@@ -56,14 +56,14 @@ def cancel_abandoned_jobs() -> None:
 
 
 def end_overdue_waits() -> None:
-    """End, free of charge, calls that no worker took within the time allowed for the whole call.
+    """End, free of charge, calls that no worker claimed within `JOB_TIMEOUT_SECONDS`.
 
-    No retry could join them any more.
+    No retry can join them any more.
     """
     overdue = _QUEUED_JOBS.where(
         col(Job.created) < time.time() - settings.job_timeout_seconds,
         col(Job.attempts) == 0,
-        # No connection waits for the others.
+        # Only a synchronous call has a client that waits.
         col(Job.asynchronous).is_(False),
         col(Job.batch_id).is_(None),
     )
@@ -101,7 +101,7 @@ def _delete_expired_rows(connection: Connection) -> None:
 
 
 def start_storage_cleanup() -> None:
-    """Start deleting expired files and images now and then, in a greenlet: a pass must not wait."""
+    """Delete expired files and images, if due, in a greenlet: a pass must not wait for it."""
     global _cleanup_started_at, _storage_cleanup
     if time.monotonic() - _cleanup_started_at < STORAGE_CLEANUP_SECONDS:
         return
@@ -117,6 +117,6 @@ def _clean_up_storage() -> None:
         if count := files.forget_expired():
             log.info("maintenance.files_deleted", files=count)
     except Unavailable as error:
-        log.warning("maintenance.storage_waits", reason=error.message)
+        log.warning("maintenance.storage_delayed", reason=error.message)
     except Exception:  # A greenlet's outermost handler: the next one may succeed.
         log.exception("maintenance.storage_failed")

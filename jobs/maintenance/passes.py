@@ -34,7 +34,7 @@ def run_in_worker(worker: BaseWorker) -> None:
 
 
 def run_while_awaited(listener: Listener) -> None:
-    """Run passes while callers wait in this process, so that they learn of dead workers."""
+    """Run passes while callers wait in this process, so that dead workers' jobs are recovered."""
     _run_forever(lambda: run_pass() if listener.subscriptions else None)
 
 
@@ -44,7 +44,7 @@ def _run_forever(task: Callable[[], None]) -> None:
         try:
             task()
         except (Unavailable, redis.RedisError) as error:
-            log.warning("maintenance.waits", reason=str(error))
+            log.warning("maintenance.delayed", reason=str(error))
         except Exception:  # A greenlet's outermost handler: the next pass may succeed.
             log.exception("maintenance.failed")
 

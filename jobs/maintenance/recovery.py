@@ -25,7 +25,7 @@ from models.lease import LEASE_SECONDS, Lease
 
 log = structlog.get_logger()
 
-#: Batch lines have a day, in which more workers may die for reasons of their own.
+#: Batch lines have a day to run, in which more workers may die for unrelated reasons.
 MAX_LINE_ATTEMPTS = 10
 #: A cancelled image job goes to a worker again, to settle what is made, until it was claimed this
 #: often.
@@ -116,9 +116,9 @@ def recover_lost_jobs() -> None:
         try:
             recovered += _recover(job, workers())
         except Unavailable as error:
-            # Only this job's body cannot be read: the others must not wait for that.
+            # Only the body of this job cannot be read; the other jobs need not wait.
             store_failures[job.body_at] += 1
-            log.warning("maintenance.job_waits", job=job.id, reason=error.message)
+            log.warning("maintenance.job_delayed", job=job.id, reason=error.message)
         if recovered == PAGE_SIZE:
             return
 
@@ -126,7 +126,7 @@ def recover_lost_jobs() -> None:
 def _recover(job: _QueuedJob, workers: int) -> bool:
     """Enqueue or end a lost job; return False if it is left waiting."""
     logged = stream_log.last_number(job.id) if job.stream else None
-    # The log is exact. If Redis was emptied, the row still tells that the stream had begun.
+    # The log is exact. If Redis was emptied, the row still shows that the stream had begun.
     events = job.events if logged is None else logged
     if job.asynchronous and not workers and not job.cancel_requested and events is None:
         return False  # No connection waits for it, so it can wait until there is a worker again.

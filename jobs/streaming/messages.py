@@ -21,7 +21,7 @@ def channel(job_id: str) -> str:
 
 
 def worker_channel(worker: str) -> str:
-    """Return the pub/sub channel on which a worker is told to end a job."""
+    """Return the pub/sub channel for messages to a worker to end jobs."""
     return f"likedo:worker:{worker}"
 
 

@@ -42,7 +42,7 @@ def chunk(upstream_chunk: dict[str, Any], model: str, include_usage: bool) -> by
 def tail(completion: dict[str, Any], include_usage: bool) -> list[bytes]:
     """Return the events that end the stream of a `completion` that has been paid for.
 
-    They are the finish reason of each choice, the usage if it was asked for, and `[DONE]`. The last
+    They are the finish reason of each choice, the usage if requested, and `[DONE]`. The last
     chunk carries the completion's `credits_consumed`.
     """
     chunks = [

@@ -17,7 +17,7 @@ NOT_PUBLIC = "The host has no public address."
 def check_url(url: str) -> None:
     """Raise `InvalidRequest` for a URL that cannot be a receiver's."""
     try:
-        parts = public_hosts.checked(url, LABEL)
+        parts = public_hosts.parse_url(url, LABEL)
         if parts.port == 0:
             raise InvalidRequest(f"{LABEL} has no valid port.")
     except InvalidRequest as error:
@@ -25,7 +25,7 @@ def check_url(url: str) -> None:
 
 
 def addresses(call: Call, parts: SplitResult) -> Sequence[Address]:
-    """Resolve the host, once, so that the connection goes to the addresses that were checked."""
+    """Resolve the host and check its addresses, once, so that the connection goes to these."""
     port = public_hosts.PORTS[parts.scheme] if parts.port is None else parts.port
     resolved = untrusted.resolve(call, parts.hostname or "", port)
     if not resolved or not all(_is_allowed(address[4][0]) for address in resolved):

@@ -1,7 +1,7 @@
 """The sender of webhooks: signs them by Standard Webhooks, sends them, and retries for a day.
 
-The caller chooses where a webhook goes, and it is sent from inside the operator's network. So it
-goes to public addresses only, unless the operator allows others, and straight to an address that
+Callers choose the receivers, and webhooks are sent from inside the operator's network. So they are
+sent only to public addresses, unless the operator allows others, and directly to an address that
 was checked, as when images are fetched (`net.public_hosts`).
 """
 
@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 #: The outbox is polled this often, for retries and for messages of other workers.
 POLL_SECONDS = 2
-#: Of one try, from the DNS look-up to the head of the response.
+#: The time limit of one try, from the DNS look-up to the head of the response.
 SEND_SECONDS = 20
 #: The pause after each failed try. After the last one, a day after the first try, it is given up.
 BACKOFF_SECONDS = (5, 30, 120, 600, 1800, 3600, 2 * 3600, 4 * 3600, 8 * 3600, 8 * 3600)
@@ -65,7 +65,7 @@ def send(call: Call, message: Webhook) -> DeliveryResult:
     body, secret = outbox.body_of(message), outbox.secret_of(message)
     with child_call(call, SEND_SECONDS) as attempt:
         try:
-            parts = public_hosts.checked(message.url, receiver.LABEL)
+            parts = public_hosts.parse_url(message.url, receiver.LABEL)
             addresses = receiver.addresses(attempt, parts)
             headers = _headers(message.id, body, secret)
             with untrusted.post_to(attempt, parts.geturl(), addresses, headers, body) as answer:
@@ -130,12 +130,12 @@ class _Try:
 
     def __init__(self, message: Webhook) -> None:
         self.message = message
-        # Only there to be aborted: a try has a shorter timeout of its own.
+        # Used only to abort the try, which has a shorter timeout of its own.
         self.call = Call(2 * SEND_SECONDS)
 
 
 class Sender(Service):
-    """Sends the due messages, each in a greenlet, until it is told to stop."""
+    """Sends the due messages, each in a greenlet, until the worker stops."""
 
     def __init__(self) -> None:
         self.tries: list[_Try] = []
@@ -150,9 +150,9 @@ class Sender(Service):
             try:
                 self._send_due()
             except Unavailable as error:
-                log.warning("webhooks.wait", reason=error.message)
-            except Exception:  # A greenlet's outermost door: the next pass may do better.
-                log.exception("webhooks.broke")
+                log.warning("webhooks.delayed", reason=error.message)
+            except Exception:  # A greenlet's outermost handler: the next pass may do better.
+                log.exception("webhooks.failed")
             in_flight.webhook_due.wait(POLL_SECONDS)
             in_flight.webhook_due.clear()
 
@@ -171,8 +171,8 @@ class Sender(Service):
         except Unavailable as error:
             # As if this worker had died: the message is due again once the claim expires.
             log.warning("webhook.unrecorded", id=message.id, reason=error.message)
-        except Exception:  # A greenlet's outermost door.
-            log.exception("webhook.broke", id=message.id)
+        except Exception:  # A greenlet's outermost handler.
+            log.exception("webhook.send_failed", id=message.id)
         finally:
             self.tries.remove(attempt)
             # A message that waited for this one may be sent now.

@@ -88,8 +88,8 @@ class GreenletWorker(BaseWorker):
         try:
             super()._set_ip_address(connection)
         except (redis.RedisError, ValueError):
-            # Redis is not there yet, or redis-py cannot read its reply, as for a socket whose path
-            # has a space in it. The address is only shown in dashboards.
+            # Redis does not answer yet, or redis-py cannot parse its reply, as for a socket whose
+            # path has a space. The address is only shown in dashboards.
             self.ip_address = "unknown"
 
     @property
@@ -110,7 +110,7 @@ class GreenletWorker(BaseWorker):
         self._stop_requested = this_worker.is_stopping = True
 
     def work(self, *_: Any, **__: Any) -> bool:
-        """Run jobs until told to stop; then finish the running ones or hand them back."""
+        """Run jobs until a signal to stop; then finish the running ones or hand them back."""
         self._install_signal_handlers()
         # Cancellations of running jobs arrive on this channel.
         Listener({messages.worker_channel(self.name): in_flight.abort_by_message})
@@ -150,8 +150,8 @@ class GreenletWorker(BaseWorker):
         while not self._stop_requested:
             try:
                 self._start_next(queue)
-            except Exception:  # A greenlet's outermost door: the queue must stay served.
-                log.exception("worker.dequeue_broke", queue=queue.name)
+            except Exception:  # A greenlet's outermost handler: the queue must stay served.
+                log.exception("worker.dequeue_failed", queue=queue.name)
                 gevent.sleep(RECONNECT_SECONDS)
 
     def _start_next(self, queue: Queue) -> None:
@@ -204,8 +204,8 @@ class GreenletWorker(BaseWorker):
         except redis.RedisError as error:
             # What the job did is in SQL; maintenance tidies up RQ's own records of it.
             log.warning("worker.redis_lost", job=job_id, reason=str(error))
-        except Exception:  # A greenlet's outermost door.
-            log.exception("worker.job_broke", job=job_id)
+        except Exception:  # A greenlet's outermost handler.
+            log.exception("worker.job_failed", job=job_id)
         finally:
             this_worker.bodies.pop(job_id, None)
             self.slots.release(queue)
@@ -226,7 +226,7 @@ class GreenletWorker(BaseWorker):
         try:
             job.restore(stored)
         except NoSuchJobError:
-            # Redis was emptied since the dequeue. Maintenance finds the row that says `queued`.
+            # Redis was emptied since the dequeue. Maintenance finds the row, still `queued`.
             self.connection.delete(job.key)
             return None
         this_worker.bodies[job_id] = body
@@ -268,9 +268,9 @@ class GreenletWorker(BaseWorker):
         while True:
             try:
                 self._tick()
-            # A greenlet's outermost door: without the next tick this worker counts as dead.
+            # A greenlet's outermost handler: without the next tick this worker counts as dead.
             except Exception:
-                log.exception("worker.tick_broke")
+                log.exception("worker.tick_failed")
             gevent.sleep(TICK_SECONDS)
 
     def _tick(self) -> None:
@@ -318,7 +318,7 @@ class GreenletWorker(BaseWorker):
     def _drain(self) -> None:
         """Let running jobs and the services finish; hand back the jobs that take too long."""
         if not self.jobs.join(timeout=DRAIN_SECONDS):
-            log.info("worker.handing_back", jobs=len(this_worker.calls))
+            log.info("worker.jobs_handed_back", jobs=len(this_worker.calls))
             this_worker.abort_all(HandedBack("The worker is stopping."))
         for service in self.services:
             service.finish()

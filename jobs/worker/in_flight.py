@@ -17,7 +17,7 @@ LISTENER_GRACE_SECONDS = 10
 
 
 class HandedBack(Unavailable):
-    """The worker is stopping: the job goes back to the queue, for another."""
+    """The worker is stopping: the job goes back to the queue, for another worker."""
 
 
 class LeaseLost(Unavailable):
@@ -36,7 +36,7 @@ class WorkerState:
         self.lease = ""
         #: False while no job may be claimed: before the lease is there, and once it is lost.
         self.may_claim = False
-        #: Whether the worker was told to stop.
+        #: Whether the worker is stopping.
         self.is_stopping = False
         self.calls: dict[str, Call] = {}
         #: Request bodies that were fetched when their jobs were taken off the queue.

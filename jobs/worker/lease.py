@@ -50,7 +50,7 @@ class LeaseKeeper:
         try:
             renewed = leases.renew(self.name, self.capacity, running)
         except Unavailable as error:
-            log.warning("worker.lease_waits", reason=error.message)
+            log.warning("worker.lease_delayed", reason=error.message)
             return age < LEASE_SECONDS - MARGIN_SECONDS and this_worker.may_claim
         self._renewed_at = started_at
         if not renewed:
@@ -74,7 +74,7 @@ class LeaseKeeper:
                 leases.requeue_orphans(self.name, lost)
             self._orphans = orphans
         except Unavailable as error:
-            log.warning("worker.rows_wait", reason=error.message)
+            log.warning("worker.rows_delayed", reason=error.message)
             return
         for job_id, is_requested in cancel_requested.items():
             if is_requested:

@@ -1,7 +1,7 @@
 """The publisher: logs and publishes the events of all running streams, many with one command.
 
-One greenlet of a worker owns the one connection. What piles up in any stream while a command is on
-its way goes out with the next command, each stream's part as one message.
+One greenlet of a worker owns the one connection. Events that arrive while a command is on its way
+are sent with the next command, as one message for each stream.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 RECONNECT_SECONDS = 0.5
 #: A stream with more unsent bytes than this waits, and so does its provider.
 MAX_UNSENT_BYTES = 1024 * 1024
-#: Of one message; the rest goes out with the next.
+#: The maximum size of one message; further events go out with the next.
 MAX_MESSAGE_BYTES = 64 * 1024
 #: A stream yields to other greenlets after its first event and after each so many.
 EVENTS_PER_TURN = 50
@@ -52,7 +52,7 @@ class Stream:
     published: list[bytes] = field(default_factory=list)
     published_from: int = 1
     published_bytes: int = 0
-    #: Whether the job's row says that the stream has begun.
+    #: Whether the job's row records that the stream has begun.
     is_begun_recorded: bool = False
     #: Set while more may be added.
     has_room: Event = field(default_factory=Event)
@@ -178,8 +178,10 @@ class Publisher:
             streams, self.pending = list(self.pending), {}
             try:
                 self._publish_all(streams)
-            except Exception:  # A greenlet's outermost door: these streams cannot go on without it.
-                log.exception("streams.broke", streams=len(streams))
+            except (
+                Exception
+            ):  # A greenlet's outermost handler: these streams cannot go on without it.
+                log.exception("streams.failed", streams=len(streams))
                 for stream in streams:
                     stream.call.abort(InternalError("Something went wrong on our side."))
 
@@ -205,7 +207,7 @@ class Publisher:
                 self._abort_refused(group, self._append(group), is_retry=tries > 0)
                 return
             except (redis.RedisError, OSError) as error:
-                log.warning("streams.publish_waits", streams=len(group), reason=str(error))
+                log.warning("streams.publish_delayed", streams=len(group), reason=str(error))
             self._disconnect()
             tries += 1
             gevent.sleep(RECONNECT_SECONDS)

@@ -42,9 +42,9 @@ class RunningJob:
     call: Call
     #: Set if it streams.
     stream: Stream | None = None
-    #: The provider that was asked last.
+    #: The provider that was called last.
     upstream: UpstreamAttribution = field(init=False)
-    #: Every attempt at a provider, by whichever worker.
+    #: Every attempt, including those of earlier workers.
     trail: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -90,8 +90,8 @@ def run_to_end(job: RunningJob, produce: Callable[[], JobOutcome]) -> Ended | Re
     """
     try:
         return _end(job, produce)
-    except Exception:  # One of the outermost doors: a bug must not leave a job unfinished.
-        log.exception("job.broke", job=job.id)
+    except Exception:  # One of the outermost handlers: a bug must not leave a job unfinished.
+        log.exception("job.run_failed", job=job.id)
         return _fail(job, InternalError("Something went wrong on our side."))
 
 
@@ -119,7 +119,7 @@ def _hand_back(job: RunningJob, error: HandedBack | LeaseLost) -> Ended | Retry 
 def _settle(job: RunningJob, outcome: JobOutcome) -> Ended | None:
     settled = retry_until_stored(lambda: settlement.settle(job.claimed, outcome))
     if settled is None:
-        log.warning("job.not_ours", job=job.id, attempt=job.claimed.attempt)
+        log.warning("job.ownership_lost", job=job.id, attempt=job.claimed.attempt)
         return None
     return _ended(job, Status.COMPLETED, settled, tail=job.tail(settled))
 
@@ -141,8 +141,8 @@ def _fail(job: RunningJob, error: LikeDoError, status: Status = Status.FAILED) -
 
 
 def _cancel(job: RunningJob, error: JobCancelled) -> Ended | None:
-    """End a cancelled job: free if no provider was asked, else charged for what it used."""
-    outcome = job.partial_outcome() if job.call.asked else None
+    """End a cancelled job: free if no provider was called, else charged for what it used."""
+    outcome = job.partial_outcome() if job.call.was_provider_called else None
     if outcome is None:
         return _fail(job, error, Status.CANCELLED)
     settled = retry_until_stored(lambda: settlement.settle_cancelled(job.claimed, outcome, error))
@@ -188,7 +188,7 @@ def _promote_waiting(account_id: int) -> None:
         concurrency.promote_waiting(account_id)
     except Unavailable as error:
         # Maintenance does it within seconds.
-        log.warning("concurrency.promotion_waits", account=account_id, reason=error.message)
+        log.warning("concurrency.promotion_delayed", account=account_id, reason=error.message)
 
 
 def retry_until_stored(write: Callable[[], T]) -> T:
@@ -201,5 +201,5 @@ def retry_until_stored(write: Callable[[], T]) -> T:
         try:
             return write()
         except Unavailable as error:
-            log.warning("job.settle_waits", reason=error.message)
+            log.warning("job.settle_delayed", reason=error.message)
             gevent.sleep(next(pauses, SETTLE_RETRY_SECONDS[-1]))

@@ -57,4 +57,4 @@ def _is_stale(path: Path) -> bool:
     try:
         return time.time() - path.stat().st_mtime > STALE_SECONDS
     except FileNotFoundError:
-        return False  # Another worker was faster.
+        return False  # Another worker has removed it.

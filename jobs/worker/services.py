@@ -1,4 +1,4 @@
-"""The interface of what runs in a worker beside its jobs: batches, webhooks, maintenance."""
+"""The interface of services in a worker, beside its jobs: batches, webhooks, maintenance."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from rq.worker import BaseWorker
 
 
 class Service:
-    """Something that runs in a worker from its start to its end."""
+    """A service that runs in a worker from its start to its end."""
 
     def start(self, worker: BaseWorker) -> None:
         """Begin, in greenlets of its own."""

@@ -106,7 +106,7 @@ def _create_batches() -> None:
 
 
 def _index_jobs(*more: str) -> None:
-    """Make the indexes anew by which what waits and what runs is counted, with `more` columns."""
+    """Recreate the indexes that count waiting and running jobs, with `more` columns."""
     for name, columns, where in (
         ("jobs_queued", ["created", "body_bytes", *more], QUEUED),
         ("jobs_unfinished", ["account_id", "enqueued_at", *more], UNFINISHED),

@@ -1,4 +1,4 @@
-"""Images that are kept, and what was asked of whom for them.
+"""Stored images, and the provider calls that made them.
 
 Revision ID: 0004
 Revises: 0003

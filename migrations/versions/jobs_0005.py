@@ -1,4 +1,4 @@
-"""Jobs that outlive their calls, and retries that find them.
+"""Jobs that outlive their calls, and the columns by which retries find them.
 
 Revision ID: 0005
 Revises: 0004

@@ -1,4 +1,4 @@
-"""Jobs that stream.
+"""Streaming jobs.
 
 Revision ID: 0002
 Revises: 0001

@@ -1,4 +1,4 @@
-"""Each time a provider was asked.
+"""The trail of a job's provider calls.
 
 Revision ID: 0003
 Revises: 0002

@@ -1,4 +1,4 @@
-"""The outbox of webhooks, and what each account's are signed with.
+"""The outbox of webhooks, and the secret that signs an account's.
 
 Revision ID: 0006
 Revises: 0005

@@ -47,7 +47,7 @@ def follow(
 
 
 def _checked(url: str) -> SplitResult:
-    return public_hosts.checked(url, "The image's URL")
+    return public_hosts.parse_url(url, "The image's URL")
 
 
 def look_up(call: Call, parts: SplitResult, of_result: bool = False) -> Sequence[Address]:

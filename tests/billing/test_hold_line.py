@@ -19,10 +19,10 @@ pytestmark = pytest.mark.usefixtures("stored")
 def hold_line(account_id: int, most: int, least: int) -> Hold | CreditsHeld | InsufficientCredits:
     row = job_row(account_id, batch_id="batch_1", line=1, body_at=BodyAt.FILE)
 
-    def work(connection: Connection) -> Hold | CreditsHeld | InsufficientCredits:
+    def hold_it(connection: Connection) -> Hold | CreditsHeld | InsufficientCredits:
         return holds.hold_line(connection, row, quote(most, least))
 
-    return database.run(work)
+    return database.run(hold_it)
 
 
 def test_a_line_is_held_for_in_full_where_that_is_there() -> None:

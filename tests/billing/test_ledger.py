@@ -64,11 +64,11 @@ def standing(account_id: int) -> tuple[int, int]:
 
 
 def entries(account_id: int) -> list[Any]:
-    def work(connection: Any) -> list[Any]:
+    def select_entries(connection: Any) -> list[Any]:
         query = select(database.table(Entry)).where(col(Entry.account_id) == account_id)
         return list(connection.execute(query.order_by(col(Entry.id))))
 
-    return database.run(work)
+    return database.run(select_entries)
 
 
 def test_a_hold_takes_the_most_that_a_call_can_cost() -> None:

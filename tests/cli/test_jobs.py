@@ -237,13 +237,13 @@ def line_of_a_batch(files: Local, body: dict[str, Any]) -> str:
     }
     line = {"batch_id": "batch_1", "number": 1, "custom_id": "a", "job_id": job_id}
 
-    def work(connection: Connection) -> None:
+    def make_it_a_line(connection: Connection) -> None:
         connection.execute(insert(Batch).values(batch))
         connection.execute(insert(BatchLine).values(line | {"start": 1, "length": len(raw)}))
         its = update(Job).where(col(Job.id) == job_id)
         connection.execute(its.values(batch_id="batch_1", line=1, asynchronous=True))
 
-    database.run(work)
+    database.run(make_it_a_line)
     return job_id
 
 

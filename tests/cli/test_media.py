@@ -46,10 +46,10 @@ def keep(job_id: str, account: str = "acme", days_old: float = 0, size: int = 10
     created = time.time() - days_old * DAY
     ages = {"created": created, "expires": created + 30 * DAY}
 
-    def work(connection: Any) -> None:
+    def age_image(connection: Any) -> None:
         connection.execute(update(Media).where(col(Media.name) == name).values(**ages))
 
-    database.run(work)
+    database.run(age_image)
     return name
 
 
@@ -155,10 +155,10 @@ def test_a_dry_run_deletes_nothing(likedo: Likedo, job_id: str) -> None:
 def test_what_is_being_stored_is_not_pruned(likedo: Likedo, job_id: str) -> None:
     name = keep(job_id)
 
-    def work(connection: Any) -> None:
+    def mark_unstored(connection: Any) -> None:
         connection.execute(update(Media).values(is_stored=False))
 
-    database.run(work)
+    database.run(mark_unstored)
 
     assert "Deleted 0 images" in likedo("media", "prune", "--older-than", "0")
     assert names(likedo) == [name]

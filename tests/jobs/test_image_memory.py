@@ -10,7 +10,7 @@ from tests.stack import Process, stack
 from tests.upstream import Upstream
 
 JOBS, EACH, SIDE = 16, 4, 2048
-MOST_MIB = 400
+MAX_MIB = 400
 
 
 def peak_mib(process: Process) -> float:
@@ -40,4 +40,4 @@ def test_sixteen_jobs_of_four_large_images_take_less_than_400_mib(upstream: Upst
         # They were as large as they can be.
         assert own.query("SELECT min(bytes) FROM media")[0][0] > 3 * SIDE * SIDE
         print(f"The worker took {peak_mib(worker):.0f} MiB at the most.")
-        assert peak_mib(worker) < MOST_MIB
+        assert peak_mib(worker) < MAX_MIB

@@ -45,7 +45,7 @@ def test_of_two_that_wait_for_each_other_both_come_to_their_end() -> None:
     one, other = make_account(), make_account()
     have_one = threading.Barrier(2)
 
-    def work(first: int, second: int) -> int:
+    def lock_in_order(first: int, second: int) -> int:
         tries = 0
 
         def lock_both(connection: Connection) -> int:
@@ -61,7 +61,7 @@ def test_of_two_that_wait_for_each_other_both_come_to_their_end() -> None:
         return database.run(lock_both, repeatable=False)
 
     with ThreadPoolExecutor(2) as threads:
-        tries = list(threads.map(work, (one, other), (other, one)))
+        tries = list(threads.map(lock_in_order, (one, other), (other, one)))
 
     assert sorted(tries) == [1, 2]
     with engine.engine().begin() as connection:

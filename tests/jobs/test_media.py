@@ -100,10 +100,10 @@ def test_what_a_database_cannot_store_is_left_out_of_a_revised_prompt(
 def change(name: str, **values: Any) -> None:
     """Change an image's row as time or a dead worker would."""
 
-    def work(connection: Any) -> None:
+    def change_row(connection: Any) -> None:
         connection.execute(update(Media).where(col(Media.name) == name).values(**values))
 
-    database.run(work)
+    database.run(change_row)
 
 
 def test_an_image_is_kept_with_what_is_known_of_it(
@@ -169,11 +169,11 @@ def test_a_database_that_fails_for_a_moment_is_tried_again(
 ) -> None:
     run, calls = database.run, iter([True, False, False, True, True, False])
 
-    def failing(work: Any) -> Any:
+    def failing(transaction: Any) -> Any:
         """Fail before the first transaction and, as a lost answer does, after the second."""
         if next(calls):
             raise Unavailable("The database does not answer just now. Try again.")
-        return run(work)
+        return run(transaction)
 
     with monkeypatch.context() as patch:
         patch.setattr(database, "run", failing)

@@ -499,12 +499,12 @@ def test_an_operator_may_let_them_go_inside(
 def test_a_proxy_of_the_environment_is_not_used(
     monkeypatch: pytest.MonkeyPatch, local: None, receiver: Receiver
 ) -> None:
-    net_connection.forget_connections()
+    net_connection.close_idle_connections()
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("no_proxy", "")
 
     assert send(receiver.url()).status == 200
-    net_connection.forget_connections()
+    net_connection.close_idle_connections()
 
 
 def test_a_host_that_is_not_there_and_one_that_does_not_listen_are_told_apart(

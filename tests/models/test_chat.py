@@ -123,5 +123,7 @@ def test_what_says_nothing_is_left_out() -> None:
     silent = {"n": None, "top_logprobs": 0, "stop": None}
 
     assert ChatRequest.read(HELLO | silent).body == HELLO
-    assert ChatRequest.checked(HELLO | silent) == ChatRequest.read(HELLO)
-    assert ChatRequest.checked(HELLO | {"logprobs": True, "top_logprobs": 0}).body["logprobs"]
+    assert ChatRequest.from_validated(HELLO | silent) == ChatRequest.read(HELLO)
+    assert ChatRequest.from_validated(HELLO | {"logprobs": True, "top_logprobs": 0}).body[
+        "logprobs"
+    ]

@@ -16,7 +16,7 @@ from tests.upstream import Upstream
 def server() -> Iterator[Upstream]:
     with Upstream() as upstream:
         yield upstream
-    connection.forget_connections()
+    connection.close_idle_connections()
 
 
 @pytest.fixture

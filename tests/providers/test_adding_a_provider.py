@@ -197,6 +197,6 @@ def test_the_newcomers_variables_are_known_and_checked(copy: Path, name: str) ->
     without = run(copy, "cli", "models", "check")
     wrong = run(copy, "cli", "models", "check", **{variable: f"api.{name}.example"})
 
-    assert f"without {name.upper()}_API_KEY nobody answers for {name}-" in without.stdout
+    assert f"without {name.upper()}_API_KEY no provider answers for {name}-" in without.stdout
     assert wrong.returncode == 1
     assert f"{variable}: must begin with http:// or https://" in wrong.stderr

@@ -107,7 +107,7 @@ def test_cookies_are_not_kept(upstream: Upstream) -> None:
     "step", [{}, {"chunked": True}, {"split": 7}, {"dribble": " ", "times": 2}]
 )
 def test_a_connection_is_used_again(upstream: Upstream, step: dict[str, object]) -> None:
-    net_connection.forget_connections()
+    net_connection.close_idle_connections()
     upstream.script(default=step)
 
     for _ in range(3):
@@ -162,7 +162,7 @@ def test_the_first_reason_stays() -> None:
 def test_an_abort_ends_a_waiting_call_with_its_reason(
     upstream: Upstream, step: dict[str, object], reused: bool
 ) -> None:
-    net_connection.forget_connections()
+    net_connection.close_idle_connections()
     if reused:
         post(upstream)
     upstream.script(step)
@@ -189,14 +189,14 @@ def test_an_abort_ends_a_connection_that_nobody_accepts() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, closing(socket.socket()) as one:
         one.connect(full.getsockname())
         reached = threading.Event()
-        call = Watched(60, reached)
+        call = AbortableConnection(60, reached)
         outcome = Outcome(call, f"http://127.0.0.1:{port_of(full)}{PATH}")
         reached.wait()
 
         assert outcome.after_abort() is CANCELLED
 
 
-class Watched(Call):
+class AbortableConnection(Call):
     """A call that tells when its first socket is about to connect."""
 
     def __init__(self, seconds: float, reached: threading.Event) -> None:
@@ -381,7 +381,7 @@ def test_events_are_known_by_the_first_byte(
 def test_a_connection_is_used_again_after_a_stream(
     upstream: Upstream, step: dict[str, object]
 ) -> None:
-    net_connection.forget_connections()
+    net_connection.close_idle_connections()
     upstream.script(default=step)
 
     for _ in range(3):
@@ -399,7 +399,7 @@ def test_a_connection_that_goes_on_after_the_stream_is_closed(upstream: Upstream
 
 
 def test_a_kept_connection_that_closes_under_a_stream_is_tried_anew(upstream: Upstream) -> None:
-    net_connection.forget_connections()
+    net_connection.close_idle_connections()
     upstream.script({}, {"cut": -1}, {"events": ["a"]})
     post(upstream)
 
@@ -460,7 +460,7 @@ def test_after_an_abort_nothing_more_is_given(upstream: Upstream) -> None:
 
 def test_an_abort_leaves_alone_whoever_has_the_connection_next(upstream: Upstream) -> None:
     """What was said may be read to its end, and wait here to be fetched."""
-    net_connection.forget_connections()
+    net_connection.close_idle_connections()
     upstream.script({"body": "data: a\n\ndata: b\n\n"}, {"delay": 0.05})
     first = Call(20)
 
@@ -514,7 +514,7 @@ def test_no_stream_outlasts_the_deadline(upstream: Upstream, step: dict[str, obj
 def test_a_stream_that_the_other_side_cuts_is_a_failure(
     upstream: Upstream, step: dict[str, object]
 ) -> None:
-    net_connection.forget_connections()
+    net_connection.close_idle_connections()
     upstream.script(step)
 
     with pytest.raises(ProviderFailed):
@@ -573,7 +573,7 @@ def test_a_kept_connection_that_the_server_closed_is_no_failure(upstream: Upstre
 
 
 def test_a_kept_connection_that_closes_under_the_request_is_tried_anew(upstream: Upstream) -> None:
-    net_connection.forget_connections()
+    net_connection.close_idle_connections()
     upstream.script({}, {"cut": -1}, {})
     post(upstream)
 
@@ -582,7 +582,7 @@ def test_a_kept_connection_that_closes_under_the_request_is_tried_anew(upstream:
 
 
 def test_a_fresh_connection_that_closes_is_not_tried_again(upstream: Upstream) -> None:
-    net_connection.forget_connections()
+    net_connection.close_idle_connections()
     upstream.script({"cut": -1})
 
     with pytest.raises(ProviderFailed):
@@ -647,7 +647,9 @@ def test_a_host_without_an_address_is_a_failure() -> None:
 def test_a_question_has_no_body_and_no_type_of_one(upstream: Upstream) -> None:
     upstream.script({"status": 418, "headers": {"X-Tea": "Yes"}, "body": "Grüße"})
 
-    response = http.ask(Call(20), "GET", f"{upstream.url}/a?b=c", {"Authorization": "k"})
+    response = http.send_without_body(
+        Call(20), "GET", f"{upstream.url}/a?b=c", {"Authorization": "k"}
+    )
 
     assert (response.status, response.headers["x-tea"]) == (418, "Yes")
     assert response.content.decode() == "Grüße"
@@ -658,11 +660,11 @@ def test_a_question_has_no_body_and_no_type_of_one(upstream: Upstream) -> None:
 
 
 def test_a_question_on_a_stale_connection_is_asked_anew(upstream: Upstream) -> None:
-    net_connection.forget_connections()
+    net_connection.close_idle_connections()
     upstream.script({}, {"cut": -1}, {})
     post(upstream)
 
-    assert http.ask(Call(20), "GET", upstream.url + PATH, {}).status == 200
+    assert http.send_without_body(Call(20), "GET", upstream.url + PATH, {}).status == 200
     assert upstream.counts()["received"] == 3
 
 
@@ -676,14 +678,14 @@ def test_an_abort_ends_a_question(upstream: Upstream) -> None:
 
 
 def question(call: Call, url: str) -> Response:
-    return http.ask(call, "GET", url, {})
+    return http.send_without_body(call, "GET", url, {})
 
 
 @pytest.mark.parametrize("step", [{"cut": -1}, {"cut": 20}, {"status": 302}])
 def test_a_question_that_is_not_answered_is_a_failure(
     upstream: Upstream, step: dict[str, object]
 ) -> None:
-    net_connection.forget_connections()
+    net_connection.close_idle_connections()
     upstream.script(default=step)
 
     with pytest.raises(ProviderFailed):
@@ -720,7 +722,7 @@ def test_what_is_created_goes_out_as_it_is(upstream: Upstream) -> None:
 
 
 def test_each_create_has_a_connection_of_its_own(upstream: Upstream) -> None:
-    net_connection.forget_connections()
+    net_connection.close_idle_connections()
     upstream.script(default={})
 
     for _ in range(3):
@@ -746,7 +748,7 @@ def test_each_create_has_a_connection_of_its_own(upstream: Upstream) -> None:
 def test_a_create_that_was_sent_is_not_sent_again(
     upstream: Upstream, step: dict[str, object], kept: bool
 ) -> None:
-    net_connection.forget_connections()
+    net_connection.close_idle_connections()
     if kept:
         post(upstream)
     upstream.script(default=step)
@@ -846,22 +848,22 @@ def test_a_proxy_of_the_environment_is_used(
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", upstream.url)
     monkeypatch.setenv("NO_PROXY", "")
-    net_connection.forget_connections()
+    net_connection.close_idle_connections()
 
     response = http.post(Call(20), f"http://provider.invalid{PATH}", {}, {})
 
     assert response.status == 200
     assert upstream.calls()[0]["target"] == f"http://provider.invalid{PATH}"
-    net_connection.forget_connections()
+    net_connection.close_idle_connections()
 
 
 def test_no_proxy_is_honoured(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    net_connection.forget_connections()
+    net_connection.close_idle_connections()
 
     assert post(upstream).status == 200
-    net_connection.forget_connections()
+    net_connection.close_idle_connections()
 
 
 def serve_once(listener: socket.socket, files: tuple[Path, Path]) -> None:
@@ -884,7 +886,7 @@ def test_a_certificate_counts_if_the_bundle_of_the_environment_has_it(
     trusted: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    net_connection.forget_connections()
+    net_connection.close_idle_connections()
     if trusted:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
     server = threading.Thread(target=serve_once, args=(silent, certificate))
@@ -899,5 +901,5 @@ def test_a_certificate_counts_if_the_bundle_of_the_environment_has_it(
         assert trusted
         assert response.content == b"{}"
     finally:
-        net_connection.forget_connections()
+        net_connection.close_idle_connections()
         server.join()

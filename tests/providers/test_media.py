@@ -580,9 +580,9 @@ def trusted(
     for name in ("images.example", "other.example"):
         names.say(name, ["127.0.0.1"])
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
-    net_connection.forget_connections()
+    net_connection.close_idle_connections()
     yield certificate
-    net_connection.forget_connections()
+    net_connection.close_idle_connections()
 
 
 def test_a_certificate_is_verified_against_the_name_and_not_the_address(
@@ -600,7 +600,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
     local: None, trusted: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("REQUESTS_CA_BUNDLE")
-    net_connection.forget_connections()
+    net_connection.close_idle_connections()
 
     with Host(plain(PNG), files=trusted) as host:
         assert refusal(host.url("images.example")) == caller_images.UNREACHABLE
@@ -764,11 +764,13 @@ def test_a_look_up_ends_with_the_deadline_of_its_call(names: Names) -> None:
 
 
 def test_names_that_nobody_answers_for_take_few_threads(names: Names, hurried: None) -> None:
-    outcomes = [Outcome(Call(60), "http://silent.example/") for _ in range(3 * untrusted.LOOKUPS)]
+    outcomes = [
+        Outcome(Call(60), "http://silent.example/") for _ in range(3 * untrusted.MAX_LOOKUPS)
+    ]
 
     for outcome in outcomes:
         assert isinstance(outcome.at_last(), InvalidRequest)
-    assert len(names.asked) == untrusted.LOOKUPS
+    assert len(names.asked) == untrusted.MAX_LOOKUPS
 
     waiting = [
         thread for thread in threading.enumerate() if thread.name == "look up silent.example"
@@ -777,7 +779,7 @@ def test_names_that_nobody_answers_for_take_few_threads(names: Names, hurried: N
     names.end.set()
     for thread in waiting:
         thread.join()
-    assert len(names.asked) == untrusted.LOOKUPS
+    assert len(names.asked) == untrusted.MAX_LOOKUPS
 
 
 @pytest.mark.parametrize("step", SLOW)
@@ -971,7 +973,7 @@ def test_hosts_that_callers_name_keep_no_result_waiting(
 ) -> None:
     upstream.script(image())
     names.say("made.example", ["127.0.0.1"])
-    calls = [Call(60) for _ in range(untrusted.LOOKUPS)]
+    calls = [Call(60) for _ in range(untrusted.MAX_LOOKUPS)]
     outcomes = [Outcome(call, "http://silent.example/") for call in calls]
     names.begun.wait()
     base = f"http://made.example:{upstream.port}"

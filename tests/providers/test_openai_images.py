@@ -412,7 +412,7 @@ def test_a_create_that_takes_too_long_is_not_repeated(
 def test_a_create_does_not_go_over_a_connection_that_may_be_stale(
     upstream: Upstream, tmp_path: Path
 ) -> None:
-    connection.forget_connections()
+    connection.close_idle_connections()
     upstream.script({"match": "/before"}, {"cut": -1}, answer({"b64_json": base64_of(PNG)}))
     http.post(Call(60), upstream.url + "/before", {}, {})
 

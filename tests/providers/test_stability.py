@@ -140,7 +140,7 @@ WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), min_siz
 
 @given(prompt=WORDS, steps=st.integers(), fast=st.booleans())
 def test_a_form_says_what_it_was_given(prompt: str, steps: int, fast: bool) -> None:
-    body, content_type = http.form({"prompt": prompt, "steps": steps, "fast": fast})
+    body, content_type = http.encode_form({"prompt": prompt, "steps": steps, "fast": fast})
 
     assert fields(body, content_type) == {
         "prompt": prompt,

@@ -50,7 +50,7 @@ def vendors(upstream: Upstream, store: Any, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(settings, f"{name}_api_key", f"sk-{name}")
     monkeypatch.setattr(attempts, "FIRST_PAUSE_SECONDS", 0.02)
     yield upstream
-    connection.forget_connections()
+    connection.close_idle_connections()
 
 
 class Asked:

@@ -35,7 +35,7 @@ def served_by(*upstreams: Upstream) -> Model:
 
 
 def test_every_word_of_the_catalogue_is_asked_for() -> None:
-    assert model_view.ASKING.keys() == TAKES
+    assert model_view.EXAMPLES.keys() == TAKES
 
 
 def test_a_model_says_what_it_takes_and_whether_it_reasons() -> None:

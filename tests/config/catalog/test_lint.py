@@ -156,8 +156,8 @@ def test_models_without_a_key_here_are_a_note(tmp_path: Path) -> None:
 
     assert found.warnings == []
     assert [(note.message, note.models) for note in found.notes] == [
-        ("without DEEPSEEK_API_KEY nobody answers for d, d2", ["d", "d2"]),
-        ("without DEEPSEEK_API_KEY or OPENROUTER_API_KEY nobody answers for both", ["both"]),
+        ("without DEEPSEEK_API_KEY no provider answers for d, d2", ["d", "d2"]),
+        ("without DEEPSEEK_API_KEY or OPENROUTER_API_KEY no provider answers for both", ["both"]),
     ]
 
 

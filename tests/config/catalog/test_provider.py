@@ -38,7 +38,12 @@ WRONG = {
     "a long name": ("[providers.acme]", "[providers.acme_of_the_wild_west_]", 0, "1 to 20"),
     "a key in place of its variable": ("ACME_KEY", "sk-123", 2, "an environment variable"),
     "a secret of ours": ("ACME_KEY", "SECRET_KEY", 2, "SECRET_KEY is a setting of this service"),
-    "a header that is none": ('"ACME_KEY"', '"A"\nkey_header = "a b"', 3, "no name of a header"),
+    "a header that is none": (
+        '"ACME_KEY"',
+        '"A"\nkey_header = "a b"',
+        3,
+        "not a valid header name",
+    ),
     "a header of two lines": (
         '"ACME_KEY"',
         '"A"\nheaders = { x = "a\\nb" }',
@@ -136,8 +141,10 @@ def test_the_check_knows_the_providers_of_a_file_that_is_not_in_use(
     with_one = report(tmp_path, ACME).notes
     alone = warnings(tmp_path, ACME[: ACME.index("[upstream")])
 
-    assert [note.message for note in without] == ["without ACME_KEY nobody answers for acme-large"]
+    assert [note.message for note in without] == [
+        "without ACME_KEY no provider answers for acme-large"
+    ]
     assert with_one == []
     assert alone == [
-        f'line {FIRST + 1}: providers.acme: no upstream model is its: [upstream."acme:…"]'
+        f'line {FIRST + 1}: providers.acme: no upstream model belongs to it: [upstream."acme:…"]'
     ]

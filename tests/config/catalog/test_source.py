@@ -80,7 +80,12 @@ WRONG = {
         'models.one.routes[1]: there is no [upstream."openai:two"]',
     ),
     "an unknown key of a route": ("extra =", "extras =", 25, "there is no such key"),
-    "something JSON cannot say": ("seed = 1", "seed = 2026-01-01", 25, "what JSON can say"),
+    "something JSON cannot say": (
+        "seed = 1",
+        "seed = 2026-01-01",
+        25,
+        "a value that JSON can hold",
+    ),
     "takes as a text": ('["sampling", "stop"]', '"stop"', 19, "it must be a list"),
     "routes as a table": ("routes = [", "routes = { a = 1 }\nx = [", 25, "it must be a list"),
     "a route that is none": ('    "openai:one",', "    7,", 25, "it must be a table"),
@@ -177,5 +182,5 @@ def test_a_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_file_that_is_not_text_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
 
-    with pytest.raises(InvalidCatalog, match=r"binary\.toml: it cannot be read: it is no UTF-8"):
+    with pytest.raises(InvalidCatalog, match=r"binary\.toml: it cannot be read: it is not UTF-8"):
         load(tmp_path / "binary.toml")
