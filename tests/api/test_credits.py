@@ -29,7 +29,10 @@ def test_200_calls_at_once_on_a_balance_for_50_are_50_paid_calls(
     assert refusals <= {"credits_held", "insufficient_credits"}
     assert account.standing() == (0, 0)
     assert account.entries() == [("grant", 50)] + [("charge", -1)] * 50
-    assert len(upstream.calls()) == 50
+    assert [job["attempts"] for job in account.jobs() if job["charged"]] == [1] * 50
+    trails = fresh_stack.query("SELECT trail FROM jobs WHERE status = 'completed'")
+    failed = [trail for (trail,) in trails if len(json.loads(trail or "[]")) > 1]
+    assert len(upstream.calls()) == 50, (failed, fresh_stack.workers[0].said()[-3000:])
     assert fresh_stack.unfinished() == 0
 
 
