@@ -22,8 +22,8 @@ from net.call import Call
 from providers import get_one
 from providers.wire.chunks import Assembly
 from tests import recordings
-from tests.providers import gemini_recordings
-from tests.providers.gemini_recordings import given_id
+from tests.providers.gemini import recordings as gemini_recordings
+from tests.providers.gemini.recordings import given_id
 from tests.providers.requests_and_routes import HELLO, route
 from tests.recordings import Recording
 from tests.upstream import Upstream

@@ -16,7 +16,7 @@ import pytest
 from config.settings import settings
 from models.errors import Unavailable
 from storage.s3 import S3
-from tests.s3 import S3Server, aws_settings, sign_in
+from tests.servers.s3 import S3Server, aws_settings, sign_in
 from tests.stack import ROOT, clean_environment, fetch, free_port
 from tests.storage.conftest import BUCKET
 

@@ -32,7 +32,7 @@ from net import connection as net_connection
 from net import public_hosts
 from net.call import Call
 from tests.job_rows import hold, make_account
-from tests.receiver import Receiver
+from tests.servers.receiver import Receiver
 
 pytestmark = pytest.mark.usefixtures("stored")
 

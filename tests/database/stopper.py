@@ -1,4 +1,6 @@
-"""A process that stops itself inside a transaction: `python -m tests.models.stopper [greenlets]`.
+"""A process that stops itself inside a transaction.
+
+`python -m tests.database.stopper [greenlets]`
 
 With `greenlets` it runs the transaction as web processes and workers do, else as commands do.
 """

@@ -11,7 +11,7 @@ from tests.conftest import ON_SQLITE, Server
 from tests.stack import Account, clean_environment
 from tests.upstream import Upstream
 
-NODE = Path(__file__).resolve().parent / "node"
+NODE = Path(__file__).resolve().parent
 
 pytestmark = [pytest.mark.node, ON_SQLITE]
 

@@ -20,7 +20,7 @@ from tests.upstream import Upstream, said
 
 pytestmark = ON_SQLITE
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parents[1]
 PATIENCE_SECONDS = 60
 
 #: Each is named after its language and the first number of its version.

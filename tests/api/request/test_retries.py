@@ -18,7 +18,7 @@ from tests.conftest import (
     provider_settings,
 )
 from tests.events import STREAMED, words
-from tests.proxy import cutting
+from tests.servers.proxy import cutting
 from tests.stack import Account, Stack, fetch, stack, wait_until
 from tests.upstream import Upstream
 

@@ -11,7 +11,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from tests.callers import HELLO
 from tests.conftest import Server, provider_settings
-from tests.receiver import HELD, Message, Receiver
+from tests.servers.receiver import HELD, Message, Receiver
 from tests.stack import Account, Stack, fetch, free_port, wait_until
 from tests.upstream import Upstream
 

@@ -10,7 +10,7 @@ from openai.types import Batch
 from tests.batches import OVER, Batches, chats, counts, line, the_books_are_right
 from tests.callers import HELLO, Callers
 from tests.conftest import LONG_ON_POSTGRESQL, ONE_DATABASE, provider_settings
-from tests.s3 import S3Server, aws_settings
+from tests.servers.s3 import S3Server, aws_settings
 from tests.stack import Account, Stack, fetch, stack, wait_until
 from tests.upstream import Upstream
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import provider_settings
-from tests.s3 import S3Server, aws_settings
+from tests.servers.s3 import S3Server, aws_settings
 from tests.stack import Account, Stack, fetch, stack
 from tests.upstream import Upstream
 

@@ -21,7 +21,7 @@ ONLY_SQLITE = pytest.mark.parametrize("fresh_stack", ["sqlite"], indirect=True)
 
 def stopped_process(stack: Stack, *how: str) -> Process:
     """Start a process and return it once it has stopped inside a transaction."""
-    command = [sys.executable, "-m", "tests.models.stopper", *how]
+    command = [sys.executable, "-m", "tests.database.stopper", *how]
     process = Process("stopper", command, stack.env() | {"PYTHONPATH": str(ROOT)}, stack.folder)
     stat = Path(f"/proc/{process.pid}/stat")
     wait_until(lambda: stat.read_text().rpartition(") ")[2][0] == "T", "it has stopped", process)

@@ -21,7 +21,7 @@ from providers.wire import caller_images
 from providers.wire.caller_images import Media
 from providers.wire.chunks import Assembly
 from tests import recordings
-from tests.providers import gemini_recordings
+from tests.providers.gemini import recordings as gemini_recordings
 from tests.providers.requests_and_routes import chat, route
 from tests.providers.test_recordings import Case, is_geminis
 from tests.upstream import Upstream, gemini_said
