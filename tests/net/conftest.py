@@ -1,13 +1,15 @@
-"""The upstream of the providers' tests, and what TLS to it needs."""
+"""The upstream of the providers' tests, a server that says nothing, and what TLS needs."""
 
+import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.providers.conftest import upstream
 
-__all__ = ["certificate", "upstream"]
+__all__ = ["certificate", "silent", "upstream"]
 
 
 @pytest.fixture
@@ -22,3 +24,10 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("There is no openssl command to make a certificate with.")
     return certificate, key
+
+
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """A server that accepts connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
