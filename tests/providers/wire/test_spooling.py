@@ -2,8 +2,6 @@
 
 import base64
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,40 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.errors import JobCancelled, ProviderFailed, Unavailable
-from net import answer as net_answer
-from net import http
-from net.call import Call
-from providers.wire import files, spooling
+from models.errors import ProviderFailed
+from providers.wire import spooling
 from providers.wire.spooling import LONG_BYTES, SpooledImage
-from tests.upstream import ROOT, Upstream
-
-LARGE = bytes(range(256)) * 200
-SMALL = b"\x89PNG\r\n\x1a\n"
-#: What a worker may have in memory for 16 jobs is 400 MiB.
-MEMORY_BYTES = 12 * 2**20
-
-
-def text(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def parse(body: bytes | str, folder: Path, size: int = 65536) -> Any:
-    content = body.encode() if isinstance(body, str) else body
-    pieces = (content[start : start + size] for start in range(0, len(content), size))
-    return spooling.parse("vendor", pieces, folder)
-
-
-def kept(value: Any) -> bytes | None:
-    """Return the bytes of an image; None where it is broken."""
-    assert isinstance(value, SpooledImage)
-    return value.path.read_bytes() if value.path else None
-
-
-def image_in(string: str, folder: Path) -> Any:
-    """Return what becomes of a string of JSON, given as it stands there."""
-    return parse(f'{{"image": "{string}"}}', folder)["image"]
-
+from tests.providers.wire.spooled import LARGE, LONG, SMALL, kept, parse, text
 
 # ---- What comes out
 
@@ -115,9 +83,6 @@ def test_escapes_in_base64_are_read(tmp_path: Path, escape: Any, size: int) -> N
     body = f'["{escape(text(LARGE))}"]'
 
     assert kept(parse(body, tmp_path, size)[0]) == LARGE
-
-
-LONG = text(LARGE)
 
 
 @pytest.mark.parametrize(
@@ -223,6 +188,7 @@ def test_a_provider_cannot_name_what_is_not_its_own(tmp_path: Path) -> None:
 
 # ---- Any JSON, any split
 
+
 ALPHABET = "ABab01+/-_="
 ESCAPED = [r"\/", r"\u002b", r"\u002F", r"\u0041", r"\n", r"\\", r"\"", r"\u00e9", r"\ud83d\ude00"]
 PARTS = st.sampled_from([*ALPHABET, *ALPHABET, *ESCAPED, "é", "😀", "data:;base64,", " "])
@@ -317,125 +283,3 @@ def test_no_bytes_are_too_odd_for_an_error_of_ours(pieces: list[bytes]) -> None:
         patch.setattr(spooling, "LONG_BYTES", 5)
         with suppress(ProviderFailed):
             spooling.parse("vendor", pieces, Path(folder))
-
-
-# ---- From the wire
-
-
-def test_an_answer_may_be_larger_than_others(
-    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(net_answer, "MAX_ANSWER_BYTES", 1000)
-    upstream.script(default={"json": [LONG]})
-
-    with http.stream(Call(20), upstream.url + "/chat/completions", {}, {}) as answer:
-        assert kept(spooling.read("vendor", answer, tmp_path)[0]) == LARGE
-
-    monkeypatch.setattr(spooling, "MAX_ANSWER_BYTES", len(LONG))
-    with (
-        pytest.raises(ProviderFailed, match="too large"),
-        http.stream(Call(20), upstream.url + "/chat/completions", {}, {}) as answer,
-    ):
-        spooling.read("vendor", answer, tmp_path)
-
-
-def test_what_broke_off_leaves_no_open_file(upstream: Upstream, tmp_path: Path) -> None:
-    """An image that nobody closes would be a warning, which is an error here."""
-    upstream.script({"json": [LONG], "cut": len(LONG) - 100})
-
-    with (
-        pytest.raises(ProviderFailed, match="broke off"),
-        http.stream(Call(20), upstream.url + "/chat/completions", {}, {}) as answer,
-    ):
-        spooling.read("vendor", answer, tmp_path)
-
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_abort_ends_the_reading(upstream: Upstream, tmp_path: Path) -> None:
-    reason = JobCancelled("The job was cancelled.")
-    upstream.script({"json": [LONG, LONG], "split": len(LONG), "gap": 60})
-    call = Call(60)
-
-    with (
-        pytest.raises(JobCancelled) as raised,
-        http.stream(call, upstream.url + "/chat/completions", {}, {}) as answer,
-    ):
-        pieces = answer.pieces()
-        spooling.parse("vendor", _aborting(call, reason, pieces), tmp_path)
-
-    assert raised.value is reason
-    upstream.wait(aborted=1)
-    assert list(tmp_path.iterdir()) == []
-
-
-def _aborting(call: Call, reason: JobCancelled, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    size = 0
-    for piece in pieces:
-        yield piece
-        size += len(piece)
-        if size > LONG_BYTES:
-            call.abort(reason)
-
-
-def test_a_disk_that_takes_nothing_is_no_failure_of_the_provider(
-    upstream: Upstream, tmp_path: Path
-) -> None:
-    upstream.script({"json": [LONG]})
-
-    with (
-        pytest.raises(Unavailable),
-        http.stream(Call(20), upstream.url + "/chat/completions", {}, {}) as answer,
-    ):
-        spooling.read("vendor", answer, tmp_path / "missing")
-
-
-def test_a_file_is_gone_where_its_making_fails(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), files.new_file(tmp_path) as file:
-        file.write(b"a")
-        raise ZeroDivisionError
-
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_large_answers_take_little_memory() -> None:
-    """16 answers of four images each, side by side as a worker reads them."""
-    done = subprocess.run(
-        [sys.executable, "-c", SIXTEEN], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
-
-    assert done.stderr == ""
-    assert int(done.stdout) < MEMORY_BYTES
-
-
-SIXTEEN = """
-import tempfile, tracemalloc
-from itertools import zip_longest
-from pathlib import Path
-from providers.wire import spooling
-
-def pieces():
-    yield b'{"data": ['
-    for place in range(4):
-        yield b'{"b64_json": "' if place == 0 else b', {"b64_json": "'
-        for _ in range(32):
-            yield b"QUJD" * 16384
-        yield b'"}'
-    yield b"]}"
-
-def steps(folder):
-    reader = spooling._Reader("vendor", folder)
-    for piece in pieces():
-        reader.feed(piece)
-        yield
-    found = reader.end()["data"]
-    assert [image["b64_json"].path.stat().st_size for image in found] == [3 * 2**19] * 4
-    for image in found:
-        image["b64_json"].path.unlink()
-
-tracemalloc.start()
-with tempfile.TemporaryDirectory() as folder:
-    for _ in zip_longest(*[steps(Path(folder)) for _ in range(16)]):
-        pass
-print(tracemalloc.get_traced_memory()[1])
-"""
