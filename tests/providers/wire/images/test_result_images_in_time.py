@@ -10,7 +10,7 @@ from models.errors import JobCancelled, ProviderFailed, ProviderTimeout, Unavail
 from net.call import Call
 from providers.wire import result_images
 from tests.net.untrusted.hosts import CANCELLED, PNG, Names, image
-from tests.providers.wire.downloads import PUBLIC_BASE, SLOW_RESULTS, download, failure
+from tests.providers.wire.images.downloads import PUBLIC_BASE, SLOW_RESULTS, download, failure
 from tests.upstream import Step, Upstream
 
 BROKEN = [

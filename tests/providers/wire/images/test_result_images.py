@@ -25,7 +25,7 @@ from tests.net.untrusted.hosts import (
     plain,
     redirect,
 )
-from tests.providers.wire.downloads import PUBLIC_BASE, download, failure
+from tests.providers.wire.images.downloads import PUBLIC_BASE, download, failure
 from tests.upstream import Step, Upstream
 
 # ---- What a provider made

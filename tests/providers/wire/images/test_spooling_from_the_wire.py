@@ -13,7 +13,7 @@ from net import http
 from net.call import Call
 from providers.wire import files, spooling
 from providers.wire.spooling import LONG_BYTES
-from tests.providers.wire.spooled import LARGE, LONG, MEMORY_BYTES, kept
+from tests.providers.wire.images.spooled import LARGE, LONG, MEMORY_BYTES, kept
 from tests.upstream import ROOT, Upstream
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from models.errors import ProviderFailed
 from providers.wire import spooling
 from providers.wire.spooling import LONG_BYTES, SpooledImage
-from tests.providers.wire.spooled import LARGE, LONG, SMALL, kept, parse, text
+from tests.providers.wire.images.spooled import LARGE, LONG, SMALL, kept, parse, text
 
 # ---- What comes out
 
