@@ -3,23 +3,26 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
-from openai import OpenAI
-from standardwebhooks import Webhook, WebhookVerificationError
+from standardwebhooks import WebhookVerificationError
 
 from tests.callers import HELLO
 from tests.conftest import Server, provider_settings
-from tests.servers.receiver import HELD, Message, Receiver
-from tests.stack import Account, Stack, fetch, free_port, wait_until
+from tests.jobs.webhook.receipts import (
+    ask,
+    job,
+    make_due,
+    outbox,
+    secret,
+    verified,
+    verified_by_library,
+    wait_for_failure,
+    wait_until_delivered,
+)
+from tests.servers.receiver import HELD, Receiver
+from tests.stack import Stack, fetch, free_port, wait_until
 from tests.upstream import Upstream
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")
@@ -35,53 +38,6 @@ def private_stack(fresh_stack: Stack) -> Stack:
     """A stack of a test's own whose webhooks may go to this machine."""
     fresh_stack.settings["WEBHOOK_ALLOW_PRIVATE"] = "1"
     return fresh_stack
-
-
-def ask(web: str, account: Account, url: str, **more: Any) -> str:
-    """Ask for a chat whose end is told to `url`, and return its job's id."""
-    body = HELLO | {"background": True, "webhook_url": url} | more
-    status, _, answer = fetch(f"{web}/v1/chat/completions", body, key=account.key)
-    assert status == 202, answer
-    return str(json.loads(answer)["id"])
-
-
-def job(web: str, account: Account, job_id: str) -> dict[str, Any]:
-    _, _, body = fetch(f"{web}/v1/jobs/{job_id}", key=account.key)
-    found: dict[str, Any] = json.loads(body)
-    return found
-
-
-def secret(account: Account) -> str:
-    shown = account.stack.run("accounts", "show", account.name, "--json")
-    return str(shown["webhook_secret"])
-
-
-def verified(message: Message, secret: str) -> Any:
-    """Return what a message says, once both libraries have found that we signed it."""
-    OpenAI(api_key="-", webhook_secret=secret).webhooks.unwrap(message.body, message.headers)
-    return Webhook(secret).verify(message.body, message.headers)
-
-
-def outbox(stack: Stack, job_id: str) -> dict[str, Any]:
-    """Return the message of a job as it is kept; nothing in it where there is none yet."""
-    names = ("id", "tries", "next_at", "delivered_at", "gave_up_at", "last_error")
-    sql = f"SELECT {', '.join(names)} FROM webhooks WHERE job_id = :job"
-    found = stack.query(sql, job=job_id)
-    return dict(zip(names, found[0] if found else [None] * len(names), strict=True))
-
-
-def wait_for_failure(stack: Stack, job_id: str, why: str) -> None:
-    """Wait until a try that failed for this reason is recorded."""
-    wait_until(lambda: why in (outbox(stack, job_id)["last_error"] or ""), f"it fails: {why}")
-
-
-def wait_until_delivered(stack: Stack, job_id: str) -> None:
-    wait_until(lambda: outbox(stack, job_id)["delivered_at"], "it is delivered")
-
-
-def make_due(stack: Stack) -> None:
-    """Have what waits for its next try wait no more."""
-    stack.change("UPDATE webhooks SET next_at = 0 WHERE next_at IS NOT NULL")
 
 
 def test_a_completed_job_is_told_of_as_its_caller_would_see_it(
@@ -132,10 +88,6 @@ def test_each_account_signs_with_a_secret_of_its_own_that_no_log_has(
         verified_by_library(message, secret(others))
     logs = [process.said() for process in (*calling.stack.webs, *calling.stack.workers)]
     assert not any(secret(mine) in log for log in logs)
-
-
-def verified_by_library(message: Message, secret: str) -> Any:
-    return Webhook(secret).verify(message.body, message.headers)
 
 
 def test_a_failed_job_is_told_of_with_its_error(
