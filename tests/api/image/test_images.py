@@ -11,7 +11,7 @@ from tests.api.image.asking import CAT, DALL_E, DOCUMENTED, FLUX, ask, job_of, l
 from tests.conftest import ON_SQLITE, Server, provider_settings
 from tests.stack import Account, fetch, stack
 from tests.upstream import Upstream
-from tests.upstream_images import base64_png, png
+from tests.upstream.images import base64_png, png
 
 
 @ON_SQLITE

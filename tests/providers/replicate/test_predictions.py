@@ -20,7 +20,7 @@ from tests.providers.replicate.drawing import (
 )
 from tests.providers.wanted_images import wanted
 from tests.upstream import Upstream
-from tests.upstream_images import base64_png, png
+from tests.upstream.images import base64_png, png
 
 # ---- What is asked
 

@@ -30,7 +30,7 @@ from tests.providers.replicate.drawing import (
 )
 from tests.providers.wanted_images import wanted
 from tests.upstream import Step, Upstream
-from tests.upstream_images import png
+from tests.upstream.images import png
 
 # ---- It is watched until it is over
 

@@ -20,7 +20,7 @@ from tests.providers.stability.drawing import CORE, XL, contents, draw, failure,
 from tests.providers.wanted_images import wanted
 from tests.recordings import Recording
 from tests.upstream import Step, Upstream
-from tests.upstream_images import base64_png, png
+from tests.upstream.images import base64_png, png
 
 
 def fields(body: bytes, content_type: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from PIL import Image
 from urllib3 import encode_multipart_formdata
 
 from tests.upstream import Upstream
-from tests.upstream_images import png
+from tests.upstream.images import png
 
 
 @pytest.fixture
