@@ -11,7 +11,8 @@ from pathlib import Path
 
 import sqlalchemy
 
-from tests.stack import free_port, wait_until
+from tests.servers.ports import free_port
+from tests.stack import wait_until
 
 
 def binaries() -> Path | None:

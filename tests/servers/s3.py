@@ -10,7 +10,8 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.stack import Process, clean_environment, fetch, free_port, wait_until
+from tests.servers.ports import free_port
+from tests.stack import Process, clean_environment, fetch, wait_until
 
 #: What moto takes from anybody, as long as it is not told to look.
 KEY, SECRET = "AKIATESTSTESTSTESTS0", "a-secret-of-the-tests"

@@ -12,8 +12,9 @@ import pytest
 from config.settings import settings
 from models.errors import Unavailable
 from storage.s3 import S3
+from tests.servers.ports import free_port
 from tests.servers.s3 import S3Server, aws_settings, sign_in
-from tests.stack import ROOT, clean_environment, fetch, free_port
+from tests.stack import ROOT, clean_environment, fetch
 from tests.storage.conftest import BUCKET
 from tests.storage.odd_s3 import answering
 

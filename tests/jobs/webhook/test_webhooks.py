@@ -20,8 +20,9 @@ from tests.jobs.webhook.receipts import (
     wait_for_failure,
     wait_until_delivered,
 )
+from tests.servers.ports import free_port
 from tests.servers.receiver import HELD, Receiver
-from tests.stack import Stack, fetch, free_port, wait_until
+from tests.stack import Stack, fetch, wait_until
 from tests.upstream import Upstream
 
 
