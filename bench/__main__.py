@@ -24,7 +24,8 @@ from rq.serializers import JSONSerializer
 from bench import processes
 from bench.request import BODY
 from tests.events import words
-from tests.stack import ROOT, Process, Stack, fetch, free_port, stack, wait_until
+from tests.servers.ports import free_port
+from tests.stack import ROOT, Process, Stack, fetch, stack, wait_until
 from tests.upstream import Upstream
 
 DELAY_SECONDS = 0.1

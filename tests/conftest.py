@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from config.providers import BASE_URLS, key_variable
-from tests import postgres
-from tests.postgres import Postgres
+from tests.servers import postgres
+from tests.servers.postgres import Postgres
 from tests.stack import Account, Stack, Valkey
 from tests.upstream import Upstream
 
@@ -89,6 +89,16 @@ def fresh_upstream() -> Iterator[Upstream]:
     """The upstream of the fresh stacks: what the shared one still does is not counted here."""
     with Upstream() as upstream:
         yield upstream
+
+
+@pytest.fixture(scope="session")
+def own_upstream() -> Iterator[Upstream]:
+    """The upstream that this process itself asks."""
+    from net import connection  # It imports what is ours.
+
+    with Upstream() as upstream:
+        yield upstream
+    connection.close_idle_connections()
 
 
 @pytest.fixture
@@ -172,6 +182,25 @@ def store(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     with emptied(valkey, monkeypatch) as connection:
         yield connection
+
+
+@pytest.fixture(params=DATABASES[:2])
+def stored(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Put a fresh database behind the seam, in this process."""
+    import migrations  # They import what is ours.
+    from config.settings import settings
+    from database import engine
+
+    found = database_settings(request.param, request)
+    url = found.get("database_url", f"sqlite:///{tmp_path / 'test.db'}")
+    monkeypatch.setattr(settings, "database_url", url.replace("postgresql:", "postgresql+psycopg:"))
+    engine.engine.cache_clear()
+    migrations.upgrade()
+    yield
+    engine.engine().dispose()
+    engine.engine.cache_clear()
 
 
 @pytest.fixture

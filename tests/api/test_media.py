@@ -13,7 +13,7 @@ import pytest
 
 from tests.callers import HELLO
 from tests.conftest import ON_SQLITE, ONE_DATABASE, Server
-from tests.s3 import aws_settings
+from tests.servers.s3 import aws_settings
 from tests.stack import Stack, fetch, wait_until
 
 NAME = "vQ3_an-image.png"

@@ -11,7 +11,7 @@ from models.chat import ChatRequest
 from models.errors import InvalidRequest, ModelGone, ModelNotFound
 from tests.conftest import ON_POSTGRESQL, ON_SQLITE, Server
 from tests.events import Stream, stream, value
-from tests.providers.test_recordings import (
+from tests.providers.recorded_chats import (
     REFUSALS,
     Case,
     asked_in,

@@ -21,7 +21,8 @@ from cli.local.account import CREDITS
 from config import startup
 from config.settings import settings
 from tests.cli.conftest import Likedo
-from tests.stack import ROOT, Process, clean_environment, fetch, free_port, wait_until
+from tests.servers.ports import free_port
+from tests.stack import ROOT, Process, clean_environment, fetch, wait_until
 
 has_proc = pytest.mark.skipif(
     not Path("/proc/self/stat").exists(), reason="The children are found by /proc."

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.config.catalog.test_source import GOOD
-from tests.stack import ROOT, clean_environment, free_port
+from tests.servers.ports import free_port
+from tests.stack import ROOT, clean_environment
 
 STARTS = {
     "web": ["-m", "gunicorn", "-c", "python:config.gunicorn", "app:create_app()"],

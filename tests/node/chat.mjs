@@ -1,5 +1,5 @@
 // What a user of the official Node.js client does, against BASE_URL with API_KEY.
-// Prints one JSON document of what came of it; tests/test_node.py reads it.
+// Prints one JSON document of what came of it; tests/node/test_node.py reads it.
 
 import OpenAI from "openai";
 

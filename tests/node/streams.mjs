@@ -1,8 +1,8 @@
 // What a user of the official Node.js client does with streams and images.
 //
 // Reads a line of JSON for each thing to do, `{"do", "base_url", "api_key"}`, and prints a line that
-// says what came of it, in the same words as tests/sdks/chat.py. tests/test_sdks.py starts it and
-// keeps it alive: what closes a connection is then what the client did, not the program's end.
+// says what came of it, in the same words as tests/sdks/chat.py. tests/sdks/test_sdks.py starts it
+// and keeps it alive: what closes a connection is then what the client did, not the program's end.
 
 import { createInterface } from "node:readline";
 import OpenAI from "openai";

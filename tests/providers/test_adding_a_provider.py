@@ -80,7 +80,7 @@ def original(path: Path) -> bytes:
 
 
 def test_what_holds_for_every_provider_is_tested_of_the_newcomers_and_holds(copy: Path) -> None:
-    contract, route = "tests/providers/test_contract.py", "tests/providers/test_every_route.py"
+    contract, route = "tests/providers/contract", "tests/providers/test_every_route.py"
     others = ("tests/config", "tests/routing", "tests/test_imports.py")
 
     collected = pytest_in(copy, "--collect-only", contract).stdout.splitlines()

@@ -1,8 +1,9 @@
 """What a user of the official Python client does, with whatever openai is installed.
 
 Reads a line of JSON for each thing to do, `{"do", "base_url", "api_key"}`, and prints a line that
-says what came of it, in the same words as `tests/node/streams.mjs`. `tests/test_sdks.py` starts it
-and keeps it alive: what closes a connection is then what the client did, not the program's end.
+says what came of it, in the same words as `tests/node/streams.mjs`. `tests/sdks/test_sdks.py`
+starts it and keeps it alive: what closes a connection is then what the client did, not the
+program's end.
 """
 
 import json

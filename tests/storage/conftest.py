@@ -8,7 +8,7 @@ import pytest
 from storage.backend import Backend
 from storage.local import Local
 from storage.s3 import S3
-from tests.s3 import S3Server, sign_in
+from tests.servers.s3 import S3Server, sign_in
 
 BUCKET = "images-of-tests"
 

@@ -3,12 +3,8 @@
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -16,9 +12,11 @@ import pytest
 from config.settings import settings
 from models.errors import Unavailable
 from storage.s3 import S3
-from tests.s3 import S3Server, aws_settings, sign_in
-from tests.stack import ROOT, clean_environment, fetch, free_port
+from tests.servers.ports import free_port
+from tests.servers.s3 import S3Server, aws_settings, sign_in
+from tests.stack import ROOT, clean_environment, fetch
 from tests.storage.conftest import BUCKET
+from tests.storage.odd_s3 import answering
 
 NAME = "media/an_image-1.png"
 
@@ -330,39 +328,3 @@ def test_a_file_of_which_the_service_gives_a_part_is_not_taken_for_whole(s3: S3S
             list(pieces)
         with pytest.raises(Unavailable):
             bucket.load(NAME)
-
-
-@contextmanager
-def answering(status: int, body: bytes, cut: bool = False) -> Iterator[tuple[str, list[Any]]]:
-    """Give a service that says the same to everybody, and the headers it was sent.
-
-    `cut`: it promises twice as much as it sends.
-    """
-    seen: list[Any] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        timeout = 10
-
-        def answer(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            seen.append(self.headers)
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body) * (2 if cut else 1)))
-            self.end_headers()
-            self.wfile.write(body)
-            self.close_connection = cut
-
-        do_GET = do_PUT = do_DELETE = answer  # noqa: N815  # http.server's names
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever, args=[0.01])
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", seen
-        finally:
-            server.shutdown()
-            thread.join()
