@@ -27,6 +27,7 @@ DATABASES = [
 
 def pytest_configure(config: pytest.Config) -> None:
     """Leave the developer's folder and settings, before test modules import anything of ours."""
+    Stack.forks = True
     if config.getoption("numprocesses", None):
         return  # Others run the tests, and find them from here.
     folder = tempfile.TemporaryDirectory(prefix="likedo-tests-")

@@ -46,12 +46,16 @@ class Process:
         env: dict[str, str],
         folder: Path,
         output: int | None = None,
+        is_fork: bool = False,
     ) -> None:
-        """`output`: a file descriptor to write to in place of the file."""
+        """`output`: a file descriptor to write to in place of the file.
+
+        `is_fork`: the command, which is Python's, runs in a fork that need not import libraries.
+        """
         self.name = name
         self.log = folder / f"{name}-{time.monotonic_ns()}.log"
         self.child: subprocess.Popen[bytes] | warm.Fork
-        if command[0] == sys.executable and output is None:
+        if is_fork and output is None:
             self.child = warm.start(command[1:], env, folder, self.log)
             return
         with self.log.open("wb") as file:
@@ -138,6 +142,9 @@ def wait_until(check: Any, what: str, process: Process | None = None, seconds: f
 class Stack:
     """A whole installation: one Valkey, one database, web processes and workers."""
 
+    #: Whether web processes and workers are forks, which start faster, and not measured.
+    forks = False
+
     def __init__(
         self,
         database_url: str | None = None,
@@ -193,6 +200,7 @@ class Stack:
             [*gunicorn, "app:create_app()"],
             self._code_env(port=port, **settings),
             self.folder,
+            is_fork=self._can_fork,
         )
         self.webs.append(process)
         self.ports.append(port)
@@ -206,7 +214,8 @@ class Stack:
         """Start a worker and wait until it has its lease."""
         before = set(self.live_workers())
         command = [*self.python, str(self.code / "worker.py")]
-        process = Process("worker", command, self._code_env(**settings), self.folder, output)
+        env = self._code_env(**settings)
+        process = Process("worker", command, env, self.folder, output, self._can_fork)
         self.workers.append(process)
         # The lease of one that is dead may end meanwhile.
         wait_until(lambda: set(self.live_workers()) - before, "the worker has a lease", process)
@@ -216,6 +225,10 @@ class Stack:
         """Return the leases there are."""
         rows = self.query("SELECT name FROM leases")
         return [row[0] for row in rows]
+
+    @property
+    def _can_fork(self) -> bool:
+        return self.forks and self.code == ROOT and tuple(self.python) == (sys.executable,)
 
     def _code_env(self, **settings: Any) -> dict[str, str]:
         return self.env(**settings) | {"PYTHONPATH": str(self.code)}
