@@ -36,7 +36,9 @@ def _quote(body: Any) -> Quote:
     for kind in KINDS.values():
         if kind.identified_by in body:
             # What is too much to wait for has a price, too: it can be an asynchronous job.
-            return kind.quote(kind.read(body, True))
+            request = kind.read(body, True)
+            admission.caller().rules.check_request(request)
+            return kind.quote(request)
     raise MissingParameter(
         "Missing required parameter: 'messages', as in a chat request, or 'prompt', as in an "
         "image request.",

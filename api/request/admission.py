@@ -13,8 +13,8 @@ from gunicorn.http.errors import ParseException
 
 from access import keys, rate_limit
 from access.keys import Caller
-from access.rate_limit import Window
-from api.request import upload
+from access.rate_limit import KeyLimit, WindowFull
+from api.request import client_address, upload
 from config.catalog.load import catalog
 from config.catalog.model import Plan
 from config.settings import settings
@@ -22,7 +22,6 @@ from models.errors import (
     InvalidJSON,
     InvalidKey,
     InvalidRequest,
-    RateLimitExceeded,
     RequestTooLarge,
     Unavailable,
     UnsupportedMediaType,
@@ -43,11 +42,16 @@ JSON_TYPES = ("application/json", "text/json")
 
 
 def admit() -> None:
-    """Identify the caller of a request; raise `RequestTooLarge` or `InvalidKey`."""
+    """Identify the caller of a request.
+
+    Raises `RequestTooLarge`, `InvalidKey` or `AddressNotAllowed`.
+    """
     if request.method == "OPTIONS":
         return
     check_declared_size()
-    g.caller = keys.identify(_key())
+    caller = keys.identify(_key())
+    caller.rules.check_address(client_address.find())
+    g.caller = caller
     if request.method != "POST":
         peek()
 
@@ -58,13 +62,19 @@ def peek() -> None:
     An account without a plan has no limit to report; what does not count is answered all the same.
     """
     if plan := catalog.plans.get(caller().plan):
-        g.rate_window = rate_limit.peek(caller().account_id, plan)
+        g.rate_window = rate_limit.peek(caller().account_id, plan, key_limit())
 
 
 def caller() -> Caller:
     """Return the caller of the request being answered."""
     caller: Caller = g.caller
     return caller
+
+
+def key_limit() -> KeyLimit | None:
+    """Return the requests per hour of the caller's own key; None if it has no such limit."""
+    limit = caller().rules.requests_per_hour
+    return None if limit is None else KeyLimit(caller().key_id, limit)
 
 
 def plan() -> Plan:
@@ -173,18 +183,20 @@ def _discard(stream: Any, left: int) -> None:
 
 
 def hit() -> None:
-    """Count the request in the caller's rate window; raise `RateLimitExceeded` if it is full."""
+    """Count the request in the caller's rate window; raise `WindowFull` if it is full."""
     try:
-        g.rate_window = rate_limit.hit(caller().account_id, plan())
-    except RateLimitExceeded as error:
-        g.rate_window = Window(plan().requests_per_hour, 0, error.retry_after or 0)
+        g.rate_window = rate_limit.hit(caller().account_id, plan(), key_limit())
+    except WindowFull as full:
+        g.rate_window = full.window
         raise
 
 
 def take_hit_back() -> None:
     """Uncount the request, which turned out to be a retry."""
     try:
-        g.rate_window = rate_limit.take_back(caller().account_id, plan(), g.rate_window.mark)
+        g.rate_window = rate_limit.take_back(
+            caller().account_id, plan(), g.rate_window.mark, key_limit()
+        )
     except Unavailable as error:
         log.warning("rate_limit.retry_counted", account=caller().account_id, reason=error.message)
 
