@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import redis
-from cachetools import TTLCache
+from cachetools import LRUCache, TTLCache
 from sqlalchemy import func, insert, select, update
 from sqlmodel import col
 
@@ -55,6 +55,9 @@ UNLIMITED = Limits()
 
 
 _cache: TTLCache[str, Caller] = TTLCache(maxsize=20_000, ttl=CACHE_SECONDS)
+#: Keys that were valid when this process saw them last, by their hashes. A key leaves it as soon as
+#: it is refused, so that whoever holds a good key is not taken for somebody who guesses.
+_known: LRUCache[str, bool] = LRUCache(maxsize=20_000)
 #: How many change messages this process has received.
 _changes = 0
 
@@ -62,10 +65,20 @@ _changes = 0
 def identify(key: str) -> Caller:
     """Return the caller that `key` authenticates as; raise `InvalidKey` if it is not valid."""
     hashed = account.hash_key(key)
-    caller = _cache.get(hashed) or _look_up_and_cache(hashed)
-    if caller.expires_at is not None and caller.expires_at <= time.time():
-        raise InvalidKey("Incorrect API key provided: it has expired.")
+    try:
+        caller = _cache.get(hashed) or _look_up_and_cache(hashed)
+        if caller.expires_at is not None and caller.expires_at <= time.time():
+            raise InvalidKey("Incorrect API key provided: it has expired.")
+    except InvalidKey:
+        _known.pop(hashed, None)
+        raise
+    _known[hashed] = True
     return caller
+
+
+def is_known(key: str) -> bool:
+    """Tell whether `key` was valid when this process saw it last."""
+    return account.hash_key(key) in _known
 
 
 def _look_up_and_cache(hashed: str) -> Caller:

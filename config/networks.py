@@ -11,6 +11,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 OF_PLATFORMS = (
     "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10,127.0.0.0/8,fc00::/7,fe80::/10,::1"
 )
+#: The IPv6 network that a provider gives to one client at least.
+SUBSCRIBER_BITS = 64
 #: In a setting: no network at all, where it has others by default.
 NONE = "none"
 
@@ -64,6 +66,13 @@ def address(text: str) -> Address | None:
     except ValueError:
         return None
     return getattr(found, "ipv4_mapped", None) or found
+
+
+def subscriber(address: Address) -> Address | Network:
+    """Return what one client has: an IPv4 address, or all addresses of an IPv6 network."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    return ipaddress.ip_network((int(address), SUBSCRIBER_BITS), strict=False)
 
 
 def contain(networks: Iterable[Network], address: Address) -> bool:

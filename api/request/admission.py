@@ -11,7 +11,7 @@ from flask import Response, g, request
 from gevent.lock import BoundedSemaphore
 from gunicorn.http.errors import ParseException
 
-from access import keys, rate_limit
+from access import failures, keys, rate_limit
 from access.keys import Caller
 from access.rate_limit import KeyLimit, WindowFull
 from api.request import client_address, upload
@@ -44,16 +44,27 @@ JSON_TYPES = ("application/json", "text/json")
 def admit() -> None:
     """Identify the caller of a request.
 
-    Raises `RequestTooLarge`, `InvalidKey` or `AddressNotAllowed`.
+    Raises `RequestTooLarge`, `InvalidKey`, `RateLimitExceeded` or `AddressNotAllowed`.
     """
     if request.method == "OPTIONS":
         return
     check_declared_size()
-    caller = keys.identify(_key())
+    caller = _identify(_key())
     caller.rules.check_address(client_address.find())
     g.caller = caller
     if request.method != "POST":
         peek()
+
+
+def _identify(key: str) -> Caller:
+    """Return the key's caller; look no unknown key up for an address that sent many wrong ones."""
+    if not keys.is_known(key):
+        failures.check(client_address.find())
+    try:
+        return keys.identify(key)
+    except InvalidKey:
+        failures.count(client_address.find())
+        raise
 
 
 def peek() -> None:

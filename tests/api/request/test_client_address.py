@@ -1,6 +1,7 @@
 """Where a request comes from: behind trusted proxies, and whom nobody believes."""
 
 import json
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from config import networks, settings
 from tests.callers import fetch_from
 from tests.conftest import ON_SQLITE, Server
+from tests.stack import fetch
 
 PICTURE = {"model": "sandbox/image", "prompt": "A sunset.", "size": "256x256"}
 
@@ -61,3 +63,30 @@ def test_a_platforms_routers_are_trusted_where_nothing_else_is_said(
     assert (named, nobody) == (networks.read("192.0.2.1/32"), ())
     with pytest.raises(settings.InvalidSettings, match="TRUSTED_PROXIES: 'proxy.example' is no"):
         settings.load()
+
+
+@ON_SQLITE
+def test_who_tries_many_keys_is_refused_for_the_rest_of_a_minute(server: Server) -> None:
+    url, attacker = f"{server.api}/credits", "127.0.0.21"
+    known, unknown = server.stack.account(), server.stack.account()
+    assert fetch_from(attacker, url, known.key)[0] == 200
+
+    replies = [fetch_from(attacker, url, f"lk-guess-{number}") for number in range(110)]
+    by_query = fetch(f"{url}?key=lk-guess-110")
+
+    assert Counter(status for status, _, _ in replies) == {401: 100, 429: 10}
+    assert by_query[0] == 401  # It came from another address.
+    status, headers, body = fetch_from(attacker, url, unknown.key)
+    error = json.loads(body)["error"]
+    assert (status, error["type"], error["code"]) == (429, *RATE_LIMIT)
+    assert 0 < int(headers["retry-after"]) <= 60 and headers["x-should-retry"] == "true"
+    assert fetch_from(attacker, url, known.key)[0] == 200
+    assert fetch(url, key=unknown.key)[0] == 200
+    # Now this process knows it, and where it is used from does not matter.
+    assert fetch_from(attacker, url, unknown.key)[0] == 200
+    said = server.stack.webs[0].said()
+    assert said.count("event=authentication.blocked address=127.0.0.21") == 1
+    assert "lk-" not in said
+
+
+RATE_LIMIT = ("rate_limit_error", "rate_limit_exceeded")
