@@ -118,7 +118,7 @@ def is_limited(connection: Connection, key_id: int) -> bool:
 
 
 def room(connection: Connection, key_id: int) -> Room:
-    """Return what a limited key may still spend. Its account's row is locked."""
+    """Return what a limited key may still spend; to spend it, lock its account's row before."""
     counts = _read(connection, key_id)
     # A machine may be late: a day that has begun does not end again.
     day = max(int(counts.now // DAY_SECONDS), counts.spent_day)
@@ -128,6 +128,15 @@ def room(connection: Connection, key_id: int) -> Room:
         None if counts.daily_limit is None else counts.daily_limit - on_day,
         day,
     )
+
+
+def left(key_id: int) -> int | None:
+    """Return the credits that a key may still spend today; None if it is not limited."""
+
+    def read_room(connection: Connection) -> int | None:
+        return room(connection, key_id).credits if is_limited(connection, key_id) else None
+
+    return database.run(read_room)
 
 
 def once_released(connection: Connection, room: Room, account_id: int, key_id: int) -> Room:

@@ -100,6 +100,7 @@ def test_calls_and_lines_of_a_key_cost_no_more_than_its_limit(
     callers = Callers(20)
     callers.call(server.url, account.key, times=20)  # These hold 1 and cost 1.
     replies = callers.replies()
+    estimate = json.loads(fetch(f"{server.api}/estimate", HELLO, key=account.key)[2])
 
     assert (batch.status, counts(batch)) == ("completed", (8, 5, 3))
     assert {each["error"]["code"] for each in batches.errors(batch)} == {"key_limit_reached"}
@@ -107,6 +108,7 @@ def test_calls_and_lines_of_a_key_cost_no_more_than_its_limit(
     assert sorted(status for status, _, _ in replies) == [200] * 2 + [402] * 18
     expected = (402, "insufficient_quota", "key_limit_reached", None, "false")
     assert {refusal(reply) for reply in replies if reply[0] == 402} == {expected}
+    assert (estimate["available"], estimate["affordable"]) == (0, False)
     assert account.standing() == (993, 0)
     the_books_are_right(account, 1000)
     (listed,) = server.stack.run("keys", "list", "--account", account.name, "--json")
