@@ -25,7 +25,10 @@ class AccountRow:
 
 
 class KeyRow:
-    """A key, with the name of its account. Times are Unix seconds."""
+    """A key, with the name of its account. Times are Unix seconds.
+
+    `models` and `addresses` are JSON lists. What it may spend, and has spent, are credits.
+    """
 
     id: int
     account: str
@@ -35,6 +38,15 @@ class KeyRow:
     created: float
     expires_at: float | None
     revoked_at: float | None
+    models: str | None
+    addresses: str | None
+    requests_per_hour: int | None
+    credit_limit: int | None
+    daily_limit: int | None
+    spent: int
+    #: A UTC day, in days since 1970, and what of `spent` is due to its jobs.
+    spent_day: int
+    spent_on_day: int
 
 
 _ACCOUNTS = """
@@ -44,7 +56,9 @@ _ACCOUNTS = """
     FROM accounts
 """
 _KEYS = """
-    SELECT keys.id, accounts.name AS account, keys.name, hint, keys.created, expires_at, revoked_at
+    SELECT keys.id, accounts.name AS account, keys.name, hint, keys.created, expires_at, revoked_at,
+        models, addresses, requests_per_hour, credit_limit, daily_limit,
+        spent, spent_day, spent_on_day
     FROM keys JOIN accounts ON accounts.id = keys.account_id
 """
 

@@ -1,10 +1,11 @@
-"""The rate limit: at most the plan's requests per account in any 60 minutes.
+"""The rate limit: at most the plan's requests per account in any 60 minutes, and a key's own.
 
 A sliding window holds the time of each accepted request. It uses Redis's clock, which all machines
-share, and a request is checked and counted in one round trip.
+share. A request is checked and counted in one round trip, in both windows or in neither.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -18,40 +19,45 @@ from models.errors import RateLimitExceeded, Unavailable
 WINDOW_SECONDS = 3600
 NO_HIT = "The request could not be counted just now. Try again."
 
-#: KEYS: the account's window. ARGV: the limit, the window in seconds, 1 to count a request.
-#: Returns whether the request is accepted, the number of requests in the window, the microseconds
-#: until one leaves it that makes room for another (0 if it is empty), and the mark of this request.
+#: KEYS: the windows. ARGV: the window in seconds, 1 to count a request, the limit of each window.
+#: Returns whether the request is accepted, its mark and, for each window, the number of requests in
+#: it and the microseconds until one leaves it that makes room for another (0 if it is empty).
 _SLIDE = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local limit, window, counted = tonumber(ARGV[1]), ARGV[2] * 1000000, ARGV[3] == '1'
+local window, counted = ARGV[1] * 1000000, ARGV[2] == '1'
 
-local oldest = tonumber(redis.call('LINDEX', KEYS[1], -1))
-while oldest and oldest <= now - window do
-    redis.call('RPOP', KEYS[1])
-    oldest = tonumber(redis.call('LINDEX', KEYS[1], -1))
+local accepted = true
+for number, key in ipairs(KEYS) do
+    local oldest = tonumber(redis.call('LINDEX', key, -1))
+    while oldest and oldest <= now - window do
+        redis.call('RPOP', key)
+        oldest = tonumber(redis.call('LINDEX', key, -1))
+    end
+    accepted = accepted and redis.call('LLEN', key) < tonumber(ARGV[number + 2])
 end
 
-local used = redis.call('LLEN', KEYS[1])
-local accepted = used < limit
-local mark = ''
+local reply = {accepted and 1 or 0, ''}
 if counted and accepted then
-    mark = string.format('%.0f', now)
-    redis.call('LPUSH', KEYS[1], mark)
-    redis.call('EXPIRE', KEYS[1], ARGV[2])
-    used = used + 1
-    oldest = oldest or now
+    reply[2] = string.format('%.0f', now)
 end
-
-local leaves = tonumber(redis.call('LINDEX', KEYS[1], limit - 1)) or oldest
-local wait = leaves and string.format('%.0f', leaves + window - now) or '0'
-return {accepted and 1 or 0, used, wait, mark}
+for number, key in ipairs(KEYS) do
+    if reply[2] ~= '' then
+        redis.call('LPUSH', key, reply[2])
+        redis.call('EXPIRE', key, ARGV[1])
+    end
+    local limit = tonumber(ARGV[number + 2])
+    local leaves = redis.call('LINDEX', key, limit - 1) or redis.call('LINDEX', key, -1)
+    reply[#reply + 1] = redis.call('LLEN', key)
+    reply[#reply + 1] = leaves and string.format('%.0f', tonumber(leaves) + window - now) or '0'
+end
+return reply
 """
 
 
 @dataclass(frozen=True)
 class Window:
-    """The state of an account's rate window."""
+    """The state of an account's rate window, or of a key's if that has less room."""
 
     limit: int
     remaining: int
@@ -61,55 +67,97 @@ class Window:
     mark: str = ""
 
 
+class WindowFull(RateLimitExceeded):
+    """The request was not counted, since `window` is full."""
+
+    def __init__(self, owner: str, window: Window) -> None:
+        wait = math.floor(window.reset_seconds) + 1
+        super().__init__(
+            f"Rate limit reached: {window.limit} requests per hour {owner}. Try again in {wait} "
+            "seconds.",
+            retry_after=wait,
+        )
+        self.window = window
+
+
+@dataclass(frozen=True)
+class KeyLimit:
+    """A key's own requests per hour."""
+
+    key_id: int
+    requests_per_hour: int
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """A window in Redis, its limit, and whose that is."""
+
+    key: str
+    requests: int
+    owner: str
+
+
 @cache
 def _script() -> Script:
     return connection().register_script(_SLIDE)
 
 
-def hit(account_id: int, plan: Plan) -> Window:
-    """Count one request; raise `RateLimitExceeded`, without counting, if the window is full.
+def hit(account_id: int, plan: Plan, key: KeyLimit | None = None) -> Window:
+    """Count one request; raise `WindowFull`, without counting, if a window is full.
 
     Raises `Unavailable` if Redis does not answer: no request is accepted uncounted.
     """
-    accepted, window = _slide(account_id, plan, counted=True)
-    if not accepted:
-        wait = math.floor(window.reset_seconds) + 1
-        raise RateLimitExceeded(
-            f"Rate limit reached: {plan.requests_per_hour} requests per hour on the "
-            f"{plan.name} plan. Try again in {wait} seconds.",
-            retry_after=wait,
-        )
-    return window
+    limits = _limits(account_id, plan, key)
+    accepted, windows = _slide(limits, counted=True)
+    if accepted:
+        return _tightest(windows)
+    # It has to wait for the last of those that are full.
+    full = [pair for pair in zip(limits, windows, strict=True) if not pair[1].remaining]
+    limit, window = max(full, key=lambda pair: pair[1].reset_seconds)
+    raise WindowFull(limit.owner, window)
 
 
-def take_back(account_id: int, plan: Plan, mark: str) -> Window:
-    """Remove a counted request from the window, and return the window's state.
+def take_back(account_id: int, plan: Plan, mark: str, key: KeyLimit | None = None) -> Window:
+    """Remove a counted request from its windows, and return the state of the tightest.
 
     Raises `Unavailable` like `hit`.
     """
     try:
-        connection().lrem(_key(account_id), 1, mark)
+        for limit in _limits(account_id, plan, key):
+            connection().lrem(limit.key, 1, mark)
     except redis.RedisError as error:
         raise Unavailable(NO_HIT) from error
-    return peek(account_id, plan)
+    return peek(account_id, plan, key)
 
 
-def peek(account_id: int, plan: Plan) -> Window:
-    """Return the window's state, without counting."""
-    return _slide(account_id, plan, counted=False)[1]
+def peek(account_id: int, plan: Plan, key: KeyLimit | None = None) -> Window:
+    """Return the state of the tightest window, without counting."""
+    return _tightest(_slide(_limits(account_id, plan, key), counted=False)[1])
 
 
-def _slide(account_id: int, plan: Plan, counted: bool) -> tuple[bool, Window]:
-    limit = plan.requests_per_hour
+def _limits(account_id: int, plan: Plan, key: KeyLimit | None) -> list[_Limit]:
+    owner = f"on the {plan.name} plan"
+    limits = [_Limit(f"likedo:window:{account_id}", plan.requests_per_hour, owner)]
+    if key is not None:
+        window = f"likedo:window:key:{key.key_id}"
+        limits.append(_Limit(window, key.requests_per_hour, "with this key"))
+    return limits
+
+
+def _tightest(windows: Sequence[Window]) -> Window:
+    return min(windows, key=lambda window: window.remaining)
+
+
+def _slide(limits: Sequence[_Limit], counted: bool) -> tuple[bool, list[Window]]:
     try:
-        accepted, used, wait, mark = _script()(
-            keys=[_key(account_id)], args=[limit, WINDOW_SECONDS, int(counted)]
+        accepted, mark, *states = _script()(
+            keys=[limit.key for limit in limits],
+            args=[WINDOW_SECONDS, int(counted), *(limit.requests for limit in limits)],
         )
     except redis.RedisError as error:
         raise Unavailable(NO_HIT) from error
-    window = Window(limit, max(0, limit - used), int(wait) / 1_000_000, mark.decode())
-    return bool(accepted), window
-
-
-def _key(account_id: int) -> str:
-    return f"likedo:window:{account_id}"
+    windows = [
+        Window(limit.requests, max(0, limit.requests - used), int(wait) / 1_000_000, mark.decode())
+        for limit, used, wait in zip(limits, states[::2], states[1::2], strict=True)
+    ]
+    return bool(accepted), windows

@@ -5,8 +5,9 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response
 
+from access.keys import Caller
 from api.request import admission
-from billing import ledger
+from billing import key_spending, ledger
 from billing.pricing import Quote
 from jobs.kinds import KINDS
 from models.errors import InvalidRequest, MissingParameter
@@ -19,7 +20,7 @@ def create_estimate() -> Response:
     """Return the minimum and maximum credits that a chat or image request can cost."""
     admission.peek()
     quote = _quote(admission.parse(admission.read_body()))
-    available = ledger.standing(admission.caller().account_id).available
+    available = _available(admission.caller())
     content = {
         "object": "estimate",
         "min_credits": quote.min_charge,
@@ -30,13 +31,22 @@ def create_estimate() -> Response:
     return Response(orjson.dumps(content), content_type="application/json")
 
 
+def _available(caller: Caller) -> int:
+    """Return the credits that the caller can spend: the account's, within the key's limits."""
+    available = ledger.standing(caller.account_id).available
+    left = key_spending.left(caller.key_id)
+    return available if left is None else max(0, min(available, left))
+
+
 def _quote(body: Any) -> Quote:
     if not isinstance(body, dict):
         raise InvalidRequest("The body must be that of a chat or image request.")
     for kind in KINDS.values():
         if kind.identified_by in body:
             # What is too much to wait for has a price, too: it can be an asynchronous job.
-            return kind.quote(kind.read(body, True))
+            request = kind.read(body, True)
+            admission.caller().rules.check_request(request)
+            return kind.quote(request)
     raise MissingParameter(
         "Missing required parameter: 'messages', as in a chat request, or 'prompt', as in an "
         "image request.",

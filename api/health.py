@@ -11,6 +11,8 @@ from flask import Blueprint, Response, request
 
 import database
 import storage
+from access import failures
+from api.request import client_address
 from config.redis import connection
 from config.settings import settings
 from jobs.maintenance import leases
@@ -55,10 +57,16 @@ def _readiness() -> tuple[int, dict[str, object]]:
 
 
 def _require_admin_token() -> None:
-    """Raise `InvalidKey` unless the admin token was sent as a bearer token."""
+    """Raise `InvalidKey` unless the admin token was sent as a bearer token.
+
+    Raises `RateLimitExceeded` if too many wrong ones came from the client's address.
+    """
     sent = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
     token = settings.admin_token
     if not token or not hmac.compare_digest(sent.encode(), token.encode()):
+        if sent:
+            failures.check(client_address.find())
+            failures.count(client_address.find())
         raise InvalidKey(
             "Incorrect API key provided: the verbose form takes the ADMIN_TOKEN, as "
             "'Authorization: Bearer TOKEN'."

@@ -32,6 +32,12 @@ class Request(Protocol):
     def kind(self) -> str:
         """The name of the kind of job that it becomes."""
 
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def fallbacks(self) -> list[str]: ...
+
 
 R = TypeVar("R", bound=Request)
 
@@ -93,10 +99,11 @@ def _submit(request: Request, body: bytes, waiting: ExitStack) -> Submitted | Ex
     """Listen (until `waiting` ends), hold, enqueue: in this order, so that no answer is missed.
 
     Returns the job that a request with the same `Idempotency-Key` made a moment ago, if there is
-    one. Raises what `holds.hold` does.
+    one. Raises `ModelNotAllowed`, and what `holds.hold` does.
     """
     kind = KINDS[request.kind]
     asynchronous = is_asynchronous(request.body)
+    admission.caller().rules.check_request(request)
     quote = kind.quote(request)
     row = _row(request, quote, body, asynchronous)
     if client.current().is_disconnected():

@@ -8,11 +8,17 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, text
 from sqlmodel import col
 
 import database
-from billing import ledger
+from billing import key_spending, ledger
 from billing.pricing import Quote
 from config.settings import settings
 from models.account import Account
-from models.errors import CreditsHeld, InsufficientCredits, LikeDoError, Overloaded
+from models.errors import (
+    CreditsHeld,
+    InsufficientCredits,
+    KeyLimitReached,
+    LikeDoError,
+    Overloaded,
+)
 from models.job import IS_QUEUED, IS_UNFINISHED, Body, Idempotency, Job, Status
 
 #: An `Idempotency-Key` refers to a job for this long.
@@ -45,11 +51,11 @@ def hold(
 ) -> Hold | ExistingJob:
     """Insert `job` (columns of `Job`) as queued and hold the most it can cost.
 
-    If `quote.max_credits` are not available, the hold is for less output, down to
-    `quote.min_to_start`. If the account has `max_running` jobs of the kind queued or running, the
-    job waits for a slot. `key_digest`, of an `Idempotency-Key`, lets retries find it. `body`, if
-    given, is stored with it. Raises `Overloaded`, `InsufficientCredits` or `CreditsHeld`; then
-    nothing was written.
+    If `quote.max_credits` are not available, or more than the key may spend, the hold is for less
+    output, down to `quote.min_to_start`. If the account has `max_running` jobs of the kind queued
+    or running, the job waits for a slot. `key_digest`, of an `Idempotency-Key`, lets retries find
+    it. `body`, if given, is stored with it. Raises `Overloaded`, `InsufficientCredits`,
+    `CreditsHeld` or `KeyLimitReached`; then nothing was written.
     """
     outcome = database.run(
         lambda connection: _hold(connection, job, quote, max_running, key_digest, body)
@@ -74,47 +80,102 @@ def _hold(
         return existing
     if overload:
         return overload
-    max_tokens, credits = quote.max_output, quote.max_credits
-    if not _take(connection, job["account_id"], credits):
-        account = ledger.lock(connection, job["account_id"])
-        reduced = quote.within(account.balance - account.held)
-        if reduced is None or not _take(connection, job["account_id"], reduced[1]):
-            return _refusal(quote, account.balance, account.held)
-        max_tokens, credits = reduced
+    taken = _take_credits(connection, job, quote)
+    if isinstance(taken, LikeDoError):
+        return taken
     # The account's row is locked by now, so no other job takes the same slot.
     has_slot = _running(connection, job["account_id"], job["kind"]) < max_running
-    _insert(connection, job if has_slot else job | {"enqueued_at": None}, credits, max_tokens)
+    _insert(connection, job if has_slot else job | {"enqueued_at": None}, taken)
     if key_digest:
         _remember_digest(connection, job, key_digest)
     if body is not None:
         connection.execute(insert(Body).values(job_id=job["id"], body=body))
-    return Hold(credits, max_tokens, has_slot)
+    return Hold(taken.credits, taken.max_tokens, has_slot)
 
 
-def _insert(connection: Connection, job: dict[str, Any], credits: int, max_tokens: int) -> None:
-    held = {"held": credits, "max_tokens": max_tokens, "status": Status.QUEUED.value}
-    connection.execute(_INSERT_JOB, job | held)
+@dataclass(frozen=True)
+class _Taken:
+    """What was taken for a job, from its account and, on a UTC day, from its key's limits."""
+
+    max_tokens: int
+    credits: int
+    key_day: int | None = None
+
+
+def _take_credits(
+    connection: Connection, job: dict[str, Any], quote: Quote
+) -> _Taken | LikeDoError:
+    if key_spending.is_limited(connection, job["key_id"]):
+        return _take_within_key(connection, job, quote)
+    if _take(connection, job["account_id"], quote.max_credits):
+        return _Taken(quote.max_output, quote.max_credits)
+    account = ledger.lock(connection, job["account_id"])
+    reduced = quote.within(account.balance - account.held)
+    if reduced is None or not _take(connection, job["account_id"], reduced[1]):
+        return _refusal(quote, account.balance, account.held)
+    return _Taken(*reduced)
+
+
+def _take_within_key(
+    connection: Connection, job: dict[str, Any], quote: Quote
+) -> _Taken | LikeDoError:
+    account = ledger.lock(connection, job["account_id"])
+    room = key_spending.room(connection, job["key_id"])
+    if _affordable(quote, room.credits) is None:
+        return room.refusal(quote)
+    affordable = _affordable(quote, min(room.credits, account.balance - account.held))
+    if affordable is None:
+        return _refusal(quote, account.balance, account.held)
+    max_tokens, credits = affordable
+    if not key_spending.take(connection, job["key_id"], credits, room.day):
+        return room.refusal(quote)
+    _take(connection, job["account_id"], credits)
+    return _Taken(max_tokens, credits, room.day)
+
+
+def _affordable(quote: Quote, credits: int) -> tuple[int, int] | None:
+    """Return the output tokens that `credits` can buy, at most all, and the credits to hold."""
+    if quote.max_credits <= credits:
+        return quote.max_output, quote.max_credits
+    return quote.within(credits)
+
+
+def _insert(connection: Connection, job: dict[str, Any], taken: _Taken) -> None:
+    held = {"held": taken.credits, "max_tokens": taken.max_tokens, "key_day": taken.key_day}
+    connection.execute(_INSERT_JOB, job | held | {"status": Status.QUEUED.value})
 
 
 def hold_line(
     connection: Connection, job: dict[str, Any], quote: Quote
-) -> Hold | CreditsHeld | InsufficientCredits:
+) -> Hold | CreditsHeld | InsufficientCredits | KeyLimitReached:
     """Insert a batch line as a job and hold for it, within the dispatcher's transaction.
 
     It needs no slot, and the queue is never too full for it. The hold is for less output only if
-    the whole balance would not cover the most; credits held by other jobs are waited for.
+    the whole balance, or all that the key may spend, would not cover the most; credits held by
+    other jobs are waited for.
     """
     account = ledger.lock(connection, job["account_id"])
-    available = account.balance - account.held
+    total, available, key_day = account.balance, account.balance - account.held, None
+    if key_spending.is_limited(connection, job["key_id"]):
+        room = key_spending.room(connection, job["key_id"])
+        released = key_spending.once_released(connection, room, job["account_id"], job["key_id"])
+        if _affordable(quote, released.credits) is None:
+            return released.refusal(quote)
+        total, available = min(total, released.credits), min(available, room.credits)
+        key_day = room.day
     if available >= quote.max_credits:
-        max_tokens, credits = quote.max_output, quote.max_credits
-    elif account.balance < quote.max_credits and (reduced := quote.within(available)):
-        max_tokens, credits = reduced
+        taken = _Taken(quote.max_output, quote.max_credits, key_day)
+    elif total < quote.max_credits and (reduced := quote.within(available)):
+        taken = _Taken(*reduced, key_day)
     else:
         return _refusal(quote, account.balance, account.held)
-    _take(connection, job["account_id"], credits)
-    _insert(connection, job, credits, max_tokens)
-    return Hold(credits, max_tokens)
+    if key_day is not None and not key_spending.take(
+        connection, job["key_id"], taken.credits, key_day
+    ):
+        return room.refusal(quote)
+    _take(connection, job["account_id"], taken.credits)
+    _insert(connection, job, taken)
+    return Hold(taken.credits, taken.max_tokens)
 
 
 def _existing(connection: Connection, job: dict[str, Any], key_digest: str) -> ExistingJob | None:

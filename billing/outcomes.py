@@ -128,6 +128,9 @@ class ClaimedJob:
     price: str
     #: The batch whose line it is, if any.
     batch_id: str | None = None
+    #: The key that it was called with; and the UTC day of its hold, if that counts for the key.
+    key_id: int | None = None
+    key_day: int | None = None
 
 
 def _usage_record(usage: Usage, reported: dict[str, Any] | None = None) -> str:

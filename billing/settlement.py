@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlmodel import col
 
 import database
-from billing import holds, ledger, outcomes
+from billing import holds, key_spending, ledger, outcomes
 from billing.outcomes import ClaimedJob, JobOutcome, Settled, UpstreamAttribution
 from database.clock import now
 from models import webhook
@@ -31,7 +31,8 @@ def settle(job: ClaimedJob, outcome: JobOutcome) -> Settled | None:
     """Store the answer, charge its actual cost and release the rest, in one transaction.
 
     Returns None if this attempt no longer owns the job; then nothing was written. A cost above the
-    hold is taken from the available credits, and what they do not cover is written off.
+    hold is taken from the available credits, within the key's limits, and what they do not cover is
+    written off.
     """
     cost = outcome.cost(job)
     # The body is built before the transaction begins; only a write-off changes it.
@@ -84,14 +85,15 @@ def _store(connection: Connection, job: ClaimedJob, body: bytes) -> None:
 def _charge(
     connection: Connection, job: ClaimedJob, cost: int, columns: dict[str, Any]
 ) -> Settled | None:
-    """End a claimed job and charge `cost` for it, or as much of it as the account can spend."""
+    """End a claimed job and charge `cost` for it, or as much of it as account and key can spend."""
     account = ledger.lock(connection, job.account_id)
     spendable = account.balance - account.held + job.held
-    charged = min(cost, spendable)
+    charged = min(key_spending.chargeable(connection, job, cost), spendable)
     ended = _end(connection, job, charged=charged, **columns)
     if ended is None:
         return None
     ledger.record(connection, account, job.held, _movements(cost, charged), job.id)
+    key_spending.record(connection, job.key_id, job.key_day, charged - job.held)
     has_waiting_jobs = holds.has_waiting_jobs(connection, job.account_id)
     return Settled(b"", charged, spendable - charged, has_waiting_jobs, bool(ended.webhook_url))
 
@@ -128,7 +130,7 @@ def _release(connection: Connection, job: ClaimedJob, columns: dict[str, Any]) -
     ended = _end(connection, job, charged=0, **columns)
     if ended is None:
         return None
-    _release_credits(connection, job.account_id, job.held)
+    _release_credits(connection, job)
     available = account.balance - account.held + job.held
     has_waiting_jobs = holds.has_waiting_jobs(connection, job.account_id)
     return Settled(b"", 0, available, has_waiting_jobs, bool(ended.webhook_url))
@@ -218,12 +220,19 @@ def end_unclaimed(
 
 class _HeldJob:
     account_id: int
+    key_id: int
     held: int
+    key_day: int | None
+
+
+_HELD: tuple[Any, ...] = (
+    *(col(Job.account_id), col(Job.key_id)),
+    *(col(Job.held), col(Job.key_day)),
+)
 
 
 def _end_waiting(connection: Connection, job_id: str, **columns: Any) -> bool:
-    query = select(col(Job.account_id), col(Job.held)).where(col(Job.id) == job_id)
-    row = database.one(query, _HeldJob, connection)
+    row = database.one(select(*_HELD).where(col(Job.id) == job_id), _HeldJob, connection)
     if row is None:
         return False
     ledger.lock(connection, row.account_id)
@@ -236,14 +245,16 @@ def _end_waiting(connection: Connection, job_id: str, **columns: Any) -> bool:
     ended = database.one(end, _EndedJob, connection)
     if ended is None:
         return False
-    _release_credits(connection, row.account_id, row.held)
+    _release_credits(connection, row)
     _put_in_outbox(connection, ended)
     return True
 
 
-def _release_credits(connection: Connection, account_id: int, credits: int) -> None:
+def _release_credits(connection: Connection, job: ClaimedJob | _HeldJob) -> None:
+    """Give back all that is held for a job, to its account and to its key's limits."""
     connection.execute(
         update(Account)
-        .where(col(Account.id) == account_id)
-        .values(held=col(Account.held) - credits)
+        .where(col(Account.id) == job.account_id)
+        .values(held=col(Account.held) - job.held)
     )
+    key_spending.record(connection, job.key_id, job.key_day, -job.held)

@@ -16,6 +16,8 @@ worker_class = "api.server.gunicorn_worker.WebWorker"
 worker_connections = 10_000
 #: Routers keep connections for about a minute; closing sooner would race their next request.
 keepalive = 75
+#: Whose word is taken for the scheme that a client used, which links begin with.
+forwarded_allow_ips = ",".join(map(str, settings.proxies))
 limit_request_line = 8190
 #: A process whose event loop is blocked for this long is replaced.
 timeout = 60

@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from config import providers
+from config import networks, providers
 from config.providers import key_variable
 
 #: Platforms whose machines have a disk each, by a variable that each platform sets.
@@ -101,6 +101,7 @@ class Settings(Environment):
 
     port: int = Field(8000, ge=1, le=65535)
     public_url: Address = ""
+    trusted_proxies: Annotated[str, AfterValidator(networks.check)] = ""
 
     sandbox: bool = False
 
@@ -176,6 +177,12 @@ class Settings(Environment):
     def uses_sqlite(self) -> bool:
         return self.sql_url.startswith("sqlite")
 
+    @property
+    def proxies(self) -> tuple[networks.Network, ...]:
+        """The proxies whose `X-Forwarded-*` is believed: by default, those of the platform."""
+        default = networks.OF_PLATFORMS if _platform() else networks.NONE
+        return networks.of_setting(self.trusted_proxies or default)
+
     def keys_of(self, provider: str) -> list[str]:
         """Return the keys of `provider`, which are comma-separated in its variable.
 
@@ -197,9 +204,7 @@ class Settings(Environment):
 
     def local_state_problem(self) -> str | None:
         """Return why this machine's disk must not hold state, and what to set; None if it may."""
-        platform = next(
-            (MULTI_MACHINE_PLATFORMS[v] for v in MULTI_MACHINE_PLATFORMS if v in os.environ), None
-        )
+        platform = _platform()
         if platform is None or self.allow_local_state:
             return None
         if self.uses_sqlite:
@@ -213,6 +218,12 @@ class Settings(Environment):
                 "stay on one: set S3_BUCKET=… (ALLOW_LOCAL_STATE=1 overrides)."
             )
         return None
+
+
+def _platform() -> str | None:
+    """Return the name of the platform of many machines that this one belongs to, if any."""
+    names = (name for variable, name in MULTI_MACHINE_PLATFORMS.items() if variable in os.environ)
+    return next(names, None)
 
 
 def _check_sql_url(url: str) -> None:

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import secrets
 
-from sqlalchemy import BigInteger, Column
+from sqlalchemy import BigInteger, Column, Text
 from sqlmodel import Field, SQLModel
 
 #: The prefix of every key, by which a leaked one can be recognized.
@@ -50,6 +50,21 @@ class Key(SQLModel, table=True):
     created: float
     expires_at: float | None = None
     revoked_at: float | None = None
+    #: What it may be used for, if that is limited: JSON lists of models' ids and of CIDRs.
+    models: str | None = Field(default=None, sa_column=Column(Text))
+    addresses: str | None = Field(default=None, sa_column=Column(Text))
+    requests_per_hour: int | None = None
+    #: The credits that its calls may cost, in all and per UTC day. They are set when the key is
+    #: made and never change. A key without either is not counted.
+    credit_limit: int | None = Field(default=None, sa_column=Column(BigInteger))
+    daily_limit: int | None = Field(default=None, sa_column=Column(BigInteger))
+    #: What its jobs have cost, or hold while they run; and how much of that is due to jobs held on
+    #: `spent_day`, which is the newest UTC day with a hold, in days since 1970.
+    spent: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
+    spent_day: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    spent_on_day: int = Field(
+        default=0, sa_column=Column(BigInteger, nullable=False, server_default="0")
+    )
 
 
 def make_key() -> str:

@@ -9,7 +9,10 @@
     │   └── ContentPolicyViolation  400 content_policy_violation
     ├── InvalidKey ................ 401 invalid_api_key
     ├── InsufficientCredits ....... 402 insufficient_credits
+    ├── KeyLimitReached ........... 402 key_limit_reached
     ├── CreditsHeld ............... 402 credits_held
+    ├── ModelNotAllowed ........... 403 model_not_allowed
+    ├── AddressNotAllowed ......... 403 address_not_allowed
     ├── NotFound .................. 404 not_found
     │   └── ModelNotFound ......... 404 model_not_found
     ├── MethodNotAllowed .......... 405 method_not_allowed
@@ -114,12 +117,26 @@ class InsufficientCredits(LikeDoError):
     status, type, code = 402, "insufficient_quota", "insufficient_credits"
 
 
+class KeyLimitReached(LikeDoError):
+    """The key's owner has limited what its calls may cost."""
+
+    status, type, code = 402, "insufficient_quota", "key_limit_reached"
+
+
 class CreditsHeld(LikeDoError):
     """The balance would suffice, but running calls hold too much of it."""
 
     status, type, code = 402, "insufficient_quota", "credits_held"
     retryable = True
     default_retry_after = 2
+
+
+class ModelNotAllowed(LikeDoError):
+    status, type, code = 403, "permission_error", "model_not_allowed"
+
+
+class AddressNotAllowed(LikeDoError):
+    status, type, code = 403, "permission_error", "address_not_allowed"
 
 
 class NotFound(LikeDoError):

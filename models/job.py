@@ -114,6 +114,8 @@ class Job(SQLModel, table=True):
     #: Credits.
     held: int = Field(sa_column=Column(BigInteger, nullable=False))
     charged: int | None = Field(default=None, sa_column=Column(BigInteger))
+    #: The UTC day of its hold, in days since 1970, if its credits count towards its key's limits.
+    key_day: int | None = None
     #: Maximum of output tokens of one choice, to which the upstream call is capped.
     max_tokens: int
     #: The number of answers or images to produce.

@@ -1,7 +1,11 @@
 """Many callers at once in tests: threads, each with a request of its own."""
 
+import http.client
+import json
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
+from urllib.parse import urlsplit
 
 from tests.stack import Reply, fetch
 
@@ -43,3 +47,23 @@ def _try(url: str, body: Any, key: str, options: dict[str, Any]) -> Reply:
         return fetch(url, body, key=key, **options)
     except Exception as error:  # What breaks a connection has many classes.
         return 0, {}, repr(error).encode()
+
+
+def fetch_from(address: str, url: str, key: str, body: Any = None, **headers: str) -> Reply:
+    """Send one request from a loopback address other than the usual 127.0.0.1.
+
+    `headers`: with `_` in place of `-`.
+    """
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    sent |= {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    client = http.client.HTTPConnection(
+        parts.hostname, parts.port, timeout=60, source_address=(address, 0)
+    )
+    with closing(client):
+        method = "GET" if body is None else "POST"
+        client.request(method, parts.path, None if body is None else json.dumps(body), sent)
+        reply = client.getresponse()
+        got = {name.lower(): value for name, value in reply.getheaders()}
+        return reply.status, got, reply.read()

@@ -15,9 +15,10 @@ _lock = Lock()
 
 
 def ask(what: str, database_url: str, **facts: Any) -> Any:
-    """Have something done: `upgrade`, or `account`, made as `name` with a `plan` and `credits`.
+    """Have something done: `upgrade` or `account`.
 
-    `account` returns its `key`, and the key's `id`.
+    An account is made as `name` with a `plan`, `credits` and the `limits` of its key. `account`
+    returns its `key`, and the key's `id`.
     """
     clerk = _clerk()
     assert clerk.stdin is not None and clerk.stdout is not None
@@ -55,13 +56,13 @@ def _upgrade() -> dict[str, Any]:
     return {}
 
 
-def _account(name: str, plan: str, credits: int) -> dict[str, Any]:
+def _account(name: str, plan: str, credits: int, limits: dict[str, Any]) -> dict[str, Any]:
     from access import accounts, keys
     from billing import ledger
 
     account_id = accounts.create(name, plan)
     ledger.grant(account_id, credits)
-    key_id, key = keys.create(account_id)
+    key_id, key = keys.create(account_id, limits=keys.Limits(**limits))
     return {"key": key, "id": key_id}
 
 

@@ -235,10 +235,11 @@ class Stack:
     def _code_env(self, **settings: Any) -> dict[str, str]:
         return self.env(**settings) | {"PYTHONPATH": str(self.code)}
 
-    def account(self, credits: int = 1000, plan: str = "pro") -> "Account":
-        """Make an account with a key."""
+    def account(self, credits: int = 1000, plan: str = "pro", **limits: Any) -> "Account":
+        """Make an account with a key of these `Limits`."""
         name = f"test-{time.monotonic_ns()}"
-        made = clerk.ask("account", self.database_url, name=name, plan=plan, credits=credits)
+        facts = {"name": name, "plan": plan, "credits": credits, "limits": limits}
+        made = clerk.ask("account", self.database_url, **facts)
         return Account(self, name, made["key"], made["id"])
 
     def query(self, sql: str, **parameters: Any) -> list[Any]:

@@ -125,6 +125,10 @@ def _become(arguments: list[str], env: dict[str, str], folder: str, log: str) ->
     """Be what was asked for: as `python *arguments` would be, in a session of its own."""
     import runpy
 
+    from gunicorn.config import Chdir
+
+    # gunicorn goes to the folder in which it was imported.
+    Chdir.default = folder
     os.setsid()
     os.chdir(folder)
     os.environ.clear()

@@ -11,10 +11,10 @@ from flask import Response, g, request
 from gevent.lock import BoundedSemaphore
 from gunicorn.http.errors import ParseException
 
-from access import keys, rate_limit
+from access import failures, keys, rate_limit
 from access.keys import Caller
-from access.rate_limit import Window
-from api.request import upload
+from access.rate_limit import KeyLimit, WindowFull
+from api.request import client_address, upload
 from config.catalog.load import catalog
 from config.catalog.model import Plan
 from config.settings import settings
@@ -22,7 +22,6 @@ from models.errors import (
     InvalidJSON,
     InvalidKey,
     InvalidRequest,
-    RateLimitExceeded,
     RequestTooLarge,
     Unavailable,
     UnsupportedMediaType,
@@ -43,13 +42,29 @@ JSON_TYPES = ("application/json", "text/json")
 
 
 def admit() -> None:
-    """Identify the caller of a request; raise `RequestTooLarge` or `InvalidKey`."""
+    """Identify the caller of a request.
+
+    Raises `RequestTooLarge`, `InvalidKey`, `RateLimitExceeded` or `AddressNotAllowed`.
+    """
     if request.method == "OPTIONS":
         return
     check_declared_size()
-    g.caller = keys.identify(_key())
+    caller = _identify(_key())
+    caller.rules.check_address(client_address.find())
+    g.caller = caller
     if request.method != "POST":
         peek()
+
+
+def _identify(key: str) -> Caller:
+    """Return the key's caller; look no unknown key up for an address that sent many wrong ones."""
+    if not keys.is_known(key):
+        failures.check(client_address.find())
+    try:
+        return keys.identify(key)
+    except InvalidKey:
+        failures.count(client_address.find())
+        raise
 
 
 def peek() -> None:
@@ -58,13 +73,19 @@ def peek() -> None:
     An account without a plan has no limit to report; what does not count is answered all the same.
     """
     if plan := catalog.plans.get(caller().plan):
-        g.rate_window = rate_limit.peek(caller().account_id, plan)
+        g.rate_window = rate_limit.peek(caller().account_id, plan, key_limit())
 
 
 def caller() -> Caller:
     """Return the caller of the request being answered."""
     caller: Caller = g.caller
     return caller
+
+
+def key_limit() -> KeyLimit | None:
+    """Return the requests per hour of the caller's own key; None if it has no such limit."""
+    limit = caller().rules.requests_per_hour
+    return None if limit is None else KeyLimit(caller().key_id, limit)
 
 
 def plan() -> Plan:
@@ -173,18 +194,20 @@ def _discard(stream: Any, left: int) -> None:
 
 
 def hit() -> None:
-    """Count the request in the caller's rate window; raise `RateLimitExceeded` if it is full."""
+    """Count the request in the caller's rate window; raise `WindowFull` if it is full."""
     try:
-        g.rate_window = rate_limit.hit(caller().account_id, plan())
-    except RateLimitExceeded as error:
-        g.rate_window = Window(plan().requests_per_hour, 0, error.retry_after or 0)
+        g.rate_window = rate_limit.hit(caller().account_id, plan(), key_limit())
+    except WindowFull as full:
+        g.rate_window = full.window
         raise
 
 
 def take_hit_back() -> None:
     """Uncount the request, which turned out to be a retry."""
     try:
-        g.rate_window = rate_limit.take_back(caller().account_id, plan(), g.rate_window.mark)
+        g.rate_window = rate_limit.take_back(
+            caller().account_id, plan(), g.rate_window.mark, key_limit()
+        )
     except Unavailable as error:
         log.warning("rate_limit.retry_counted", account=caller().account_id, reason=error.message)
 

@@ -21,6 +21,8 @@ class WholeNumber(click.IntRange):
 
 
 Credits = WholeNumber(-MAX_CREDITS, MAX_CREDITS)
+#: What a key may use; 0 would be a key of no use.
+Limit = WholeNumber(1, MAX_CREDITS)
 Id = WholeNumber(1, 2**31 - 1)
 #: A number of rows, up to the maximum of a `LIMIT` in SQL.
 Count = WholeNumber(1, 2**31 - 1)
@@ -54,6 +56,36 @@ def plan(text: str) -> str:
         plans = ", ".join(catalog.plans)
         raise click.ClickException(f"There is no plan '{text}'. The plans are: {plans}.")
     return text
+
+
+def models(text: str) -> list[str]:
+    """Return comma-separated ids of models that callers can name."""
+    from config.catalog.load import catalog
+
+    ids = _parts(text, "models")
+    for model_id in ids:
+        if catalog.find(model_id) is None and model_id not in catalog.images:
+            raise click.ClickException(
+                f"There is no model '{model_id}'. `likedo models list` shows those there are."
+            )
+    return ids
+
+
+def networks(text: str) -> list[str]:
+    """Return comma-separated addresses and CIDRs."""
+    from config import networks
+
+    try:
+        return [str(networks.read(part)[0]) for part in _parts(text, "addresses")]
+    except ValueError as error:
+        raise click.ClickException(f"{error}.") from None
+
+
+def _parts(text: str, what: str) -> list[str]:
+    parts = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not parts:
+        raise click.ClickException(f"Name at least one of the {what}, or leave the option out.")
+    return parts
 
 
 def date(text: str) -> float:

@@ -23,7 +23,14 @@ from jobs.kinds import KINDS
 from jobs.lifecycle import bodies, cancel, new, queue
 from models.account import Account
 from models.batch import Batch, BatchLine, BatchStatus
-from models.errors import CreditsHeld, InsufficientCredits, JobCancelled, LikeDoError, Unavailable
+from models.errors import (
+    CreditsHeld,
+    InsufficientCredits,
+    JobCancelled,
+    KeyLimitReached,
+    LikeDoError,
+    Unavailable,
+)
 from models.job import FINAL, BodyAt, Job, Status
 
 log = structlog.get_logger()
@@ -172,7 +179,7 @@ def _begin(
         case Hold():
             _enqueue(job, body)
             return Dispatched.YES
-        case InsufficientCredits():
+        case InsufficientCredits() | KeyLimitReached():
             reason = {"code": outcome.code, "message": outcome.message}
             ownership.stop_dispatching(is_next, reason)
             return Dispatched.NEVER

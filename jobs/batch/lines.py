@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from access.key_rules import KeyRules
 from jobs.kinds import KINDS
 from models.batch import MAX_CUSTOM_ID_CHARACTERS
 from models.errors import InvalidRequest, LikeDoError, MissingParameter, UnsupportedParameter
@@ -62,13 +63,16 @@ def _span(number: int, start: int, raw: bytes) -> Iterator[Span]:
         yield Span(number, start, raw)
 
 
-def check(raw: bytes, endpoint: str, kind: str) -> str:
-    """Return the `custom_id` of a line of a batch for `endpoint`; raise what is wrong with it."""
+def check(raw: bytes, endpoint: str, kind: str, rules: KeyRules) -> str:
+    """Return the `custom_id` of a line of a batch for `endpoint`; raise what is wrong with it.
+
+    `rules` are those of the key that made the batch.
+    """
     line = _object(raw)
     custom_id = _custom_id(line)
     _check_fields(line, endpoint)
     try:
-        _check_body(line["body"], kind)
+        _check_body(line["body"], kind, rules)
     except LikeDoError as error:
         error.param = f"body.{error.param}" if error.param else "body"
         raise
@@ -115,7 +119,7 @@ def _check_fields(line: dict[str, Any], endpoint: str) -> None:
         raise InvalidRequest("Invalid value for 'body': it must be an object.", param="body")
 
 
-def _check_body(body: dict[str, Any], kind: str) -> None:
+def _check_body(body: dict[str, Any], kind: str, rules: KeyRules) -> None:
     for name in ("stream", "background"):
         if body.get(name) is True:
             raise UnsupportedParameter(
@@ -126,7 +130,9 @@ def _check_body(body: dict[str, Any], kind: str) -> None:
             "'webhook_url' is not for the lines of a batch.", param="webhook_url"
         )
     job_kind = KINDS[kind]
-    job_kind.find(job_kind.read(body, False))
+    request = job_kind.read(body, False)
+    rules.check_request(request)
+    job_kind.find(request)
 
 
 def code_of(error: LikeDoError) -> str:

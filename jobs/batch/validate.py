@@ -9,6 +9,8 @@ import gevent
 import orjson
 import structlog
 
+from access import keys
+from access.key_rules import KeyRules
 from config.settings import settings
 from jobs.batch import lines, ownership
 from jobs.batch.lines import LineError, Span
@@ -75,25 +77,26 @@ def _read(owned: OwnedBatch, batch: Batch, report: ValidationReport) -> None:
     content = files.content(batch.input_file_id)
     if content is None:
         raise LineError("file_not_found", "The input file is gone.", "input_file_id")
+    rules = keys.rules_of(batch.key_id)
     with closing(content[1]) as pieces:
         for span in lines.spans(pieces, settings.max_body_bytes):
             gevent.sleep(0)  # Let other greenlets run.
             if owned.is_stopping():
                 raise OwnershipLost
-            _add(batch, span, report)
+            _add(batch, rules, span, report)
             if len(report.problems) >= MAX_PROBLEMS:
                 return
     if not report.lines and not report.problems:
         raise LineError("empty_file", "The input file has no lines.", "input_file_id")
 
 
-def _add(batch: Batch, span: Span, report: ValidationReport) -> None:
+def _add(batch: Batch, rules: KeyRules, span: Span, report: ValidationReport) -> None:
     if len(report.lines) >= MAX_LINES:
         raise LineError(
             "too_many_tasks", f"The input file has more than {MAX_LINES} lines.", "input_file_id"
         )
     try:
-        custom_id = lines.check(span.raw, batch.endpoint, batch.kind)
+        custom_id = lines.check(span.raw, batch.endpoint, batch.kind, rules)
         if custom_id in report.lines:
             raise LineError(
                 "duplicate_custom_id",

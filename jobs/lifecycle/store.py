@@ -72,6 +72,8 @@ _CLAIM = (
         col(Job.cancel_on_disconnect),
         col(Job.trail),
         col(Job.batch_id),
+        col(Job.key_id),
+        col(Job.key_day),
         col(Job.cancel_requested),
     )
 )
@@ -89,6 +91,8 @@ class _ClaimedRow:
     cancel_on_disconnect: bool
     trail: str | None
     batch_id: str | None
+    key_id: int
+    key_day: int | None
     cancel_requested: bool
 
 
@@ -97,7 +101,16 @@ def _claim(connection: Connection, job_id: str, worker: str) -> Claim | None:
     row = cast("_ClaimedRow | None", connection.execute(_CLAIM, values).one_or_none())
     if row is None:
         return None
-    job = ClaimedJob(job_id, row.account_id, row.attempts, row.held, row.price, row.batch_id)
+    job = ClaimedJob(
+        job_id,
+        row.account_id,
+        row.attempts,
+        row.held,
+        row.price,
+        row.batch_id,
+        row.key_id,
+        row.key_day,
+    )
     return Claim(
         job,
         row.model,

@@ -87,3 +87,35 @@ def test_only_one_accounts_keys_are_listed_where_it_is_named(likedo: Likedo) -> 
 
 def test_a_key_needs_an_account(likedo: Likedo) -> None:
     assert "--account" in likedo.refuses("keys", "create", code=2)
+
+
+def test_a_key_is_limited_as_its_owner_asks(likedo: Likedo) -> None:
+    asked = ["--models", "gpt-4, gpt-image-1", "--addresses", "203.0.113.7,2001:DB8::/32"]
+    asked += ["--requests-per-hour", "60", "--limit", "1000", "--daily-limit", "100"]
+
+    made = likedo("keys", "create", "--account", "acme", *asked, "--json")
+
+    limits = {
+        "models": ["gpt-4", "gpt-image-1"],
+        "addresses": ["203.0.113.7/32", "2001:db8::/32"],
+        "requests_per_hour": 60,
+        "limit": 1000,
+        "daily_limit": 100,
+    }
+    assert {name: made[name] for name in limits} == limits
+    (listed,) = likedo("keys", "list", "--json")
+    assert {name: listed[name] for name in limits} == limits
+    assert (listed["spent"], listed["spent_today"]) == (0, 0)
+    assert "gpt-4, gpt-image-1" in likedo("keys", "list")
+
+
+def test_a_limit_that_is_none_is_refused(likedo: Likedo) -> None:
+    def refused(*limit: str, code: int = 1) -> str:
+        return likedo.refuses("keys", "create", "--account", "acme", *limit, code=code)
+
+    assert "There is no model 'gpt-5000'." in refused("--models", "gpt-4,gpt-5000")
+    assert "Name at least one of the models" in refused("--models", " , ")
+    assert "'10.0.0.300' is no address" in refused("--addresses", "10.0.0.300")
+    assert "'none' is no address" in refused("--addresses", "none")
+    assert "--limit" in refused("--limit", "0", code=2)
+    assert likedo("keys", "list", "--json") == []
