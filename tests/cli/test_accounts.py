@@ -174,5 +174,5 @@ def test_the_list_warns_of_plans_that_the_catalogue_has_no_more(likedo: Likedo) 
     assert len(json.loads(done.stdout)) == 2
     assert done.stderr.splitlines() == [
         "Warning: the catalogue has no plan 'gone', so calls of 'acme' are refused: "
-        "likedo accounts set-plan NAME PLAN."
+        "use likedo accounts set-plan NAME PLAN."
     ]
