@@ -1,13 +1,14 @@
 """How gunicorn runs the web processes: `gunicorn -c python:config.gunicorn 'app:create_app()'`."""
 
-from typing import Any
-
+# ruff: noqa: E402  # gevent patches modules before others import them
 from gevent import monkey
+
+monkey.patch_all()
+
+from typing import Any
 
 from config import startup
 from config.settings import settings
-
-monkey.patch_all()
 
 bind = f"0.0.0.0:{settings.port}"
 workers = settings.web_concurrency

@@ -14,13 +14,9 @@ from typing import Any
 import pytest
 import redis
 
-from access import keys
-from cli.local import account as local_account
-from cli.local import welcome
 from cli.local.account import CREDITS
 from config import startup
 from config.settings import settings
-from tests.cli.conftest import Likedo
 from tests.servers.ports import free_port
 from tests.stack import ROOT, Process, clean_environment, fetch, wait_until
 
@@ -58,6 +54,10 @@ class Up:
     @property
     def key(self) -> str:
         return self.printed(r"^ +Key +(lk-\S+)$")
+
+    @property
+    def redis_url(self) -> str:
+        return str(json.loads((self.folder / "var" / "up.lock").read_text())["redis_url"])
 
     def curl(self) -> dict[str, Any]:
         """Paste the printed line into a shell; do what it says where there is no curl."""
@@ -167,8 +167,7 @@ def test_its_key_is_nobody_elses_to_read(up: Up) -> None:
 
 
 def test_the_queue_is_kept_on_disk_and_never_evicts(up: Up) -> None:
-    told = json.loads((up.folder / "var" / "up.lock").read_text())
-    with redis.Redis.from_url(told["redis_url"], decode_responses=True) as client:
+    with redis.Redis.from_url(up.redis_url, decode_responses=True) as client:
         config = client.config_get("append*", "save", "maxmemory-policy")
 
     assert config["appendonly"] == "yes"
@@ -290,52 +289,7 @@ def test_it_works_in_a_folder_that_cannot_have_sockets(tmp_path: Path) -> None:
     up = Up(folder).ready()
 
     assert up.curl()["model"] == "gpt-4"
+    socket = Path(up.redis_url.removeprefix("unix://"))
+    assert socket.is_socket() and not socket.is_relative_to(folder)
+    assert socket.parent.stat().st_mode & 0o777 == 0o700
     up.process.stop()
-
-
-def test_a_key_that_was_revoked_is_replaced_at_the_next_start(likedo: Likedo) -> None:
-    first = local_account.key()
-    assert local_account.key() == first
-
-    likedo("keys", "revoke", "1")
-    keys.forget(b'{"account": 1}')
-    second = local_account.key()
-
-    assert second != first
-    assert local_account.key() == second
-    assert likedo("credits", "show", "--account", "local", "--json")["balance"] == CREDITS
-
-
-@pytest.fixture
-def no_keys(monkeypatch: pytest.MonkeyPatch, likedo: Likedo) -> None:
-    likedo("accounts", "create", "local", "--plan", "pro")
-    for provider in ("openai", "deepseek", "openrouter"):
-        monkeypatch.setattr(settings, f"{provider}_api_key", "")
-
-
-@pytest.mark.usefixtures("no_keys")
-def test_with_provider_keys_it_says_which_providers_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "sandbox", False)
-    monkeypatch.setattr(settings, "deepseek_api_key", "sk-1")
-
-    text = welcome.text("lk-key")
-
-    assert "Answers come from: deepseek." in text
-    assert "sandbox" not in text
-    assert '"model":"deepseek-' in text  # Nobody would serve gpt-4.
-
-
-@pytest.mark.usefixtures("no_keys")
-def test_with_neither_keys_nor_sandbox_it_says_that_nothing_works(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(settings, "sandbox", False)
-
-    assert "no call can be answered" in welcome.text("lk-key")
-
-
-@pytest.mark.usefixtures("no_keys")
-def test_a_suspended_account_is_mentioned(likedo: Likedo) -> None:
-    likedo("accounts", "suspend", "local")
-
-    assert "likedo accounts suspend local --undo" in welcome.text("lk-key")
