@@ -4,6 +4,7 @@ import resource
 
 import structlog
 
+from config import private_files
 from config.redis import pool
 from config.settings import settings
 
@@ -17,9 +18,10 @@ def raise_open_files() -> None:
 
 
 def check() -> None:
-    """Exit with a message if this machine's disk must not hold state, but would."""
+    """Exit with a message if this disk must not hold state; keep private what it holds."""
     if problem := settings.local_state_problem():
         raise SystemExit(f"likedo: {problem}")
+    private_files.keep()
 
 
 def log_redis() -> None:

@@ -20,6 +20,7 @@ from cli.local import account, instance, welcome
 from cli.local import valkey as local_valkey
 from cli.local.supervisor import Child, Log, Supervisor
 from cli.terminal import explain
+from config import private_files
 from config.settings import environment, settings
 from database import engine
 
@@ -37,6 +38,7 @@ def up(port: int | None) -> None:
     settings.port = port or settings.port
     if problem := settings.local_state_problem():
         raise click.ClickException(problem)
+    private_files.keep()
     with instance.claimed() as lock:
         _check_port(settings.port)
         _up(lock)
