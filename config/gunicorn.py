@@ -10,7 +10,8 @@ from typing import Any
 from config import startup
 from config.settings import settings
 
-bind = f"0.0.0.0:{settings.port}"
+host = settings.host or "0.0.0.0"
+bind = f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}"
 workers = settings.web_concurrency
 worker_class = "api.server.gunicorn_worker.WebWorker"
 #: Maximum of waiting calls and open streams of one process.

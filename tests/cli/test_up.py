@@ -65,7 +65,7 @@ class Up:
         if shutil.which("curl"):
             done = subprocess.run(["sh", "-c", line], capture_output=True, check=True)
             return dict(json.loads(done.stdout))
-        _, url, *words = shlex.split(line)
+        _, url, *words = shlex.split(re.sub(r"\$\(cat .*?\)", self.key, line))
         headers = dict(word.split(": ", 1) for word in words if ": " in word and word[0] != "{")
         return dict(json.loads(fetch(url, words[-1].encode(), headers=headers)[2]))
 
@@ -150,7 +150,14 @@ def test_the_printed_addresses_answer(up: Up) -> None:
 
     assert base_url == f"{up.address}/v1"
     assert fetch(f"{base_url}/models", key=up.key)[0] == 200
-    assert fetch(up.printed(r"Open +(\S+)"))[0] == 200
+
+
+def test_it_prints_its_key_once_and_listens_for_this_machine_alone(up: Up) -> None:
+    assert up.process.said().count(up.key) == 1
+    assert "other machines can connect" not in up.process.said()
+    if sys.platform == "linux":  # There all of 127.0.0.0/8 is this machine.
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.2", up.port))
 
 
 def test_the_log_names_each_process(up: Up) -> None:
@@ -217,14 +224,17 @@ def test_a_port_in_use_is_named_before_anything_is_started(tmp_path: Path) -> No
     assert not (tmp_path / "var" / "likedo.db").exists()
 
 
-def test_a_redis_that_is_named_and_does_not_answer_is_said(tmp_path: Path) -> None:
+def test_a_redis_that_does_not_answer_and_an_address_that_is_none_are_said(tmp_path: Path) -> None:
     url = f"redis://:secret@127.0.0.1:{free_port()}/0"
 
     done = likedo(tmp_path, "up", "--port", str(free_port()), REDIS_URL=url)
+    elsewhere = likedo(tmp_path, "up", "--port", str(free_port()), HOST="192.0.2.1")
 
     assert (done.returncode, done.stdout) == (1, "")
     assert "does not answer" in done.stderr
     assert "secret" not in done.stderr
+    assert (elsewhere.returncode, elsewhere.stdout) == (1, "")
+    assert "HOST=192.0.2.1 is no address of this machine" in elsewhere.stderr
 
 
 def test_a_platform_of_many_machines_is_told_what_to_set(tmp_path: Path) -> None:
@@ -280,16 +290,19 @@ def test_what_it_started_ends_when_it_is_killed_and_it_can_be_started_again(tmp_
     second.process.stop()
 
 
-def test_it_works_in_a_folder_that_cannot_have_sockets(tmp_path: Path) -> None:
+def test_it_works_in_a_folder_that_cannot_have_sockets_and_on_all_addresses(tmp_path: Path) -> None:
     folder = tmp_path / f"a folder with a {'very ' * 20}long name"
     folder.mkdir()
     # A program of the folder's own, which is not to be taken for ours.
     (folder / "app.py").write_text("raise SystemExit('This is another app.py.')")
 
-    up = Up(folder).ready()
+    up = Up(folder, HOST="0.0.0.0").ready()
 
     assert up.curl()["model"] == "gpt-4"
-    socket = Path(up.redis_url.removeprefix("unix://"))
-    assert socket.is_socket() and not socket.is_relative_to(folder)
-    assert socket.parent.stat().st_mode & 0o777 == 0o700
+    assert "HOST=0.0.0.0: other machines can connect" in up.process.said()
+    if sys.platform == "linux":
+        assert fetch(f"http://127.0.0.2:{up.port}/healthz")[0] == 200
+    redis_socket = Path(up.redis_url.removeprefix("unix://"))
+    assert redis_socket.is_socket() and not redis_socket.is_relative_to(folder)
+    assert redis_socket.parent.stat().st_mode & 0o777 == 0o700
     up.process.stop()
