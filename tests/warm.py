@@ -125,8 +125,12 @@ def _become(arguments: list[str], env: dict[str, str], folder: str, log: str) ->
     """Be what was asked for: as `python *arguments` would be, in a session of its own."""
     import runpy
 
+    from gunicorn.config import Chdir
+
     os.setsid()
     os.chdir(folder)
+    # It took the folder in which it was imported for that of every server.
+    Chdir.default = folder
     os.environ.clear()
     os.environ.update(env)
     nothing = os.open(os.devnull, os.O_RDONLY)
