@@ -19,6 +19,8 @@ worker_connections = 10_000
 #: Routers keep connections for about a minute; closing sooner would race their next request.
 keepalive = 75
 limit_request_line = 8190
+#: No header may say under which path a request came: gunicorn would believe any from this machine.
+forwarder_headers = ""
 #: A process whose event loop is blocked for this long is replaced.
 timeout = 60
 graceful_timeout = 23
