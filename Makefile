@@ -1,7 +1,7 @@
 # Needs Python 3.11 or newer and make. Everything is made in .venv, nothing outside this folder.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all test-long check install bench siege structure
+.PHONY: help run test test-all test-long check install bench siege structure audit-deps
 
 # What `make test` leaves to `make test-all` and `make test-long`.
 EXTRA := slow or long or node or browser or postgres or sdks
@@ -48,6 +48,9 @@ siege: .venv/.ready ## Attack an installation of its own for a minute, and show 
 
 structure: .venv/.ready ## Show how many files a call goes through, and how large they are (ARGS="--json")
 	@.venv/bin/python -m bench.structure $(ARGS)
+
+audit-deps: .venv/.ready ## Look for known vulnerabilities of the pinned packages (ADVISORIES=all.zip; docs/security.md)
+	@.venv/bin/python -m bench.audit $(or $(ADVISORIES),var/advisories.zip)
 
 .venv/.ready: pyproject.toml constraints.txt .venv/bin/python
 	@echo "Installing into .venv; this takes a minute the first time."

@@ -5,6 +5,7 @@ from flask import Blueprint, Flask
 from api import batches, chat, credits, errors, estimate, files, health, image, jobs, media, models
 from api.request import admission
 from api.response import headers
+from config import startup
 from ops import logs
 
 #: The documented path of the API, and the one that some tools insist on.
@@ -14,6 +15,7 @@ BASE_PATHS = ("/api/v1/ai", "/v1")
 def create_app() -> Flask:
     """Return the WSGI application."""
     logs.configure()
+    startup.log_redis()
     app = Flask("likedo", static_folder=None)
     # Two slashes get a 404 in the envelope: a redirect would be HTML, and show a key in the query.
     app.url_map.merge_slashes = False

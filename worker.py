@@ -5,15 +5,17 @@ from gevent import monkey
 
 monkey.patch_all()
 
+from importlib import import_module
+
 from config import redis as redis_config
 from config import startup
 from config.settings import settings
-from jobs import chat, image  # noqa: F401  # RQ finds its functions by name; they are loaded up front
 from jobs.batch.runner import Runner
-from jobs.kinds import KINDS, line_queue_name
+from jobs.kinds import KINDS, function_name, line_queue_name
 from jobs.maintenance import passes
 from jobs.webhook.sender import Sender
 from jobs.worker.greenlet_worker import GreenletWorker
+from jobs.worker.rq_record import Run
 from jobs.worker.services import Loop, Service
 from ops import logs
 from providers import NAMES
@@ -25,8 +27,10 @@ def main() -> None:
     startup.check()
     logs.configure()
     startup.raise_open_files()
+    startup.log_redis()
     connection = redis_config.connection()
-    GreenletWorker(_limits(), settings.worker_concurrency, connection, _services()).work()
+    capacity = settings.worker_concurrency
+    GreenletWorker(_limits(), capacity, connection, _functions(), _services()).work()
 
 
 def _limits() -> dict[str, int]:
@@ -38,6 +42,14 @@ def _limits() -> dict[str, int]:
         if KINDS[name].batch_endpoint
     }
     return limits | lines
+
+
+def _functions() -> dict[str, Run]:
+    """Return what jobs can run, by the names in RQ's records: `run` of each kind's module."""
+    return {
+        function_name(name): import_module(f"jobs.{kind.module}").run
+        for name, kind in KINDS.items()
+    }
 
 
 def _services() -> list[Service]:

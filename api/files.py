@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response, request
 
-from api.request import admission, pagination, upload
+from api.request import admission, filename, pagination, upload
 from api.request.upload import Form, Upload
 from models import checks
 from models.batch import ExpiresAfter
@@ -105,8 +105,7 @@ def get_content(file_id: str) -> Response:
     length, pieces = content
     response = Response(pieces, content_type="application/octet-stream")
     response.headers["Content-Length"] = str(length)
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers.set("Content-Disposition", "attachment", filename=row.filename)
+    response.headers["Content-Disposition"] = filename.attachment(row.filename)
     response.call_on_close(pieces.close)
     return response
 

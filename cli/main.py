@@ -1,5 +1,6 @@
 """The command `likedo`: its subcommands by name, and errors reported as one sentence."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -43,6 +44,7 @@ class Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> object:
+        os.umask(0o077)  # The files that commands write are nobody else's to read.
         with explained():
             return super().invoke(ctx)
 

@@ -1,15 +1,17 @@
 """How gunicorn runs the web processes: `gunicorn -c python:config.gunicorn 'app:create_app()'`."""
 
-from typing import Any
-
+# ruff: noqa: E402  # gevent patches modules before others import them
 from gevent import monkey
+
+monkey.patch_all()
+
+from typing import Any
 
 from config import startup
 from config.settings import settings
 
-monkey.patch_all()
-
-bind = f"0.0.0.0:{settings.port}"
+host = settings.host or "0.0.0.0"
+bind = f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}"
 workers = settings.web_concurrency
 worker_class = "api.server.gunicorn_worker.WebWorker"
 #: Maximum of waiting calls and open streams of one process.
@@ -19,6 +21,8 @@ keepalive = 75
 #: Whose word is taken for the scheme that a client used, which links begin with.
 forwarded_allow_ips = ",".join(map(str, settings.proxies))
 limit_request_line = 8190
+#: No header may say under which path a request came: gunicorn would believe any from this machine.
+forwarder_headers = ""
 #: A process whose event loop is blocked for this long is replaced.
 timeout = 60
 graceful_timeout = 23

@@ -99,6 +99,8 @@ class Settings(Environment):
     database_pool_size: int = Field(10, ge=1, le=1000)
     redis_url: str = "redis://127.0.0.1:6379/0"
 
+    #: Empty: all of the machine's addresses, or with `likedo up` the loopback.
+    host: str = Field("", pattern=r"^[0-9A-Za-z.:_-]*$")
     port: int = Field(8000, ge=1, le=65535)
     public_url: Address = ""
     trusted_proxies: Annotated[str, AfterValidator(networks.check)] = ""

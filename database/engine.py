@@ -26,13 +26,16 @@ def engine() -> Engine:
 
 
 def make_engine(url: str) -> Engine:
+    """Return an engine whose errors and logs show no parameters, which are others' text."""
     if not url.startswith("sqlite"):
-        made = sqlalchemy.create_engine(url, pool_size=settings.database_pool_size, max_overflow=0)
+        made = sqlalchemy.create_engine(
+            url, pool_size=settings.database_pool_size, max_overflow=0, hide_parameters=True
+        )
         event.listen(made, "connect", _prepare_postgresql)
         return made
     if settings.uses_sqlite and not settings.database_url:
         settings.var_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    made = sqlalchemy.create_engine(url)
+    made = sqlalchemy.create_engine(url, hide_parameters=True)
     event.listen(made, "connect", _prepare_sqlite)
     event.listen(made, "begin", _begin_immediate)
     return made

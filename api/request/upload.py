@@ -13,6 +13,7 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
 
+from api.request import filename
 from models.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType
 from models.file import MAX_BYTES, MIB
 
@@ -85,15 +86,10 @@ def _read(folder: Path) -> Form:
     finally:
         files.close()
     uploads = {
-        name: Upload(_printable(file.filename or ""), files.path_of(file.stream))
+        name: Upload(filename.of_upload(file), files.path_of(file.stream))
         for name, file in parsed_files.items()
     }
     return Form(dict(fields.items()), uploads)
-
-
-def _printable(filename: str) -> str:
-    """Return a file name that is safe in a header and fits the database."""
-    return "".join(letter for letter in filename if letter.isprintable())[:255] or "file"
 
 
 class _Files:

@@ -12,6 +12,13 @@ from jobs.streaming.messages import Source
 
 log = structlog.get_logger()
 
+#: What every response says to browsers and caches. A view may set others of these.
+PRIVACY = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
 #: The headers that pages of other origins may read.
 EXPOSED = (
     "x-request-id, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
@@ -22,7 +29,7 @@ EXPOSED = (
 
 
 def register(app: Flask) -> None:
-    """Give every response of `app` a request id, its rate limit and CORS headers."""
+    """Give every response of `app` a request id, its rate limit, privacy and CORS headers."""
     app.before_request(_assign_request_id)
     app.after_request(_add)
 
@@ -37,9 +44,17 @@ def _add(response: Response) -> Response:
         _add_rate_limit(response, window)
     if request.path.startswith(("/api/", "/v1/")):
         _add_cors(response)
+    _add_privacy(response)
     # The path alone: the query may hold a key.
     log.debug("request", method=request.method, path=request.path, status=response.status_code)
     return response
+
+
+def _add_privacy(response: Response) -> None:
+    for name, value in PRIVACY.items():
+        # Images may be cached by anybody, and their absence for a while.
+        if name != "Cache-Control" or not request.path.startswith("/media/"):
+            response.headers.setdefault(name, value)
 
 
 def _add_rate_limit(response: Response, window: Window) -> None:

@@ -110,6 +110,7 @@ def _response(status: int, error: LikeDoError) -> bytes:
         "content-type: application/json",
         f"content-length: {len(body)}",
         "connection: close",
+        "cache-control: no-store",
         f"x-request-id: req_{uuid.uuid4().hex}",
         "x-should-retry: false",
     )

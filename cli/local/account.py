@@ -34,13 +34,14 @@ def _plan() -> str:
     return max(catalog.plans.values(), key=lambda plan: plan.requests_per_hour).name
 
 
-def _file() -> Path:
-    return settings.var_dir / "local.key"
+def key_file() -> Path:
+    """Return the file that holds the key, for this user alone."""
+    return settings.var_dir.resolve() / "local.key"
 
 
 def _saved_key() -> str:
     try:
-        return _file().read_text(encoding="ascii").strip()
+        return key_file().read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
         return ""
 
@@ -55,9 +56,9 @@ def _is_key_of(account_id: int, key: str) -> bool:
 def _new_key(account_id: int) -> str:
     _, key = keys.create(account_id, "likedo up")
     # The new file replaces the old one once it is complete, and other users can never read it.
-    draft = _file().with_suffix(".new")
+    draft = key_file().with_suffix(".new")
     draft.unlink(missing_ok=True)
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(key + "\n")
-    draft.replace(_file())
+    draft.replace(key_file())
     return key

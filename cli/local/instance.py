@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 import orjson
 
+from cli.local import address
 from config.settings import settings
 
 #: The children of a killed instance end by themselves within this time.
@@ -55,7 +56,7 @@ def claimed() -> Iterator[int]:
 
 def record(lock: int) -> None:
     """Write this process's id and the addresses in the settings into the lock file."""
-    instance = Instance(os.getpid(), f"http://127.0.0.1:{settings.port}", settings.redis_url)
+    instance = Instance(os.getpid(), address.url(), settings.redis_url)
     os.ftruncate(lock, 0)
     os.pwrite(lock, orjson.dumps(asdict(instance)), 0)
 

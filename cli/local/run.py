@@ -1,10 +1,8 @@
 """Run Valkey, web and worker for `likedo up`: start them, restart them, stop them in order."""
 
-import errno
 import http.client
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -16,10 +14,11 @@ import click
 import orjson
 
 import migrations
-from cli.local import account, instance, welcome
+from cli.local import account, address, instance, welcome
 from cli.local import valkey as local_valkey
 from cli.local.supervisor import Child, Log, Supervisor
 from cli.terminal import explain
+from config import private_files
 from config.settings import environment, settings
 from database import engine
 
@@ -34,11 +33,12 @@ PATIENCE_SECONDS = 20
 
 def up(port: int | None) -> None:
     """Run everything on `port`, or else on that of the settings, until a signal stops it."""
-    settings.port = port or settings.port
+    address.choose(port)
     if problem := settings.local_state_problem():
         raise click.ClickException(problem)
+    private_files.keep()
     with instance.claimed() as lock:
-        _check_port(settings.port)
+        address.check()
         _up(lock)
 
 
@@ -53,24 +53,6 @@ def _up(lock: int) -> None:
         key = account.key()
         engine.engine().dispose()
         _run(supervisor, valkey, key)
-
-
-def _check_port(port: int) -> None:
-    with socket.socket() as probe:
-        # As in gunicorn, connections that have ended do not block the port.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("0.0.0.0", port))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise click.ClickException(
-                    f"Port {port} is in use by another program. Stop it, or choose another "
-                    f"port: likedo up --port {port % 65535 + 1}"
-                ) from None
-            raise click.ClickException(
-                f"Port {port} cannot be opened ({error.strerror}). Choose one above 1023: "
-                "likedo up --port 8000"
-            ) from None
 
 
 def _find_redis() -> Child | None:
@@ -133,6 +115,7 @@ def _child_environment() -> Mapping[str, str]:
     # Our modules come first, even if the working folder has its own `app.py` or `config`.
     path = [str(ROOT), env.get("PYTHONPATH", ""), str(Path.cwd())]
     return env | {
+        "HOST": settings.host,
         "PORT": str(settings.port),
         "REDIS_URL": settings.redis_url,
         "SANDBOX": str(int(settings.sandbox)),
@@ -164,7 +147,7 @@ class _Readiness:
 
 
 def _get_readiness() -> tuple[int, dict[str, Any]]:
-    connection = http.client.HTTPConnection("127.0.0.1", settings.port, timeout=5)
+    connection = http.client.HTTPConnection(address.host(), settings.port, timeout=5)
     try:
         connection.request("GET", "/readyz")
         reply = connection.getresponse()

@@ -8,6 +8,7 @@ import orjson
 import providers
 from access import listings
 from cli.local import account as local_account
+from cli.local import address as local_address
 from config.catalog.load import catalog
 from config.settings import settings
 from routing import candidates
@@ -17,7 +18,7 @@ EXAMPLE_MODEL = "gpt-4"
 
 def text(key: str) -> str:
     """Return the whole message, with the account's `key`."""
-    address = f"http://127.0.0.1:{settings.port}"
+    address = local_address.url()
     account = listings.account(local_account.NAME)
     return f"""
 LikeDo AI API is ready.
@@ -26,28 +27,26 @@ LikeDo AI API is ready.
   For SDKs   base_url {address}/v1
   Key        {key}
   Account    "{account.name}", plan {account.plan}, {account.balance - account.held} credits
-  Open       {address}/v1/models?key={key}
 
-{_answering_providers()}{_warning(account.suspended)}
+{_answering_providers()}{_warning(account.suspended)}{_openness()}
 
 Try it:
 
-{curl(address, key)}
+{curl(address)}
 
 ctrl-c stops everything.
 """
 
 
-def curl(address: str, key: str) -> str:
-    """Return a shell command that sends a small chat request."""
+def curl(address: str) -> str:
+    """Return a shell command that sends a small chat request; it reads the key from its file."""
     body = {
         "model": _model(),
         "messages": [{"role": "user", "content": "Say hello in one sentence."}],
     }
-    words = ["curl", f"{address}/api/v1/ai/chat/completions"]
-    words += ["-H", f"Authorization: Bearer {key}"]
-    words += ["-H", "Content-Type: application/json", "-d", orjson.dumps(body).decode()]
-    return shlex.join(words)
+    key = f'"Authorization: Bearer $(cat {shlex.quote(str(local_account.key_file()))})"'
+    words = ["-H", "Content-Type: application/json", "-d", orjson.dumps(body).decode()]
+    return f"curl {address}/api/v1/ai/chat/completions -H {key} {shlex.join(words)}"
 
 
 def configured_providers() -> list[str]:
@@ -89,4 +88,13 @@ def _warning(suspended: bool) -> str:
     return (
         f"\n\nThe account is suspended, so its key is refused. "
         f"To accept it again: likedo accounts suspend {name} --undo"
+    )
+
+
+def _openness() -> str:
+    if not local_address.is_open_to_others():
+        return ""
+    return (
+        f"\n\nHOST={settings.host}: other machines can connect, and without TLS their keys travel "
+        "in clear. Take HOST out to listen for this machine alone."
     )

@@ -10,4 +10,9 @@ def to_standard_error() -> None:
     """
     import structlog  # Not needed for help.
 
+    from ops.logs import escape_values
+
+    *others, renderer = structlog.get_config()["processors"]
+    if escape_values not in others:
+        structlog.configure([*others, escape_values, renderer])
     structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))

@@ -28,6 +28,16 @@ def line_queue_name(kind: str) -> str:
     return f"{kind}{LINE_SUFFIX}"
 
 
+def queue_names() -> list[str]:
+    """Return the names of all queues."""
+    return [*KINDS, *(line_queue_name(kind.name) for kind in BY_BATCH_ENDPOINT.values())]
+
+
+def function_name(kind: str) -> str:
+    """Return what RQ's records call the function that runs jobs of `kind`."""
+    return f"jobs.{KINDS[kind].module}.run"
+
+
 def by_queue(name: str) -> Kind[Any]:
     """Return the kind of the jobs in the queue called `name`."""
     return KINDS[name.removesuffix(LINE_SUFFIX)]

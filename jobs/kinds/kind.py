@@ -44,8 +44,8 @@ class Kind(Generic[R]):
     quote: Callable[[R], Quote]
     #: Returns the columns of the job's row that describe the request.
     columns: Callable[[R], dict[str, Any]]
-    #: The module of `jobs` whose `run` RQ calls with the job's id. If one module runs jobs of
-    #: several kinds, they share the slots of the kind with its name.
+    #: The module of `jobs` whose `run` the worker calls with the job's id. If one module runs jobs
+    #: of several kinds, they share the slots of the kind with its name.
     module: str
     #: Returns how many of its jobs one worker runs at once.
     concurrency: Callable[[], int]

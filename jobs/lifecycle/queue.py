@@ -8,7 +8,7 @@ from rq.serializers import JSONSerializer
 
 from config.redis import connection
 from config.settings import settings
-from jobs.kinds import KINDS, queue_name
+from jobs.kinds import function_name, queue_name
 from jobs.lifecycle import bodies
 from models.errors import Unavailable
 
@@ -71,7 +71,7 @@ def _push(
     at_front: bool = False,
 ) -> None:
     data = Queue.prepare_data(
-        f"jobs.{KINDS[kind].module}.run",
+        function_name(kind),
         args=(job_id,),
         job_id=job_id,
         timeout=int(settings.job_timeout_seconds) + RQ_GRACE_SECONDS,

@@ -14,7 +14,7 @@ from sqlmodel import col
 import database
 from config.redis import connection
 from database.clock import now
-from jobs.kinds import KINDS, queue_name
+from jobs.kinds import KINDS, queue_name, queue_names
 from jobs.lifecycle import bodies, finish, queue
 from jobs.maintenance import leases
 from jobs.streaming import log as stream_log
@@ -50,8 +50,9 @@ def end_dead_leases() -> None:
     if dead:
         log.error("maintenance.workers_dead", workers=dead)
     for name in dead:
-        if worker := BaseWorker.find_by_key(f"rq:worker:{name}", connection()):
-            worker.register_death()
+        # Its record in Redis is not read: anybody may have written it.
+        queues = [queue.queue(name) for name in queue_names()]
+        BaseWorker(queues, name, connection=connection(), prepare_for_work=False).register_death()
 
 
 def _end_leases(connection: Connection) -> list[str]:

@@ -4,10 +4,9 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gevent
@@ -15,11 +14,9 @@ import redis
 import structlog
 from gevent.pool import Group
 from rq import Queue, Retry
-from rq.exceptions import DequeueTimeout, NoSuchJobError
+from rq.exceptions import DequeueTimeout
 from rq.executions import Execution
 from rq.job import Job
-from rq.suspension import is_suspended
-from rq.utils import as_text
 from rq.worker import BaseWorker, WorkerStatus
 
 from config.settings import settings
@@ -28,12 +25,13 @@ from jobs.maintenance import leases
 from jobs.streaming import messages
 from jobs.streaming.messages import Ended
 from jobs.streaming.pubsub import Listener
-from jobs.worker import in_flight, scratch
+from jobs.worker import in_flight, rq_record, scratch
 from jobs.worker.in_flight import HandedBack, this_worker
 from jobs.worker.lease import LeaseKeeper
+from jobs.worker.rq_record import Run
 from jobs.worker.services import Service
 from jobs.worker.slots import Slots, is_background, is_line_queue
-from models.errors import JobCancelled, Unavailable
+from models.errors import Unavailable
 from models.lease import RENEWAL_SECONDS
 
 log = structlog.get_logger()
@@ -65,9 +63,13 @@ class GreenletWorker(BaseWorker):
         limits: dict[str, int],
         capacity: int,
         connection: redis.Redis,
+        functions: Mapping[str, Run],
         services: Sequence[Service] = (),
     ) -> None:
-        """`limits`: the names of the queues, each with how many of its jobs may run at once."""
+        """`limits`: the names of the queues, each with how many of its jobs may run at once.
+
+        `functions`: by name, all that this worker ever runs, whatever Redis says.
+        """
         super().__init__(
             [Queue(name, connection=connection, serializer="json") for name in limits],
             name=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
@@ -75,6 +77,7 @@ class GreenletWorker(BaseWorker):
             serializer="json",
         )
         self.capacity = capacity
+        self.functions = functions
         self.slots = Slots(limits, capacity)
         self.services = services
         self.lease = LeaseKeeper(self.name, capacity)
@@ -132,8 +135,7 @@ class GreenletWorker(BaseWorker):
         """Register with RQ, however long Redis takes to be there."""
         while not self._stop_requested:
             try:
-                self._register()
-                self.subscribe()
+                self._register()  # And obey no commands of RQ's: anybody can send them.
                 self.set_state(WorkerStatus.STARTED)
                 self.is_registered = True
                 log.info("worker.started", name=self.name, capacity=self.capacity)
@@ -184,14 +186,11 @@ class GreenletWorker(BaseWorker):
         except DequeueTimeout:
             moved = None
         if moved is None:
-            self._pause_while_suspended()
             return None
-        return as_text(moved[1])
-
-    def _pause_while_suspended(self) -> None:
-        """Wait while `rq suspend` is in effect, which is checked only when a queue is empty."""
-        while not self._stop_requested and is_suspended(self.connection, self):
-            gevent.sleep(TICK_SECONDS)
+        if (job_id := rq_record.read_id(moved[1])) is None:
+            log.error("worker.entry_refused", queue=queue.name, entry=repr(moved[1][:100]))
+            self.connection.lrem(queue.intermediate_queue_key, 1, moved[1])
+        return job_id
 
     def _wait_for_redis(self, error: redis.RedisError) -> None:
         log.warning("worker.redis_lost", reason=str(error))
@@ -200,18 +199,20 @@ class GreenletWorker(BaseWorker):
     def _run(self, job_id: str, queue: Queue) -> None:
         try:
             if started := self._start(job_id, queue):
-                self.perform_job(started.job, queue, started)
+                self._perform(*started, queue)
         except redis.RedisError as error:
             # What the job did is in SQL; maintenance tidies up RQ's own records of it.
             log.warning("worker.redis_lost", job=job_id, reason=str(error))
-        except Exception:  # A greenlet's outermost handler.
+        except (
+            Exception
+        ):  # A greenlet's outermost handler. Jobs handle their failures: it is a bug.
             log.exception("worker.job_failed", job=job_id)
         finally:
             this_worker.bodies.pop(job_id, None)
             self.slots.release(queue)
 
-    def _start(self, job_id: str, queue: Queue) -> Execution | None:
-        """Fetch a job and its body, and write RQ's records of a running job: one round trip."""
+    def _start(self, job_id: str, queue: Queue) -> tuple[Run, Execution] | None:
+        """Fetch a job's function and body, and write RQ's records of it: one round trip."""
         job = self.job_class(job_id, connection=self.connection, serializer=self.serializer)
         job.origin = queue.name
         with self.connection.pipeline(transaction=False) as pipeline:
@@ -222,31 +223,31 @@ class GreenletWorker(BaseWorker):
             )
             job.prepare_for_execution(self.name, pipeline=pipeline)
             pipeline.lrem(queue.intermediate_queue_key, 1, job_id)
-            stored, body, *_ = pipeline.execute()
-        try:
-            job.restore(stored)
-        except NoSuchJobError:
+            record, body, *_ = pipeline.execute()
+        if b"data" not in record:
             # Redis was emptied since the dequeue. Maintenance finds the row, still `queued`.
             self.connection.delete(job.key)
             return None
+        function = rq_record.find_function(job_id, record, self.functions)
+        if function is None:
+            # If there is such a job in SQL, maintenance queues it again, as it was.
+            log.error("worker.job_refused", job=job_id, reason="Its record names no job of ours.")
+            self._clear(execution)
+            return None
         this_worker.bodies[job_id] = body
         self.executions[execution.id] = execution
-        return execution
+        return function, execution
 
-    def request_stop_execution(self, execution_id: str) -> None:
-        """Cancel a job, as its owner would, on the command of `rq`."""
-        if execution := self.executions.get(execution_id):
-            this_worker.abort(execution.job_id, JobCancelled("The operator stopped the job."))
-
-    def perform_job(self, job: Job, queue: Queue, execution: Execution) -> bool:
+    def _perform(self, function: Run, execution: Execution, queue: Queue) -> None:
         """Perform the job, announce its end, and clear RQ's records: what it did is in SQL."""
+        job = execution.job
         try:
-            outcome = job.perform()
+            outcome = function(job.id)
         except redis.RedisError:
             raise
-        except Exception:  # Jobs handle their own failures: this is a bug, for RQ's registry.
-            self._finalize_failure(job, queue, execution, sys.exc_info())
-            return False
+        except Exception:
+            self._clear(execution)
+            raise
         with self.connection.pipeline(transaction=False) as pipeline:
             if isinstance(outcome, Ended):
                 throughput.record_done(queue.name)
@@ -260,7 +261,13 @@ class GreenletWorker(BaseWorker):
         if is_line_queue(queue):
             for service in self.services:
                 service.line_ended()
-        return True
+
+    def _clear(self, execution: Execution) -> None:
+        """Remove RQ's records of a job that was refused, or that a bug ended."""
+        with self.connection.pipeline(transaction=False) as pipeline:
+            self.cleanup_execution(execution.job, pipeline=pipeline, execution=execution)
+            pipeline.delete(execution.job.key)
+            pipeline.execute()
 
     def _tick_forever(self) -> None:
         """Renew the lease, end what is overdue or cancelled, and send RQ's heartbeats."""

@@ -150,6 +150,29 @@ def test_any_name_is_only_a_name(sdk: OpenAI, name: str) -> None:
     assert sdk.files.content(made.id).content == b"{}"
 
 
+def test_a_name_is_the_last_part_of_a_path_and_is_sent_back_in_full(
+    server: Server, account: Account, sdk: OpenAI
+) -> None:
+    sent = {
+        b'filename="../dir/x.jsonl"': "x.jsonl",
+        b'filename="C:\\dir\\b.jsonl"': "b.jsonl",
+        b'filename=".."': "file",
+        b"filename*=UTF-8''..%2F..%5Cc.jsonl": "c.jsonl",
+        b"filename*=utf-8'en'%e2%82%ac%20rates.jsonl; filename=\"a.jsonl\"": "\u20ac rates.jsonl",
+        b"filename=\"; filename*=UTF-8''no\"; filename*=koi8-r''no; filename=d": "d",
+    }
+    for name, expected in sent.items():
+        body = form(purpose=b"batch", file=b"{}").replace(b'filename="a.jsonl"', name)
+
+        status, made = post(server, account, body)
+
+        assert (status, made["filename"]) == (200, expected), name
+        header = sdk.files.content(made["id"]).response.headers["content-disposition"]
+        if not expected.isascii():
+            full = "UTF-8''%E2%82%AC%20rates.jsonl"
+            assert header == f'attachment; filename="_ rates.jsonl"; filename*={full}'
+
+
 @ON_SQLITE
 @pytest.mark.parametrize(
     ("body", "code", "param"),

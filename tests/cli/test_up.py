@@ -14,13 +14,9 @@ from typing import Any
 import pytest
 import redis
 
-from access import keys
-from cli.local import account as local_account
-from cli.local import welcome
 from cli.local.account import CREDITS
 from config import startup
 from config.settings import settings
-from tests.cli.conftest import Likedo
 from tests.servers.ports import free_port
 from tests.stack import ROOT, Process, clean_environment, fetch, wait_until
 
@@ -59,13 +55,17 @@ class Up:
     def key(self) -> str:
         return self.printed(r"^ +Key +(lk-\S+)$")
 
+    @property
+    def redis_url(self) -> str:
+        return str(json.loads((self.folder / "var" / "up.lock").read_text())["redis_url"])
+
     def curl(self) -> dict[str, Any]:
         """Paste the printed line into a shell; do what it says where there is no curl."""
         line = self.printed(r"^(curl .+)$")
         if shutil.which("curl"):
             done = subprocess.run(["sh", "-c", line], capture_output=True, check=True)
             return dict(json.loads(done.stdout))
-        _, url, *words = shlex.split(line)
+        _, url, *words = shlex.split(re.sub(r"\$\(cat .*?\)", self.key, line))
         headers = dict(word.split(": ", 1) for word in words if ": " in word and word[0] != "{")
         return dict(json.loads(fetch(url, words[-1].encode(), headers=headers)[2]))
 
@@ -150,7 +150,14 @@ def test_the_printed_addresses_answer(up: Up) -> None:
 
     assert base_url == f"{up.address}/v1"
     assert fetch(f"{base_url}/models", key=up.key)[0] == 200
-    assert fetch(up.printed(r"Open +(\S+)"))[0] == 200
+
+
+def test_it_prints_its_key_once_and_listens_for_this_machine_alone(up: Up) -> None:
+    assert up.process.said().count(up.key) == 1
+    assert "other machines can connect" not in up.process.said()
+    if sys.platform == "linux":  # There all of 127.0.0.0/8 is this machine.
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.2", up.port))
 
 
 def test_the_log_names_each_process(up: Up) -> None:
@@ -167,8 +174,7 @@ def test_its_key_is_nobody_elses_to_read(up: Up) -> None:
 
 
 def test_the_queue_is_kept_on_disk_and_never_evicts(up: Up) -> None:
-    told = json.loads((up.folder / "var" / "up.lock").read_text())
-    with redis.Redis.from_url(told["redis_url"], decode_responses=True) as client:
+    with redis.Redis.from_url(up.redis_url, decode_responses=True) as client:
         config = client.config_get("append*", "save", "maxmemory-policy")
 
     assert config["appendonly"] == "yes"
@@ -218,14 +224,17 @@ def test_a_port_in_use_is_named_before_anything_is_started(tmp_path: Path) -> No
     assert not (tmp_path / "var" / "likedo.db").exists()
 
 
-def test_a_redis_that_is_named_and_does_not_answer_is_said(tmp_path: Path) -> None:
+def test_a_redis_that_does_not_answer_and_an_address_that_is_none_are_said(tmp_path: Path) -> None:
     url = f"redis://:secret@127.0.0.1:{free_port()}/0"
 
     done = likedo(tmp_path, "up", "--port", str(free_port()), REDIS_URL=url)
+    elsewhere = likedo(tmp_path, "up", "--port", str(free_port()), HOST="192.0.2.1")
 
     assert (done.returncode, done.stdout) == (1, "")
     assert "does not answer" in done.stderr
     assert "secret" not in done.stderr
+    assert (elsewhere.returncode, elsewhere.stdout) == (1, "")
+    assert "HOST=192.0.2.1 is no address of this machine" in elsewhere.stderr
 
 
 def test_a_platform_of_many_machines_is_told_what_to_set(tmp_path: Path) -> None:
@@ -281,61 +290,19 @@ def test_what_it_started_ends_when_it_is_killed_and_it_can_be_started_again(tmp_
     second.process.stop()
 
 
-def test_it_works_in_a_folder_that_cannot_have_sockets(tmp_path: Path) -> None:
+def test_it_works_in_a_folder_that_cannot_have_sockets_and_on_all_addresses(tmp_path: Path) -> None:
     folder = tmp_path / f"a folder with a {'very ' * 20}long name"
     folder.mkdir()
     # A program of the folder's own, which is not to be taken for ours.
     (folder / "app.py").write_text("raise SystemExit('This is another app.py.')")
 
-    up = Up(folder).ready()
+    up = Up(folder, HOST="0.0.0.0").ready()
 
     assert up.curl()["model"] == "gpt-4"
+    assert "HOST=0.0.0.0: other machines can connect" in up.process.said()
+    if sys.platform == "linux":
+        assert fetch(f"http://127.0.0.2:{up.port}/healthz")[0] == 200
+    redis_socket = Path(up.redis_url.removeprefix("unix://"))
+    assert redis_socket.is_socket() and not redis_socket.is_relative_to(folder)
+    assert redis_socket.parent.stat().st_mode & 0o777 == 0o700
     up.process.stop()
-
-
-def test_a_key_that_was_revoked_is_replaced_at_the_next_start(likedo: Likedo) -> None:
-    first = local_account.key()
-    assert local_account.key() == first
-
-    likedo("keys", "revoke", "1")
-    keys.forget(b'{"account": 1}')
-    second = local_account.key()
-
-    assert second != first
-    assert local_account.key() == second
-    assert likedo("credits", "show", "--account", "local", "--json")["balance"] == CREDITS
-
-
-@pytest.fixture
-def no_keys(monkeypatch: pytest.MonkeyPatch, likedo: Likedo) -> None:
-    likedo("accounts", "create", "local", "--plan", "pro")
-    for provider in ("openai", "deepseek", "openrouter"):
-        monkeypatch.setattr(settings, f"{provider}_api_key", "")
-
-
-@pytest.mark.usefixtures("no_keys")
-def test_with_provider_keys_it_says_which_providers_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "sandbox", False)
-    monkeypatch.setattr(settings, "deepseek_api_key", "sk-1")
-
-    text = welcome.text("lk-key")
-
-    assert "Answers come from: deepseek." in text
-    assert "sandbox" not in text
-    assert '"model":"deepseek-' in text  # Nobody would serve gpt-4.
-
-
-@pytest.mark.usefixtures("no_keys")
-def test_with_neither_keys_nor_sandbox_it_says_that_nothing_works(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(settings, "sandbox", False)
-
-    assert "no call can be answered" in welcome.text("lk-key")
-
-
-@pytest.mark.usefixtures("no_keys")
-def test_a_suspended_account_is_mentioned(likedo: Likedo) -> None:
-    likedo("accounts", "suspend", "local")
-
-    assert "likedo accounts suspend local --undo" in welcome.text("lk-key")

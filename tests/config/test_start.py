@@ -8,7 +8,7 @@ import pytest
 
 from tests.config.catalog.test_source import GOOD
 from tests.servers.ports import free_port
-from tests.stack import ROOT, clean_environment
+from tests.stack import ROOT, Process, clean_environment, wait_until
 
 STARTS = {
     "web": ["-m", "gunicorn", "-c", "python:config.gunicorn", "app:create_app()"],
@@ -78,6 +78,23 @@ def test_a_value_that_would_only_fail_later_is_refused_at_the_start(
     assert (done.returncode, done.stdout) == (1, "")
     assert f"{name}: {reason}" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("env", "event"),
+    [
+        ({}, "redis.default_used address=redis://127.0.0.1:6379/0"),
+        ({"REDIS_URL": "redis://192.0.2.1:6379/0"}, "redis.without_password host=192.0.2.1"),
+    ],
+)
+def test_a_process_says_which_redis_it_falls_back_to_and_which_is_open(
+    tmp_path: Path, env: dict[str, str], event: str
+) -> None:
+    given = clean_environment() | {"PYTHONPATH": str(ROOT)} | env
+    process = Process("worker", [sys.executable, *STARTS["worker"]], given, tmp_path)
+
+    wait_until(lambda: event in process.said(), f"it says {event}", process)
+    process.kill()
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,18 @@ def test_a_refusal_below_flask_is_in_the_error_envelope_and_logs_no_key(
     assert "SECRET" not in server.stack.webs[0].said()
 
 
+def test_no_header_moves_a_request_and_no_answer_is_kept_or_guessed_at(server: Server) -> None:
+    line = b"GET /v1/models HTTP/1.1\r\nHost: here\r\nConnection: close\r\n"
+
+    for header in (b"SCRIPT_NAME: /v1", b"SCRIPT_NAME: /elsewhere", b"PATH_INFO: /healthz"):
+        status, headers, body = raw(server.stack.ports[0], line + header + b"\r\n\r\n")
+
+        assert (status, json.loads(body)["error"]["code"]) == (401, "invalid_api_key"), header
+    assert headers["cache-control"] == "no-store"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+
+
 def test_two_slashes_are_no_page_and_repeat_no_key(server: Server) -> None:
     status, headers, body = fetch(f"{server.url}/v1//credits?key=SECRET")
 

@@ -17,7 +17,7 @@ def store() -> Iterator[fakeredis.FakeRedis]:
 
 def worker(store: fakeredis.FakeRedis, images: int) -> GreenletWorker:
     names = {"chat": 100, "image": images, "image-lines": 1, "batch": max(1, images // 2)}
-    return GreenletWorker(names, 100, store)
+    return GreenletWorker(names, 100, store, {})
 
 
 def begin_all(worker: GreenletWorker, name: str) -> int:
