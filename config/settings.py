@@ -125,6 +125,14 @@ class Settings(Environment):
     max_queue_bytes: int = Field(64 * MIB, ge=1)
     stream_log_bytes: int = Field(64 * MIB, ge=1)
     max_body_bytes: int = Field(20 * MIB, ge=1)
+    #: A body arrives with at least so many bytes a second over any `body_rate_seconds` after the
+    #: first `body_start_seconds`, and whole within `max_body_seconds` and the time that it takes
+    #: at twice that rate; a file within `max_upload_seconds`.
+    min_body_rate: int = Field(8192, ge=1)
+    body_start_seconds: float = Field(10, ge=0, le=3600)
+    body_rate_seconds: float = Field(30, gt=0, le=3600)
+    max_body_seconds: float = Field(60, gt=0, le=86_400)
+    max_upload_seconds: float = Field(3600, gt=0, le=86_400)
 
     admin_token: str = ""
     secret_key: str = ""

@@ -4,26 +4,21 @@ import contextlib
 from functools import lru_cache
 from typing import Any
 
-import gevent
 import orjson
 import structlog
 from flask import Response, g, request
 from gevent.lock import BoundedSemaphore
-from gunicorn.http.errors import ParseException
 
 from access import keys, rate_limit
 from access.keys import Caller
 from access.rate_limit import Window
-from api.request import upload
+from api.request import body, upload
 from config.catalog.load import catalog
 from config.catalog.model import Plan
-from config.settings import settings
 from models.errors import (
     InvalidJSON,
     InvalidKey,
-    InvalidRequest,
     RateLimitExceeded,
-    RequestTooLarge,
     Unavailable,
     UnsupportedMediaType,
 )
@@ -35,9 +30,6 @@ log = structlog.get_logger()
 MAX_ADMISSIONS = 16
 
 admission_slots = BoundedSemaphore(MAX_ADMISSIONS)
-
-#: Some editors begin a file with it; RFC 8259 lets a parser ignore it.
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 JSON_TYPES = ("application/json", "text/json")
 
@@ -94,14 +86,8 @@ def check_declared_size() -> None:
     """Raise `RequestTooLarge` if the declared size is; files may be larger than other bodies."""
     if request.path.endswith("/files"):
         upload.check_declared_size()
-    elif (request.content_length or 0) > settings.max_body_bytes:
-        raise _too_large()
-
-
-def _too_large() -> RequestTooLarge:
-    return RequestTooLarge(
-        f"The body is too large: at most {settings.max_body_bytes} bytes are taken."
-    )
+    else:
+        body.check_declared_size()
 
 
 def _key() -> str:
@@ -122,21 +108,7 @@ def _key() -> str:
 
 def read_body() -> bytes:
     """Return the raw body; raise `RequestTooLarge`, or `InvalidRequest` if it cannot be read."""
-    declared = request.content_length
-    # One byte more than allowed distinguishes a body that is too large from one that just fits.
-    size = settings.max_body_bytes + 1 if declared is None else declared
-    try:
-        body: bytes = request.environ["wsgi.input"].read(size)
-    except (ParseException, OSError) as error:
-        raise InvalidRequest(f"The body cannot be read: {error}.") from None
-    if len(body) > settings.max_body_bytes:
-        raise _too_large()
-    if declared is not None and len(body) < declared:
-        raise InvalidRequest(
-            f"The body ended after {len(body)} of the {declared} bytes that were announced."
-        )
-    g.body_read = True
-    return body.removeprefix(BYTE_ORDER_MARK)
+    return body.read()
 
 
 def ensure_peeked(response: Response) -> Response:
@@ -146,30 +118,6 @@ def ensure_peeked(response: Response) -> Response:
         with contextlib.suppress(Unavailable):
             peek()
     return response
-
-
-#: At most this much of a refused request's unread body is read and discarded.
-DRAIN_BYTES = 64 * 1024 * 1024
-DRAIN_CHUNK_BYTES = 64 * 1024
-DRAIN_SECONDS = 5
-
-
-def drain(response: Response) -> Response:
-    """Discard the unread body of a refused request, once it has been answered.
-
-    A connection that is closed with unread bytes is reset, and the client never sees the answer.
-    """
-    if response.status_code >= 400 and not g.get("body_read"):
-        left = DRAIN_BYTES if request.content_length is None else request.content_length
-        stream = request.environ["wsgi.input"]
-        response.call_on_close(lambda: _discard(stream, min(left, DRAIN_BYTES)))
-    return response
-
-
-def _discard(stream: Any, left: int) -> None:
-    with gevent.Timeout(DRAIN_SECONDS, False), contextlib.suppress(ParseException, OSError):
-        while left > 0 and (chunk := stream.read(DRAIN_CHUNK_BYTES)):
-            left -= len(chunk)
 
 
 def hit() -> None:

@@ -4,7 +4,7 @@ import hashlib
 
 from flask import request
 
-from api.request import admission, sdk
+from api.request import admission, body, sdk
 from jobs.lifecycle import retries, store
 from models.errors import IdempotencyKeyReused, InvalidRequest
 from models.job import Job
@@ -13,7 +13,7 @@ HEADER = "Idempotency-Key"
 MAX_KEY_CHARACTERS = 255
 
 
-def by_key(body: bytes) -> Job | None:
+def by_key() -> Job | None:
     """Return the job that the request's `Idempotency-Key` names; None if there is none.
 
     Raises `IdempotencyKeyReused` if that was made with a different body.
@@ -22,7 +22,7 @@ def by_key(body: bytes) -> Job | None:
     row = retries.by_key_digest(admission.caller().key_id, digest) if digest else None
     if row is None:
         return None
-    if row.fingerprint != fingerprint(body):
+    if row.fingerprint != body.fingerprint():
         raise key_reused()
     retries.mark_rejoined(row.id)
     return row
@@ -36,12 +36,12 @@ def key_reused() -> IdempotencyKeyReused:
     )
 
 
-def by_sdk_retry(body: bytes) -> Job | None:
+def by_sdk_retry() -> Job | None:
     """Return the job that an SDK's retry, sent without a key, joins; None if it is new."""
     count = sdk.retry_count()
     if key_digest() or count is None or not 1 <= count <= sdk.MAX_RETRY_COUNT:
         return None
-    job_id = retries.by_sdk_retry(admission.caller().key_id, fingerprint(body), count)
+    job_id = retries.by_sdk_retry(admission.caller().key_id, body.fingerprint(), count)
     return store.find(job_id) if job_id else None
 
 
@@ -53,8 +53,3 @@ def key_digest() -> str | None:
             f"The {HEADER} is too long: at most {MAX_KEY_CHARACTERS} characters are taken."
         )
     return hashlib.sha256(key.encode()).hexdigest() if key else None
-
-
-def fingerprint(body: bytes) -> str:
-    """Return the SHA-256 of the request's path and raw body, in hex."""
-    return hashlib.sha256(request.path.encode() + b"\n" + body).hexdigest()

@@ -7,12 +7,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import gevent
-from flask import g, request
-from gunicorn.http.errors import ParseException
+from flask import request
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
 
+from api.request import body
+from api.server.body import RequestBody
+from config.settings import settings
 from models.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType
 from models.file import MAX_BYTES, MIB
 
@@ -21,8 +22,6 @@ MAX_FORM_BYTES = MAX_BYTES + MIB
 #: Of a field; also the most that the parser buffers before it can make sense of it.
 MAX_FIELD_BYTES = 512 * 1024
 MAX_PARTS = 20
-#: Other greenlets run after each so many bytes: a fast upload never waits for the network.
-YIELD_BYTES = MIB
 
 
 @dataclass(frozen=True)
@@ -67,20 +66,23 @@ def receive() -> Iterator[Form]:
 
 def _read(folder: Path) -> Form:
     files = _Files(folder)
-    body = _Body(request.environ["wsgi.input"], request.content_length)
+    stream = request.environ["wsgi.input"]
+    if isinstance(stream, RequestBody):
+        stream.max_seconds = settings.max_upload_seconds
+    form = _Body(stream)
     parser = FormDataParser(files.open, MAX_FIELD_BYTES, silent=False, max_form_parts=MAX_PARTS)
     try:
         _, fields, parsed_files = parser.parse(
-            body,  # type: ignore[arg-type]  # The parser only calls `read`.
+            form,  # type: ignore[arg-type]  # The parser only calls `read`.
             request.mimetype,
             request.content_length,
             request.mimetype_params,
         )
-        body.finish()
+        form.finish()
     except RequestEntityTooLarge:
         raise RequestTooLarge("The form has too much beside its file.") from None
     except ValueError as error:
-        body.finish()
+        form.finish()
         raise InvalidRequest(f"The form cannot be read: {error}.") from None
     finally:
         files.close()
@@ -139,34 +141,21 @@ class _File:
 
 
 class _Body:
-    """The request's body as it arrives, with a limited size, yielding to other greenlets."""
+    """The request's body as it arrives, with a limited size."""
 
-    def __init__(self, stream: Any, declared: int | None) -> None:
+    def __init__(self, stream: Any) -> None:
         self.stream = stream
-        self.declared = declared
         self.received = 0
-        self.yields_at = YIELD_BYTES
 
-    def read(self, size: int = -1) -> bytes:
-        try:
-            data: bytes = self.stream.read(size)
-        except (ParseException, OSError) as error:
-            raise InvalidRequest(f"The body cannot be read: {error}.") from None
+    def read(self, size: int) -> bytes:
+        data = body.read_piece(self.stream, size)
         self.received += len(data)
         if self.received > MAX_FORM_BYTES:
             raise _too_large()
-        if self.received >= self.yields_at:
-            self.yields_at += YIELD_BYTES
-            gevent.sleep(0)
         return data
 
     def finish(self) -> None:
         """Discard what follows the form; raise `InvalidRequest` if the body is incomplete."""
-        while self.read(YIELD_BYTES):
+        while self.read(body.PIECE_BYTES):
             pass
-        g.body_read = True
-        if self.declared is not None and self.received < self.declared:
-            raise InvalidRequest(
-                f"The body ended after {self.received} of the {self.declared} bytes that were "
-                "announced."
-            )
+        body.check_complete(self.received)
