@@ -61,21 +61,37 @@ class Window:
     mark: str = ""
 
 
+@dataclass(frozen=True)
+class Allowance:
+    """Requests that have a window of their own."""
+
+    #: What the window's key in Redis begins with.
+    prefix: str
+    #: What the message calls them.
+    name: str
+    #: How many times the plan's requests per hour are let in.
+    factor: int
+
+
+REQUESTS = Allowance("likedo:window", "requests", 1)
+ESTIMATES = Allowance("likedo:window:estimates", "estimates", 10)
+
+
 @cache
 def _script() -> Script:
     return connection().register_script(_SLIDE)
 
 
-def hit(account_id: int, plan: Plan) -> Window:
+def hit(account_id: int, plan: Plan, allowance: Allowance = REQUESTS) -> Window:
     """Count one request; raise `RateLimitExceeded`, without counting, if the window is full.
 
     Raises `Unavailable` if Redis does not answer: no request is accepted uncounted.
     """
-    accepted, window = _slide(account_id, plan, counted=True)
+    accepted, window = _slide(account_id, plan, allowance, counted=True)
     if not accepted:
         wait = math.floor(window.reset_seconds) + 1
         raise RateLimitExceeded(
-            f"Rate limit reached: {plan.requests_per_hour} requests per hour on the "
+            f"Rate limit reached: {window.limit} {allowance.name} per hour on the "
             f"{plan.name} plan. Try again in {wait} seconds.",
             retry_after=wait,
         )
@@ -88,7 +104,7 @@ def take_back(account_id: int, plan: Plan, mark: str) -> Window:
     Raises `Unavailable` like `hit`.
     """
     try:
-        connection().lrem(_key(account_id), 1, mark)
+        connection().lrem(_key(account_id, REQUESTS), 1, mark)
     except redis.RedisError as error:
         raise Unavailable(NO_HIT) from error
     return peek(account_id, plan)
@@ -96,14 +112,14 @@ def take_back(account_id: int, plan: Plan, mark: str) -> Window:
 
 def peek(account_id: int, plan: Plan) -> Window:
     """Return the window's state, without counting."""
-    return _slide(account_id, plan, counted=False)[1]
+    return _slide(account_id, plan, REQUESTS, counted=False)[1]
 
 
-def _slide(account_id: int, plan: Plan, counted: bool) -> tuple[bool, Window]:
-    limit = plan.requests_per_hour
+def _slide(account_id: int, plan: Plan, allowance: Allowance, counted: bool) -> tuple[bool, Window]:
+    limit = plan.requests_per_hour * allowance.factor
     try:
         accepted, used, wait, mark = _script()(
-            keys=[_key(account_id)], args=[limit, WINDOW_SECONDS, int(counted)]
+            keys=[_key(account_id, allowance)], args=[limit, WINDOW_SECONDS, int(counted)]
         )
     except redis.RedisError as error:
         raise Unavailable(NO_HIT) from error
@@ -111,5 +127,5 @@ def _slide(account_id: int, plan: Plan, counted: bool) -> tuple[bool, Window]:
     return bool(accepted), window
 
 
-def _key(account_id: int) -> str:
-    return f"likedo:window:{account_id}"
+def _key(account_id: int, allowance: Allowance) -> str:
+    return f"{allowance.prefix}:{account_id}"

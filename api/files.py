@@ -1,5 +1,6 @@
 """Files: the input that callers upload for batches, and the output that batches write."""
 
+from contextlib import ExitStack
 from typing import Any
 
 import orjson
@@ -24,11 +25,11 @@ EXPIRES_AFTER = {f"expires_after[{name}]": name for name in ExpiresAfter.model_f
 @bp.post("/files")
 def create_file() -> Response:
     """Store a file of requests for a batch."""
-    admission.peek()
-    with upload.receive() as form:
-        admission.hit()
+    account_id = admission.caller().account_id
+    with ExitStack() as received:
+        with admission.counted():
+            form = received.enter_context(upload.receive(account_id))
         file, seconds = _checked(form)
-        account_id = admission.caller().account_id
         file_id = files.save(account_id, Purpose.BATCH, file.filename, file.path, seconds)
     return _answer(as_json(files.show_one(file_id)))
 

@@ -133,6 +133,10 @@ class Settings(Environment):
     body_rate_seconds: float = Field(30, gt=0, le=3600)
     max_body_seconds: float = Field(60, gt=0, le=86_400)
     max_upload_seconds: float = Field(3600, gt=0, le=86_400)
+    #: Bodies of one account that may be arriving at a time, and the bytes on disk of those of all,
+    #: in each web process.
+    max_open_bodies: int = Field(8, ge=1)
+    max_spool_bytes: int = Field(256 * MIB, ge=1)
 
     admin_token: str = ""
     secret_key: str = ""

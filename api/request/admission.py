@@ -1,6 +1,7 @@
 """Admitting requests, with checks in the contract's order: size, key, body, rate limit, JSON."""
 
 import contextlib
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -11,13 +12,14 @@ from gevent.lock import BoundedSemaphore
 
 from access import keys, rate_limit
 from access.keys import Caller
-from access.rate_limit import Window
-from api.request import body, upload
+from access.rate_limit import Allowance, Window
+from api.request import body, sdk, upload
 from config.catalog.load import catalog
 from config.catalog.model import Plan
 from models.errors import (
     InvalidJSON,
     InvalidKey,
+    LikeDoError,
     RateLimitExceeded,
     Unavailable,
     UnsupportedMediaType,
@@ -107,8 +109,26 @@ def _key() -> str:
 
 
 def read_body() -> bytes:
-    """Return the raw body; raise `RequestTooLarge`, or `InvalidRequest` if it cannot be read."""
-    return body.read()
+    """Return the raw body; raise what `body.read` does, or `RateLimitExceeded`.
+
+    If the body has not arrived yet, a request that can join no other is counted before it is read:
+    a full window is no reason to wait for it.
+    """
+    if sdk.may_retry() or body.is_at_hand():
+        return body.read(caller().account_id)
+    with counted():
+        return body.read(caller().account_id)
+
+
+@contextlib.contextmanager
+def counted() -> Iterator[None]:
+    """Count the request before the block, which reads its body; uncount it if that fails."""
+    hit()
+    try:
+        yield
+    except LikeDoError:
+        take_hit_back()
+        raise
 
 
 def ensure_peeked(response: Response) -> Response:
@@ -121,20 +141,38 @@ def ensure_peeked(response: Response) -> Response:
 
 
 def hit() -> None:
-    """Count the request in the caller's rate window; raise `RateLimitExceeded` if it is full."""
+    """Count the request, unless it was, in the caller's rate window.
+
+    Raises `RateLimitExceeded` if that is full.
+    """
+    if not g.get("is_counted"):
+        g.rate_window = _hit(rate_limit.REQUESTS)
+        g.is_counted = True
+
+
+def hit_estimates() -> None:
+    """Count an estimate in the window that is for them; raise `RateLimitExceeded` if it is full."""
+    if caller().plan in catalog.plans:
+        _hit(rate_limit.ESTIMATES)
+    peek()
+
+
+def _hit(allowance: Allowance) -> Window:
     try:
-        g.rate_window = rate_limit.hit(caller().account_id, plan())
+        return rate_limit.hit(caller().account_id, plan(), allowance)
     except RateLimitExceeded as error:
-        g.rate_window = Window(plan().requests_per_hour, 0, error.retry_after or 0)
+        limit = plan().requests_per_hour * allowance.factor
+        g.rate_window = Window(limit, 0, error.retry_after or 0)
         raise
 
 
 def take_hit_back() -> None:
-    """Uncount the request, which turned out to be a retry."""
+    """Uncount the request: it turned out to be a retry, or its body could not be read."""
+    g.is_counted = False
     try:
         g.rate_window = rate_limit.take_back(caller().account_id, plan(), g.rate_window.mark)
     except Unavailable as error:
-        log.warning("rate_limit.retry_counted", account=caller().account_id, reason=error.message)
+        log.warning("rate_limit.hit_kept", account=caller().account_id, reason=error.message)
 
 
 def parse(body: bytes) -> Any:

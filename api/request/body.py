@@ -1,11 +1,14 @@
 """A request's JSON body: read as it arrives, hashed on the way, and whole in memory in the end."""
 
 import hashlib
+from tempfile import SpooledTemporaryFile
 from typing import Any
 
 from flask import g, request
 from gunicorn.http.errors import ParseException
 
+from api.request.spool import MEMORY_BYTES, open_bodies, share
+from api.server.body import RequestBody
 from config.settings import settings
 from models.errors import InvalidRequest, RequestTooLarge
 
@@ -26,21 +29,38 @@ def _too_large() -> RequestTooLarge:
     )
 
 
-def read() -> bytes:
+def is_at_hand() -> bool:
+    """Tell whether the whole body has arrived, so that nothing has to be waited for."""
+    stream = request.environ["wsgi.input"]
+    return not isinstance(stream, RequestBody) or stream.is_at_hand()
+
+
+def read(account_id: int) -> bytes:
     """Return the raw body, and keep its `fingerprint`.
 
-    Raises `RequestTooLarge`, `RequestTimeout`, or `InvalidRequest` if it cannot be read.
+    Raises `RequestTooLarge`, `RequestTimeout`, `Overloaded` if the account is sending too many,
+    or `InvalidRequest` if it cannot be read.
     """
-    digest = _begun_digest()
-    pieces, received = [], 0
-    while piece := read_piece(request.environ["wsgi.input"], PIECE_BYTES):
-        received += len(piece)
-        if received > settings.max_body_bytes:
-            raise _too_large()
-        digest.update(piece)
-        pieces.append(piece)
-    check_complete(received)
-    body = b"".join(pieces)
+    if is_at_hand():
+        return _read(account_id)
+    with open_bodies.taken(account_id):
+        return _read(account_id)
+
+
+def _read(account_id: int) -> bytes:
+    digest, received = _begun_digest(), 0
+    with share(account_id) as on_disk, SpooledTemporaryFile(MEMORY_BYTES) as file:
+        while piece := read_piece(request.environ["wsgi.input"], PIECE_BYTES):
+            received += len(piece)
+            if received > settings.max_body_bytes:
+                raise _too_large()
+            if received > MEMORY_BYTES:
+                on_disk.add(len(piece))
+            digest.update(piece)
+            file.write(piece)
+        check_complete(received)
+        file.seek(0)
+        body = file.read()
     if body.startswith(BYTE_ORDER_MARK):
         body = body.removeprefix(BYTE_ORDER_MARK)
         digest = _begun_digest()

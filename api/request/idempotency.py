@@ -9,7 +9,6 @@ from jobs.lifecycle import retries, store
 from models.errors import IdempotencyKeyReused, InvalidRequest
 from models.job import Job
 
-HEADER = "Idempotency-Key"
 MAX_KEY_CHARACTERS = 255
 
 
@@ -31,8 +30,8 @@ def by_key() -> Job | None:
 def key_reused() -> IdempotencyKeyReused:
     """Return the 422 for a key reused with a different body."""
     return IdempotencyKeyReused(
-        f"This {HEADER} was sent with another request within 24 hours. Send the same body, or "
-        "another key."
+        "This Idempotency-Key was sent with another request within 24 hours. Send the same body, "
+        "or another key."
     )
 
 
@@ -47,9 +46,9 @@ def by_sdk_retry() -> Job | None:
 
 def key_digest() -> str | None:
     """Return the digest of the request's `Idempotency-Key`; None if it has none."""
-    key = request.headers.get(HEADER, "").strip()
+    key = request.headers.get(sdk.IDEMPOTENCY_KEY, "").strip()
     if len(key) > MAX_KEY_CHARACTERS:
         raise InvalidRequest(
-            f"The {HEADER} is too long: at most {MAX_KEY_CHARACTERS} characters are taken."
+            f"The Idempotency-Key is too long: at most {MAX_KEY_CHARACTERS} characters are taken."
         )
     return hashlib.sha256(key.encode()).hexdigest() if key else None

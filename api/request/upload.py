@@ -12,6 +12,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
 
 from api.request import body
+from api.request.spool import Share, open_bodies, share
 from api.server.body import RequestBody
 from config.settings import settings
 from models.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType
@@ -51,21 +52,23 @@ def _too_large() -> RequestTooLarge:
 
 
 @contextmanager
-def receive() -> Iterator[Form]:
+def receive(account_id: int) -> Iterator[Form]:
     """Read the request's form; its files exist until the block ends.
 
-    Raises `UnsupportedMediaType`, `RequestTooLarge`, or `InvalidRequest` if it cannot be read.
+    Raises `UnsupportedMediaType`, `RequestTooLarge`, `RequestTimeout`, `Overloaded` if the account
+    is sending too many bodies, or `InvalidRequest` if it cannot be read.
     """
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaType(
             "Send a form with the file in it, as 'multipart/form-data' (curl: -F file=@NAME)."
         )
-    with TemporaryDirectory(prefix="likedo-") as folder:
-        yield _read(Path(folder))
+    with share(account_id) as on_disk, TemporaryDirectory(prefix="likedo-") as folder:
+        with open_bodies.taken(account_id):
+            form = _read(_Files(Path(folder), on_disk))
+        yield form
 
 
-def _read(folder: Path) -> Form:
-    files = _Files(folder)
+def _read(files: "_Files") -> Form:
     stream = request.environ["wsgi.input"]
     if isinstance(stream, RequestBody):
         stream.max_seconds = settings.max_upload_seconds
@@ -101,12 +104,12 @@ def _printable(filename: str) -> str:
 class _Files:
     """The files of one form, in a folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, on_disk: Share) -> None:
+        self.folder, self.on_disk = folder, on_disk
         self.opened: list[_File] = []
 
     def open(self, *_: Any, **__: Any) -> Any:
-        file = _File(self.folder / str(len(self.opened)))
+        file = _File(self.folder / str(len(self.opened)), self.on_disk)
         self.opened.append(file)
         return file
 
@@ -121,8 +124,8 @@ class _Files:
 class _File:
     """A file being written, with a limited size."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, on_disk: Share) -> None:
+        self.path, self.on_disk = path, on_disk
         self.bytes_left = MAX_BYTES
         self.file = path.open("wb")
 
@@ -130,6 +133,7 @@ class _File:
         self.bytes_left -= len(data)
         if self.bytes_left < 0:
             raise _too_large()
+        self.on_disk.add(len(data))
         self.file.write(data)
 
     def seek(self, _: int) -> None:

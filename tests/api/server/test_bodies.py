@@ -1,15 +1,17 @@
 """Bodies that are sent to do harm: below Flask, with and without a key, at any path."""
 
 import json
+import select
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 
-from tests.api.server.test_http_edges import post, raw
+from tests.api.server.test_http_edges import PATH, post, raw
 from tests.callers import HELLO
-from tests.conftest import ON_SQLITE, Server
-from tests.stack import Account, fetch
+from tests.conftest import ON_SQLITE, ONE_DATABASE, Server
+from tests.stack import Account, Stack, fetch
 
 #: 900 KB on the wire, which hold 150 KB.
 TINY_CHUNKS = b"1\r\nx\r\n" * 150_000 + b"0\r\n\r\n"
@@ -84,3 +86,47 @@ def test_a_connection_is_used_again_after_a_small_body_that_nobody_read(
             said += chunk
 
     assert said.count(b"HTTP/1.1 200 OK") == 2
+
+
+@ONE_DATABASE
+def test_bodies_that_never_end_are_cut_off(fresh_stack: Stack) -> None:
+    fresh_stack.web(body_start_seconds=0.2, body_rate_seconds=0.5)
+    account = fresh_stack.account()
+    upload = incomplete(account).replace(PATH.encode(), b"/v1/files")
+    upload = upload.replace(b"application/json", b"multipart/form-data; boundary=b")
+    part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nhalf'
+
+    for request in (incomplete(account), upload + part):
+        status, said, body = raw(fresh_stack.ports[0], request)
+
+        error = json.loads(body)["error"]
+        assert (status, error["type"]) == (408, "invalid_request_error")
+        assert error["code"] == "request_timeout"
+        assert (said["connection"], said["x-should-retry"]) == ("close", "true")
+        # What could not be read does not count.
+        assert said["x-ratelimit-remaining-requests"] == "2000"
+
+
+@ON_SQLITE
+def test_an_account_can_leave_eight_bodies_open_and_not_one_more(server: Server) -> None:
+    account, other = server.stack.account(), server.stack.account()
+    address = ("127.0.0.1", server.stack.ports[0])
+    with ExitStack() as opened:
+        connections = [
+            opened.enter_context(socket.create_connection(address, timeout=30)) for _ in range(9)
+        ]
+        for connection in connections:
+            connection.sendall(incomplete(account))
+        answered, _, _ = select.select(connections, [], [], 30)
+        (refused,) = answered
+        said = refused.makefile("rb").read()
+        whole = fetch(f"{server.api}/chat/completions", HELLO, key=account.key)
+        large = fetch(f"{server.api}/chat/completions", b" " * 300_000, key=other.key)
+
+    assert said.startswith(b"HTTP/1.1 503") and b'"overloaded"' in said and b"Your account" in said
+    # A body that has arrived already waits for nothing, and others are not concerned.
+    assert (whole[0], large[0]) == (200, 400)
+
+
+def incomplete(account: Account) -> bytes:
+    return post(account.key, "Content-Length: 100000") + b"{"
