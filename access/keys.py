@@ -33,6 +33,8 @@ class Caller:
 
 
 _cache: TTLCache[str, Caller] = TTLCache(maxsize=20_000, ttl=CACHE_SECONDS)
+#: Why a key is refused. Whoever sends it again and again costs no query each time.
+_refused: TTLCache[str, str] = TTLCache(maxsize=20_000, ttl=CACHE_SECONDS)
 #: How many change messages this process has received.
 _changes = 0
 
@@ -48,8 +50,15 @@ def identify(key: str) -> Caller:
 
 def _look_up_and_cache(hashed: str) -> Caller:
     """Look a key up, and cache the result unless a change was announced meanwhile."""
+    if (reason := _refused.get(hashed)) is not None:
+        raise InvalidKey(reason)
     changes = _changes
-    caller = _look_up(hashed)
+    try:
+        caller = _look_up(hashed)
+    except InvalidKey as error:
+        if changes == _changes:
+            _refused[hashed] = error.message
+        raise
     if changes == _changes:
         _cache[hashed] = caller
     return caller
@@ -126,6 +135,7 @@ def forget(message: bytes) -> None:
     """Drop this process's cached keys of the account that `message`, from `announce`, names."""
     global _changes
     _changes += 1
+    _refused.clear()
     account_id = orjson.loads(message)["account"]
     for hashed in [h for h, caller in _cache.items() if caller.account_id == account_id]:
         _cache.pop(hashed, None)

@@ -7,6 +7,7 @@ import orjson
 from flask import Blueprint, Response, request
 
 from api.request import admission, pagination, upload
+from api.request.slots import Slots
 from api.request.upload import Form, Upload
 from models import checks
 from models.batch import ExpiresAfter
@@ -16,6 +17,13 @@ from storage import files
 
 bp = Blueprint("files", __name__)
 
+#: Downloads of one account, and of all, that a web process serves at a time.
+MAX_DOWNLOADS, MAX_ALL_DOWNLOADS = 16, 500
+downloads = Slots(
+    MAX_DOWNLOADS,
+    f"Your account has {MAX_DOWNLOADS} downloads under way already. Wait until some have ended.",
+    total=MAX_ALL_DOWNLOADS,
+)
 #: Files in a page: by default, and at most.
 MAX_LIMIT = 10_000
 #: The form fields that make up the object `expires_after`, with their names in it.
@@ -100,15 +108,18 @@ def get_file(file_id: str) -> Response:
 def get_content(file_id: str) -> Response:
     """Return a file's bytes."""
     row = _own(file_id)
-    content = files.content(row.id)
-    if content is None:
-        raise NotFound(f"The content of the file '{row.id}' is gone.")
-    length, pieces = content
-    response = Response(pieces, content_type="application/octet-stream")
+    with ExitStack() as download:
+        download.enter_context(downloads.taken(row.account_id))
+        content = files.content(row.id)
+        if content is None:
+            raise NotFound(f"The content of the file '{row.id}' is gone.")
+        length, pieces = content
+        download.callback(pieces.close)
+        response = Response(pieces, content_type="application/octet-stream")
+        response.call_on_close(download.pop_all().close)
     response.headers["Content-Length"] = str(length)
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers.set("Content-Disposition", "attachment", filename=row.filename)
-    response.call_on_close(pieces.close)
     return response
 
 

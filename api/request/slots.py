@@ -17,17 +17,26 @@ class _Account:
 
 
 class Slots:
-    """So many slots for each account."""
+    """So many slots for each account, and for all of them together."""
 
-    def __init__(self, limit: int, refusal: str, wait_seconds: float = 0) -> None:
-        """`refusal`: what a caller is told if none was free for `wait_seconds`."""
+    def __init__(
+        self, limit: int, refusal: str, *, wait_seconds: float = 0, total: int = 10_000
+    ) -> None:
+        """`limit`: of one account; `refusal`: what it is told if none was free for `wait_seconds`.
+
+        `total`: of all accounts.
+        """
         self.limit, self.refusal, self.wait_seconds = limit, refusal, wait_seconds
+        self.free = total
         self._accounts: dict[int, _Account] = {}
 
     def take(self, account_id: int) -> Callable[[], None]:
         """Take a slot; return what gives it back, once. Raises `Overloaded` if none is free."""
+        if self.free <= 0:
+            raise Overloaded("This server is too busy with others for that. Try again in a moment.")
         account = self._accounts.setdefault(account_id, _Account(self.limit))
         account.users += 1
+        self.free -= 1
         if not account.semaphore.acquire(self.wait_seconds > 0, self.wait_seconds or None):
             self._leave(account_id)
             raise Overloaded(self.refusal)
@@ -54,5 +63,6 @@ class Slots:
     def _leave(self, account_id: int) -> None:
         account = self._accounts[account_id]
         account.users -= 1
+        self.free += 1
         if not account.users:
             del self._accounts[account_id]

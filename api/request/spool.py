@@ -17,7 +17,7 @@ open_bodies = Slots(
     settings.max_open_bodies,
     f"Your account is sending more than {settings.max_open_bodies} bodies at a time. Wait until "
     "some have arrived.",
-    WAIT_SECONDS,
+    wait_seconds=WAIT_SECONDS,
 )
 #: The bytes on disk, by account.
 _used: Counter[int] = Counter()
