@@ -1,7 +1,7 @@
 # Needs Python 3.11 or newer and make. Everything is made in .venv, nothing outside this folder.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all test-long check install bench structure
+.PHONY: help run test test-all test-long check install bench siege structure
 
 # What `make test` leaves to `make test-all` and `make test-long`.
 EXTRA := slow or long or node or browser or postgres or sdks
@@ -42,6 +42,9 @@ install: .venv/.ready ## Make .venv with the project and its likedo, gunicorn an
 
 bench: .venv/.ready ## Measure what a call costs, and print the figures (ARGS="…")
 	@.venv/bin/python -m bench $(ARGS)
+
+siege: .venv/.ready ## Attack an installation of its own for a minute, and show what others felt
+	@.venv/bin/python -m bench.siege $(ARGS)
 
 structure: .venv/.ready ## Show how many files a call goes through, and how large they are (ARGS="--json")
 	@.venv/bin/python -m bench.structure $(ARGS)
