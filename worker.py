@@ -15,7 +15,7 @@ from jobs.maintenance import passes
 from jobs.webhook.sender import Sender
 from jobs.worker.greenlet_worker import GreenletWorker
 from jobs.worker.services import Loop, Service
-from ops import logs
+from ops import logs, watchdog
 from providers import NAMES
 from routing import breakers
 
@@ -25,6 +25,7 @@ def main() -> None:
     startup.check()
     logs.configure()
     startup.raise_open_files()
+    watchdog.start()
     connection = redis_config.connection()
     GreenletWorker(_limits(), settings.worker_concurrency, connection, _services()).work()
 

@@ -150,6 +150,8 @@ class Settings(Environment):
     support_email: str = ""
 
     log_level: str = "INFO"
+    #: What keeps the event loop of a process for more of its CPU time is logged.
+    loop_hold_milliseconds: float = Field(50, gt=0)
 
     @field_validator("database_url")
     @classmethod

@@ -23,6 +23,7 @@ from api.server.body import RequestBody, announcing_close
 from jobs.following import listener
 from jobs.following.wait import WaitInterrupted
 from models.errors import InternalError, InvalidRequest, LikeDoError, RequestTooLarge
+from ops import watchdog
 
 log = structlog.get_logger()
 
@@ -45,6 +46,10 @@ class WebWorker(GeventWorker):
     def load_wsgi(self) -> None:
         super().load_wsgi()
         self.wsgi = announcing_close(self.wsgi)
+
+    def run(self) -> None:
+        watchdog.start()
+        super().run()
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
         self.busy[client] = False
