@@ -31,7 +31,6 @@ def create_app() -> Flask:
 def _api(number: int) -> Blueprint:
     api = Blueprint(f"api{number}", __name__)
     api.before_request(admission.admit)
-    api.after_request(admission.drain)
     api.after_request(admission.ensure_peeked)
     for noun in (chat, image, models, credits, jobs, estimate, files, batches):
         api.register_blueprint(noun.bp)

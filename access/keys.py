@@ -58,6 +58,8 @@ _cache: TTLCache[str, Caller] = TTLCache(maxsize=20_000, ttl=CACHE_SECONDS)
 #: Keys that were valid when this process saw them last, by their hashes. A key leaves it as soon as
 #: it is refused, so that whoever holds a good key is not taken for somebody who guesses.
 _known: LRUCache[str, bool] = LRUCache(maxsize=20_000)
+#: Why a key is refused. Whoever sends it again and again costs no query each time.
+_refused: TTLCache[str, str] = TTLCache(maxsize=20_000, ttl=CACHE_SECONDS)
 #: How many change messages this process has received.
 _changes = 0
 
@@ -83,8 +85,15 @@ def is_known(key: str) -> bool:
 
 def _look_up_and_cache(hashed: str) -> Caller:
     """Look a key up, and cache the result unless a change was announced meanwhile."""
+    if (reason := _refused.get(hashed)) is not None:
+        raise InvalidKey(reason)
     changes = _changes
-    caller = _look_up(hashed)
+    try:
+        caller = _look_up(hashed)
+    except InvalidKey as error:
+        if changes == _changes:
+            _refused[hashed] = error.message
+        raise
     if changes == _changes:
         _cache[hashed] = caller
     return caller
@@ -185,6 +194,7 @@ def forget(message: bytes) -> None:
     """Drop this process's cached keys of the account that `message`, from `announce`, names."""
     global _changes
     _changes += 1
+    _refused.clear()
     account_id = orjson.loads(message)["account"]
     for hashed in [h for h, caller in _cache.items() if caller.account_id == account_id]:
         _cache.pop(hashed, None)

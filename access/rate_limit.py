@@ -67,17 +67,20 @@ class Window:
     mark: str = ""
 
 
-class WindowFull(RateLimitExceeded):
-    """The request was not counted, since `window` is full."""
+@dataclass(frozen=True)
+class Allowance:
+    """Requests that have a window of their own."""
 
-    def __init__(self, owner: str, window: Window) -> None:
-        wait = math.floor(window.reset_seconds) + 1
-        super().__init__(
-            f"Rate limit reached: {window.limit} requests per hour {owner}. Try again in {wait} "
-            "seconds.",
-            retry_after=wait,
-        )
-        self.window = window
+    #: What the window's key in Redis begins with.
+    prefix: str
+    #: What the message calls them.
+    name: str
+    #: How many times the plan's requests per hour are let in.
+    factor: int
+
+
+REQUESTS = Allowance("likedo:window", "requests", 1)
+ESTIMATES = Allowance("likedo:window:estimates", "estimates", 10)
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,23 @@ class KeyLimit:
 
 @dataclass(frozen=True)
 class _Limit:
-    """A window in Redis, its limit, and whose that is."""
+    """A window in Redis, its limit, and what the message says of it."""
 
     key: str
     requests: int
-    owner: str
+    subject: str
+
+
+class WindowFull(RateLimitExceeded):
+    """The request was not counted, since `window` is full."""
+
+    def __init__(self, subject: str, window: Window) -> None:
+        wait = math.floor(window.reset_seconds) + 1
+        super().__init__(
+            f"Rate limit reached: {window.limit} {subject}. Try again in {wait} seconds.",
+            retry_after=wait,
+        )
+        self.window = window
 
 
 @cache
@@ -102,19 +117,21 @@ def _script() -> Script:
     return connection().register_script(_SLIDE)
 
 
-def hit(account_id: int, plan: Plan, key: KeyLimit | None = None) -> Window:
+def hit(
+    account_id: int, plan: Plan, key: KeyLimit | None = None, allowance: Allowance = REQUESTS
+) -> Window:
     """Count one request; raise `WindowFull`, without counting, if a window is full.
 
     Raises `Unavailable` if Redis does not answer: no request is accepted uncounted.
     """
-    limits = _limits(account_id, plan, key)
+    limits = _limits(account_id, plan, key, allowance)
     accepted, windows = _slide(limits, counted=True)
     if accepted:
         return _tightest(windows)
     # It has to wait for the last of those that are full.
     full = [pair for pair in zip(limits, windows, strict=True) if not pair[1].remaining]
     limit, window = max(full, key=lambda pair: pair[1].reset_seconds)
-    raise WindowFull(limit.owner, window)
+    raise WindowFull(limit.subject, window)
 
 
 def take_back(account_id: int, plan: Plan, mark: str, key: KeyLimit | None = None) -> Window:
@@ -123,7 +140,7 @@ def take_back(account_id: int, plan: Plan, mark: str, key: KeyLimit | None = Non
     Raises `Unavailable` like `hit`.
     """
     try:
-        for limit in _limits(account_id, plan, key):
+        for limit in _limits(account_id, plan, key, REQUESTS):
             connection().lrem(limit.key, 1, mark)
     except redis.RedisError as error:
         raise Unavailable(NO_HIT) from error
@@ -132,15 +149,18 @@ def take_back(account_id: int, plan: Plan, mark: str, key: KeyLimit | None = Non
 
 def peek(account_id: int, plan: Plan, key: KeyLimit | None = None) -> Window:
     """Return the state of the tightest window, without counting."""
-    return _tightest(_slide(_limits(account_id, plan, key), counted=False)[1])
+    return _tightest(_slide(_limits(account_id, plan, key, REQUESTS), counted=False)[1])
 
 
-def _limits(account_id: int, plan: Plan, key: KeyLimit | None) -> list[_Limit]:
-    owner = f"on the {plan.name} plan"
-    limits = [_Limit(f"likedo:window:{account_id}", plan.requests_per_hour, owner)]
-    if key is not None:
-        window = f"likedo:window:key:{key.key_id}"
-        limits.append(_Limit(window, key.requests_per_hour, "with this key"))
+def _limits(
+    account_id: int, plan: Plan, key: KeyLimit | None, allowance: Allowance
+) -> list[_Limit]:
+    limit = plan.requests_per_hour * allowance.factor
+    subject = f"{allowance.name} per hour on the {plan.name} plan"
+    limits = [_Limit(f"{allowance.prefix}:{account_id}", limit, subject)]
+    if key is not None and allowance is REQUESTS:
+        window = f"{allowance.prefix}:key:{key.key_id}"
+        limits.append(_Limit(window, key.requests_per_hour, "requests per hour with this key"))
     return limits
 
 

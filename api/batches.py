@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response, request
 
-from api.request import admission, idempotency, pagination, sdk
+from api.request import admission, body, idempotency, pagination, sdk
 from api.response import images
 from jobs.batch import store as batch_store
 from jobs.batch.store import BatchSubmission
@@ -37,23 +37,23 @@ TIMES = (
 @bp.post("/batches")
 def create_batch() -> Response:
     """Create a batch; workers validate it, run it and write its output."""
-    body = admission.read_body()
-    submission = _submission(body)
+    content = admission.read_body()
+    submission = _submission()
     if (existing := batch_store.find_retried(submission)) is not None:
         return _replayed(existing, submission)
     admission.hit()
-    batch = _batch(submission, BatchRequest.read(admission.parse(body), BY_BATCH_ENDPOINT))
+    batch = _batch(submission, BatchRequest.read(admission.parse(content), BY_BATCH_ENDPOINT))
     row = batch_store.create(batch)
     return _answer(row) if row.id == batch.id else _replayed(row, submission)
 
 
-def _submission(body: bytes) -> BatchSubmission:
+def _submission() -> BatchSubmission:
     caller, count = admission.caller(), sdk.retry_count()
     retry = count if count is not None and 1 <= count <= sdk.MAX_RETRY_COUNT else None
     return BatchSubmission(
         caller.account_id,
         caller.key_id,
-        idempotency.fingerprint(body),
+        body.fingerprint(),
         idempotency.key_digest(),
         retry,
     )

@@ -6,7 +6,7 @@ import orjson
 from flask import Blueprint, Response
 
 from access.keys import Caller
-from api.request import admission
+from api.request import admission, body
 from billing import key_spending, ledger
 from billing.pricing import Quote
 from jobs.kinds import KINDS
@@ -18,8 +18,8 @@ bp = Blueprint("estimate", __name__)
 @bp.post("/estimate")
 def create_estimate() -> Response:
     """Return the minimum and maximum credits that a chat or image request can cost."""
-    admission.peek()
-    quote = _quote(admission.parse(admission.read_body()))
+    admission.hit_estimates()
+    quote = _quote(admission.parse(body.read(admission.caller().account_id)))
     available = _available(admission.caller())
     content = {
         "object": "estimate",
@@ -38,13 +38,13 @@ def _available(caller: Caller) -> int:
     return available if left is None else max(0, min(available, left))
 
 
-def _quote(body: Any) -> Quote:
-    if not isinstance(body, dict):
+def _quote(content: Any) -> Quote:
+    if not isinstance(content, dict):
         raise InvalidRequest("The body must be that of a chat or image request.")
     for kind in KINDS.values():
-        if kind.identified_by in body:
+        if kind.identified_by in content:
             # What is too much to wait for has a price, too: it can be an asynchronous job.
-            request = kind.read(body, True)
+            request = kind.read(content, True)
             admission.caller().rules.check_request(request)
             return kind.quote(request)
     raise MissingParameter(

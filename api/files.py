@@ -1,11 +1,13 @@
 """Files: the input that callers upload for batches, and the output that batches write."""
 
+from contextlib import ExitStack
 from typing import Any
 
 import orjson
 from flask import Blueprint, Response, request
 
 from api.request import admission, filename, pagination, upload
+from api.request.slots import Slots
 from api.request.upload import Form, Upload
 from models import checks
 from models.batch import ExpiresAfter
@@ -15,6 +17,13 @@ from storage import files
 
 bp = Blueprint("files", __name__)
 
+#: Downloads of one account, and of all, that a web process serves at a time.
+MAX_DOWNLOADS, MAX_ALL_DOWNLOADS = 16, 500
+downloads = Slots(
+    MAX_DOWNLOADS,
+    f"Your account has {MAX_DOWNLOADS} downloads under way already. Wait until some have ended.",
+    total=MAX_ALL_DOWNLOADS,
+)
 #: Files in a page: by default, and at most.
 MAX_LIMIT = 10_000
 #: The form fields that make up the object `expires_after`, with their names in it.
@@ -24,11 +33,11 @@ EXPIRES_AFTER = {f"expires_after[{name}]": name for name in ExpiresAfter.model_f
 @bp.post("/files")
 def create_file() -> Response:
     """Store a file of requests for a batch."""
-    admission.peek()
-    with upload.receive() as form:
-        admission.hit()
+    account_id = admission.caller().account_id
+    with ExitStack() as received:
+        with admission.counted():
+            form = received.enter_context(upload.receive(account_id))
         file, seconds = _checked(form)
-        account_id = admission.caller().account_id
         file_id = files.save(account_id, Purpose.BATCH, file.filename, file.path, seconds)
     return _answer(as_json(files.show_one(file_id)))
 
@@ -99,14 +108,17 @@ def get_file(file_id: str) -> Response:
 def get_content(file_id: str) -> Response:
     """Return a file's bytes."""
     row = _own(file_id)
-    content = files.content(row.id)
-    if content is None:
-        raise NotFound(f"The content of the file '{row.id}' is gone.")
-    length, pieces = content
-    response = Response(pieces, content_type="application/octet-stream")
+    with ExitStack() as download:
+        download.enter_context(downloads.taken(row.account_id))
+        content = files.content(row.id)
+        if content is None:
+            raise NotFound(f"The content of the file '{row.id}' is gone.")
+        length, pieces = content
+        download.callback(pieces.close)
+        response = Response(pieces, content_type="application/octet-stream")
+        response.call_on_close(download.pop_all().close)
     response.headers["Content-Length"] = str(length)
     response.headers["Content-Disposition"] = filename.attachment(row.filename)
-    response.call_on_close(pieces.close)
     return response
 
 

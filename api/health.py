@@ -3,11 +3,13 @@
 import hmac
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 import redis
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, current_app, request
+from gevent.lock import BoundedSemaphore
 
 import database
 import storage
@@ -24,6 +26,9 @@ bp = Blueprint("health", __name__)
 #: A deployment restarts its workers; for this long, having none is no reason to lose traffic.
 WORKERLESS_SECONDS = 60
 
+#: An answer holds for this long: anybody may ask, and each check writes to the storage.
+CACHE_SECONDS = 3
+
 _SINCE_KEY = "likedo:workerless-since"
 
 
@@ -36,11 +41,30 @@ def is_up() -> Response:
 @bp.get("/readyz")
 def is_ready() -> Response:
     """Report whether jobs would be run, and if not, what is missing."""
-    status, report = _readiness()
+    status, report = _cached_readiness()
     if request.args.get("verbose") == "1":
         _require_admin_token()
         report |= {"providers": _providers()}
     return _answer(status, report)
+
+
+@dataclass
+class _Cache:
+    """The readiness of a moment ago; one request at a time finds it out anew."""
+
+    lock: BoundedSemaphore = field(default_factory=BoundedSemaphore)
+    checked_at: float = float("-inf")
+    readiness: tuple[int, dict[str, object]] = (503, {})
+
+
+def _cached_readiness() -> tuple[int, dict[str, object]]:
+    cache: _Cache = current_app.extensions.setdefault("readiness", _Cache())
+    with cache.lock:
+        if time.monotonic() - cache.checked_at > CACHE_SECONDS:
+            cache.readiness = _readiness()
+            cache.checked_at = time.monotonic()
+        status, report = cache.readiness
+    return status, dict(report)
 
 
 def _readiness() -> tuple[int, dict[str, object]]:

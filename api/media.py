@@ -3,14 +3,16 @@
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 from flask import Blueprint, Response, request, send_file
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
 import storage
 from api.errors import respond
+from api.request.slots import Slots
 from config.settings import settings
-from models.errors import InvalidRequest, NotFound
+from models.errors import InvalidRequest, NotFound, Overloaded
 from models.media import EXTENSIONS
 from storage.local import Local
 
@@ -20,6 +22,10 @@ bp = Blueprint("media", __name__)
 _NAME = re.compile(rf"[A-Za-z0-9_-]{{1,50}}\.({'|'.join(EXTENSIONS.values())})", re.ASCII)
 _ONE_RANGE = re.compile(r"bytes=(\d+-\d*|-\d+)", re.ASCII)
 _TYPES = {ending: media_type for media_type, ending in EXTENSIONS.items()}
+
+#: Downloads that a web process serves at a time. They have no account.
+downloads = Slots(500, "Too many images are being downloaded. Try again in a moment.")
+_ANYBODY = 0
 
 YEAR_SECONDS = 365 * 24 * 3600
 DAY_SECONDS = 24 * 3600
@@ -69,10 +75,29 @@ def _send(path: Path, conditional: bool) -> Response:
     response = send_file(
         path, mimetype=_TYPES[path.suffix[1:]], conditional=conditional, etag=path.stem
     )
+    _hold_slot(response)
     assert response.last_modified is not None
     seconds = _fresh_seconds(response.last_modified.timestamp())
     response.headers["Cache-Control"] = f"public, max-age={seconds}, immutable"
     return response
+
+
+def _hold_slot(response: Response) -> None:
+    """Have one of the downloads' slots until the file is closed; raise `Overloaded`."""
+    file: Any = response.response
+    close_file = file.close
+    try:
+        give_back = downloads.take(_ANYBODY)
+    except Overloaded:
+        close_file()
+        raise
+
+    def close() -> None:
+        give_back()
+        close_file()
+
+    # The server is given the file itself to send, and closes that, not the response.
+    file.close = close
 
 
 def _fresh_seconds(saved_at: float) -> int:

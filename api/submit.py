@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 from flask import Response, g
 
 from api.request import admission, idempotency, prefer
+from api.request import body as request_body
 from api.response import job, replay
 from api.response.listening import Wait, listening
 from api.server import client
@@ -135,7 +136,7 @@ def _row(request: Request, quote: Quote, body: bytes, asynchronous: bool) -> dic
         body_bytes=len(body),
         body_at=bodies.choose_location(body, outlives_redis=asynchronous),
         asynchronous=asynchronous,
-        fingerprint=idempotency.fingerprint(body),
+        fingerprint=request_body.fingerprint(),
         is_idempotent=idempotency.key_digest() is not None,
         webhook_url=request.body.get("webhook_url"),
     )

@@ -128,6 +128,18 @@ class Settings(Environment):
     max_queue_bytes: int = Field(64 * MIB, ge=1)
     stream_log_bytes: int = Field(64 * MIB, ge=1)
     max_body_bytes: int = Field(20 * MIB, ge=1)
+    #: A body arrives with at least so many bytes a second over any `body_rate_seconds` after the
+    #: first `body_start_seconds`, and whole within `max_body_seconds` and the time that it takes
+    #: at twice that rate; a file within `max_upload_seconds`.
+    min_body_rate: int = Field(8192, ge=1)
+    body_start_seconds: float = Field(10, ge=0, le=3600)
+    body_rate_seconds: float = Field(30, gt=0, le=3600)
+    max_body_seconds: float = Field(60, gt=0, le=86_400)
+    max_upload_seconds: float = Field(3600, gt=0, le=86_400)
+    #: Bodies of one account that may be arriving at a time, and the bytes on disk of those of all,
+    #: in each web process.
+    max_open_bodies: int = Field(8, ge=1)
+    max_spool_bytes: int = Field(256 * MIB, ge=1)
 
     admin_token: str = ""
     secret_key: str = ""
@@ -141,6 +153,8 @@ class Settings(Environment):
     support_email: str = ""
 
     log_level: str = "INFO"
+    #: What keeps the event loop of a process for more of its CPU time is logged.
+    loop_hold_milliseconds: float = Field(50, gt=0)
 
     @field_validator("database_url")
     @classmethod

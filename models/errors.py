@@ -16,6 +16,7 @@
     ├── NotFound .................. 404 not_found
     │   └── ModelNotFound ......... 404 model_not_found
     ├── MethodNotAllowed .......... 405 method_not_allowed
+    ├── RequestTimeout ............ 408 request_timeout
     ├── JobAlreadyFinished ........ 409 job_already_finished
     ├── JobCancelled .............. 409 job_cancelled
     ├── StreamLogGone ............. 410 stream_log_gone
@@ -149,6 +150,13 @@ class ModelNotFound(NotFound):
 
 class MethodNotAllowed(LikeDoError):
     status, type, code = 405, "invalid_request_error", "method_not_allowed"
+
+
+class RequestTimeout(LikeDoError):
+    """The body arrived too slowly or took too long. The connection is closed."""
+
+    status, type, code = 408, "invalid_request_error", "request_timeout"
+    retryable = True
 
 
 class JobAlreadyFinished(LikeDoError):

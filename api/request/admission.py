@@ -1,28 +1,25 @@
 """Admitting requests, with checks in the contract's order: size, key, body, rate limit, JSON."""
 
 import contextlib
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-import gevent
 import orjson
 import structlog
 from flask import Response, g, request
 from gevent.lock import BoundedSemaphore
-from gunicorn.http.errors import ParseException
 
 from access import failures, keys, rate_limit
 from access.keys import Caller
-from access.rate_limit import KeyLimit, WindowFull
-from api.request import client_address, upload
+from access.rate_limit import Allowance, KeyLimit, Window, WindowFull
+from api.request import body, client_address, sdk, upload
 from config.catalog.load import catalog
 from config.catalog.model import Plan
-from config.settings import settings
 from models.errors import (
     InvalidJSON,
     InvalidKey,
-    InvalidRequest,
-    RequestTooLarge,
+    LikeDoError,
     Unavailable,
     UnsupportedMediaType,
 )
@@ -34,9 +31,6 @@ log = structlog.get_logger()
 MAX_ADMISSIONS = 16
 
 admission_slots = BoundedSemaphore(MAX_ADMISSIONS)
-
-#: Some editors begin a file with it; RFC 8259 lets a parser ignore it.
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 JSON_TYPES = ("application/json", "text/json")
 
@@ -115,14 +109,8 @@ def check_declared_size() -> None:
     """Raise `RequestTooLarge` if the declared size is; files may be larger than other bodies."""
     if request.path.endswith("/files"):
         upload.check_declared_size()
-    elif (request.content_length or 0) > settings.max_body_bytes:
-        raise _too_large()
-
-
-def _too_large() -> RequestTooLarge:
-    return RequestTooLarge(
-        f"The body is too large: at most {settings.max_body_bytes} bytes are taken."
-    )
+    else:
+        body.check_declared_size()
 
 
 def _key() -> str:
@@ -142,22 +130,26 @@ def _key() -> str:
 
 
 def read_body() -> bytes:
-    """Return the raw body; raise `RequestTooLarge`, or `InvalidRequest` if it cannot be read."""
-    declared = request.content_length
-    # One byte more than allowed distinguishes a body that is too large from one that just fits.
-    size = settings.max_body_bytes + 1 if declared is None else declared
+    """Return the raw body; raise what `body.read` does, or `RateLimitExceeded`.
+
+    If the body has not arrived yet, a request that can join no other is counted before it is read:
+    a full window is no reason to wait for it.
+    """
+    if sdk.may_retry() or body.is_at_hand():
+        return body.read(caller().account_id)
+    with counted():
+        return body.read(caller().account_id)
+
+
+@contextlib.contextmanager
+def counted() -> Iterator[None]:
+    """Count the request before the block, which reads its body; uncount it if that fails."""
+    hit()
     try:
-        body: bytes = request.environ["wsgi.input"].read(size)
-    except (ParseException, OSError) as error:
-        raise InvalidRequest(f"The body cannot be read: {error}.") from None
-    if len(body) > settings.max_body_bytes:
-        raise _too_large()
-    if declared is not None and len(body) < declared:
-        raise InvalidRequest(
-            f"The body ended after {len(body)} of the {declared} bytes that were announced."
-        )
-    g.body_read = True
-    return body.removeprefix(BYTE_ORDER_MARK)
+        yield
+    except LikeDoError:
+        take_hit_back()
+        raise
 
 
 def ensure_peeked(response: Response) -> Response:
@@ -169,47 +161,40 @@ def ensure_peeked(response: Response) -> Response:
     return response
 
 
-#: At most this much of a refused request's unread body is read and discarded.
-DRAIN_BYTES = 64 * 1024 * 1024
-DRAIN_CHUNK_BYTES = 64 * 1024
-DRAIN_SECONDS = 5
-
-
-def drain(response: Response) -> Response:
-    """Discard the unread body of a refused request, once it has been answered.
-
-    A connection that is closed with unread bytes is reset, and the client never sees the answer.
-    """
-    if response.status_code >= 400 and not g.get("body_read"):
-        left = DRAIN_BYTES if request.content_length is None else request.content_length
-        stream = request.environ["wsgi.input"]
-        response.call_on_close(lambda: _discard(stream, min(left, DRAIN_BYTES)))
-    return response
-
-
-def _discard(stream: Any, left: int) -> None:
-    with gevent.Timeout(DRAIN_SECONDS, False), contextlib.suppress(ParseException, OSError):
-        while left > 0 and (chunk := stream.read(DRAIN_CHUNK_BYTES)):
-            left -= len(chunk)
-
-
 def hit() -> None:
-    """Count the request in the caller's rate window; raise `WindowFull` if it is full."""
+    """Count the request, unless it was, in the caller's rate windows.
+
+    Raises `WindowFull` if one is full.
+    """
+    if not g.get("is_counted"):
+        g.rate_window = _hit(rate_limit.REQUESTS)
+        g.is_counted = True
+
+
+def hit_estimates() -> None:
+    """Count an estimate in the window that is for them; raise `WindowFull` if it is full."""
+    if caller().plan in catalog.plans:
+        _hit(rate_limit.ESTIMATES)
+    peek()
+
+
+def _hit(allowance: Allowance) -> Window:
     try:
-        g.rate_window = rate_limit.hit(caller().account_id, plan(), key_limit())
+        return rate_limit.hit(caller().account_id, plan(), key_limit(), allowance)
     except WindowFull as full:
         g.rate_window = full.window
         raise
 
 
 def take_hit_back() -> None:
-    """Uncount the request, which turned out to be a retry."""
+    """Uncount the request: it turned out to be a retry, or its body could not be read."""
+    g.is_counted = False
     try:
         g.rate_window = rate_limit.take_back(
             caller().account_id, plan(), g.rate_window.mark, key_limit()
         )
     except Unavailable as error:
-        log.warning("rate_limit.retry_counted", account=caller().account_id, reason=error.message)
+        log.warning("rate_limit.hit_kept", account=caller().account_id, reason=error.message)
 
 
 def parse(body: bytes) -> Any:

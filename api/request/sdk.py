@@ -2,6 +2,7 @@
 
 from flask import request
 
+IDEMPOTENCY_KEY = "Idempotency-Key"
 #: Higher retry counts are ignored: no SDK means them.
 MAX_RETRY_COUNT = 10
 #: An SDK retries this often by default.
@@ -12,6 +13,11 @@ def retry_count() -> int | None:
     """Return the number of the retry, 0 for the first try; None if no SDK sent the request."""
     text = request.headers.get("x-stainless-retry-count", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 4 else None
+
+
+def may_retry() -> bool:
+    """Tell whether the request may join an earlier one: by its key, or as a counted retry."""
+    return bool(request.headers.get(IDEMPOTENCY_KEY) or retry_count())
 
 
 def has_retries_left() -> bool:

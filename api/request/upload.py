@@ -7,13 +7,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import gevent
-from flask import g, request
-from gunicorn.http.errors import ParseException
+from flask import request
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
 
-from api.request import filename
+from api.request import body, filename
+from api.request.spool import Share, open_bodies, share
+from api.server.body import RequestBody
+from config.settings import settings
 from models.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType
 from models.file import MAX_BYTES, MIB
 
@@ -22,8 +23,6 @@ MAX_FORM_BYTES = MAX_BYTES + MIB
 #: Of a field; also the most that the parser buffers before it can make sense of it.
 MAX_FIELD_BYTES = 512 * 1024
 MAX_PARTS = 20
-#: Other greenlets run after each so many bytes: a fast upload never waits for the network.
-YIELD_BYTES = MIB
 
 
 @dataclass(frozen=True)
@@ -53,35 +52,40 @@ def _too_large() -> RequestTooLarge:
 
 
 @contextmanager
-def receive() -> Iterator[Form]:
+def receive(account_id: int) -> Iterator[Form]:
     """Read the request's form; its files exist until the block ends.
 
-    Raises `UnsupportedMediaType`, `RequestTooLarge`, or `InvalidRequest` if it cannot be read.
+    Raises `UnsupportedMediaType`, `RequestTooLarge`, `RequestTimeout`, `Overloaded` if the account
+    is sending too many bodies, or `InvalidRequest` if it cannot be read.
     """
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaType(
             "Send a form with the file in it, as 'multipart/form-data' (curl: -F file=@NAME)."
         )
-    with TemporaryDirectory(prefix="likedo-") as folder:
-        yield _read(Path(folder))
+    with share(account_id) as on_disk, TemporaryDirectory(prefix="likedo-") as folder:
+        with open_bodies.taken(account_id):
+            form = _read(_Files(Path(folder), on_disk))
+        yield form
 
 
-def _read(folder: Path) -> Form:
-    files = _Files(folder)
-    body = _Body(request.environ["wsgi.input"], request.content_length)
+def _read(files: "_Files") -> Form:
+    stream = request.environ["wsgi.input"]
+    if isinstance(stream, RequestBody):
+        stream.max_seconds = settings.max_upload_seconds
+    form = _Body(stream)
     parser = FormDataParser(files.open, MAX_FIELD_BYTES, silent=False, max_form_parts=MAX_PARTS)
     try:
         _, fields, parsed_files = parser.parse(
-            body,  # type: ignore[arg-type]  # The parser only calls `read`.
+            form,  # type: ignore[arg-type]  # The parser only calls `read`.
             request.mimetype,
             request.content_length,
             request.mimetype_params,
         )
-        body.finish()
+        form.finish()
     except RequestEntityTooLarge:
         raise RequestTooLarge("The form has too much beside its file.") from None
     except ValueError as error:
-        body.finish()
+        form.finish()
         raise InvalidRequest(f"The form cannot be read: {error}.") from None
     finally:
         files.close()
@@ -95,12 +99,12 @@ def _read(folder: Path) -> Form:
 class _Files:
     """The files of one form, in a folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, on_disk: Share) -> None:
+        self.folder, self.on_disk = folder, on_disk
         self.opened: list[_File] = []
 
     def open(self, *_: Any, **__: Any) -> Any:
-        file = _File(self.folder / str(len(self.opened)))
+        file = _File(self.folder / str(len(self.opened)), self.on_disk)
         self.opened.append(file)
         return file
 
@@ -115,8 +119,8 @@ class _Files:
 class _File:
     """A file being written, with a limited size."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, on_disk: Share) -> None:
+        self.path, self.on_disk = path, on_disk
         self.bytes_left = MAX_BYTES
         self.file = path.open("wb")
 
@@ -124,6 +128,7 @@ class _File:
         self.bytes_left -= len(data)
         if self.bytes_left < 0:
             raise _too_large()
+        self.on_disk.add(len(data))
         self.file.write(data)
 
     def seek(self, _: int) -> None:
@@ -135,34 +140,21 @@ class _File:
 
 
 class _Body:
-    """The request's body as it arrives, with a limited size, yielding to other greenlets."""
+    """The request's body as it arrives, with a limited size."""
 
-    def __init__(self, stream: Any, declared: int | None) -> None:
+    def __init__(self, stream: Any) -> None:
         self.stream = stream
-        self.declared = declared
         self.received = 0
-        self.yields_at = YIELD_BYTES
 
-    def read(self, size: int = -1) -> bytes:
-        try:
-            data: bytes = self.stream.read(size)
-        except (ParseException, OSError) as error:
-            raise InvalidRequest(f"The body cannot be read: {error}.") from None
+    def read(self, size: int) -> bytes:
+        data = body.read_piece(self.stream, size)
         self.received += len(data)
         if self.received > MAX_FORM_BYTES:
             raise _too_large()
-        if self.received >= self.yields_at:
-            self.yields_at += YIELD_BYTES
-            gevent.sleep(0)
         return data
 
     def finish(self) -> None:
         """Discard what follows the form; raise `InvalidRequest` if the body is incomplete."""
-        while self.read(YIELD_BYTES):
+        while self.read(body.PIECE_BYTES):
             pass
-        g.body_read = True
-        if self.declared is not None and self.received < self.declared:
-            raise InvalidRequest(
-                f"The body ended after {self.received} of the {self.declared} bytes that were "
-                "announced."
-            )
+        body.check_complete(self.received)

@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import Response
 
+from api.request.slots import Slots
 from api.response import stream
 from api.response.listening import listening
 from api.response.stream import ReadResult
@@ -23,6 +24,14 @@ from storage import media
 #: The trail of a job that has not streamed anything yet is looked up this often.
 TRAIL_SECONDS = 1
 
+#: Readers of one account, and of all, that a web process serves at a time.
+MAX_READERS, MAX_ALL_READERS = 100, 2000
+readers = Slots(
+    MAX_READERS,
+    f"Your account has {MAX_READERS} readers of events already. End some of them first.",
+    total=MAX_ALL_READERS,
+)
+
 #: The last event of a stream whose web process stops. Its reader can come back to another.
 RESTARTING = Unavailable("The server is restarting. Come back for what follows.")
 
@@ -30,9 +39,11 @@ RESTARTING = Unavailable("The server is restarting. Come back for what follows."
 def follow(row: Job, after: int) -> Response:
     """Return a job's trail and, if it streams, its events after the number `after`.
 
-    Raises `StreamLogGone` if those are not kept any more.
+    Raises `StreamLogGone` if those are not kept any more, `Overloaded` if the account has too many
+    readers.
     """
     with listening(row.id) as wait:
+        wait.stack.enter_context(readers.taken(row.account_id))
         reader = Reader(wait.subscription, after, row.stream)
         wait.wait_until_confirmed()
         stream.catch_up(reader, row)

@@ -4,6 +4,7 @@ import orjson
 from flask import Response, g
 
 from api.request import admission, idempotency, prefer
+from api.request import body as request_body
 from api.response import answer, job, stream
 from jobs.lifecycle import store
 from models.job import Job
@@ -14,7 +15,7 @@ def answer_retry(body: bytes) -> Response | None:
 
     Raises `IdempotencyKeyReused` if the caller's `Idempotency-Key` names another request.
     """
-    row = idempotency.by_key(body) or idempotency.by_sdk_retry(body)
+    row = idempotency.by_key() or idempotency.by_sdk_retry()
     if row is None:
         return None
     admission.peek()
@@ -28,7 +29,7 @@ def answer_existing(job_id: str, body: bytes) -> Response:
     """
     row = store.find(job_id)
     assert row is not None
-    if row.fingerprint != idempotency.fingerprint(body):
+    if row.fingerprint != request_body.fingerprint():
         raise idempotency.key_reused()
     return _answer(row, body)
 

@@ -19,9 +19,11 @@ from gunicorn.http.errors import (
 )
 from gunicorn.workers.ggevent import GeventWorker
 
+from api.server.body import RequestBody, announcing_close
 from jobs.following import listener
 from jobs.following.wait import WaitInterrupted
 from models.errors import InternalError, InvalidRequest, LikeDoError, RequestTooLarge
+from ops import watchdog
 
 log = structlog.get_logger()
 
@@ -41,6 +43,14 @@ class WebWorker(GeventWorker):
         self.busy: dict[socket.socket, bool] = {}
         self.stopped_at: float | None = None
 
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        self.wsgi = announcing_close(self.wsgi)
+
+    def run(self) -> None:
+        watchdog.start()
+        super().run()
+
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
         self.busy[client] = False
         try:
@@ -50,10 +60,14 @@ class WebWorker(GeventWorker):
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         self.busy[sock] = True
+        req.body = body = RequestBody(req)
         try:
-            return super().handle_request(listener_name, req, sock, addr)
+            super().handle_request(listener_name, req, sock, addr)
         finally:
+            can_continue = body.discard()
             self.busy[sock] = False
+        if not can_continue:
+            raise StopIteration
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
         """Answer a request that gunicorn itself refuses with an error in our envelope.

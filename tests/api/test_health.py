@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 import structlog
 
+import storage
 from app import create_app
 from config.settings import settings
 from database import engine as database_engine
+from storage.local import Local
 
 #: Of the form that keys have; nobody's.
 KEY = f"lk-{'x' * 43}"
@@ -40,6 +42,23 @@ def test_readiness_says_that_the_tables_have_to_be_made() -> None:
             "database": "It lacks tables that this version needs: run `likedo db upgrade`."
         },
     }
+
+
+@pytest.mark.usefixtures("store", "bare_database")
+def test_readiness_that_is_asked_for_often_is_found_out_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = Local(tmp_path)
+    stored = []
+    monkeypatch.setattr(files, "check", lambda: stored.append(1))
+    monkeypatch.setattr(storage, "backend", lambda: files)
+    client = create_app().test_client()
+
+    replies = [client.get("/readyz") for _ in range(20)]
+
+    assert {reply.status_code for reply in replies} == {503}
+    assert len({reply.data for reply in replies}) == 1
+    assert len(stored) == 1
 
 
 @pytest.mark.usefixtures("store", "bare_database")
