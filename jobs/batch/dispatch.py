@@ -23,7 +23,14 @@ from jobs.kinds import KINDS
 from jobs.lifecycle import bodies, cancel, new, queue
 from models.account import Account
 from models.batch import Batch, BatchLine, BatchStatus
-from models.errors import CreditsHeld, InsufficientCredits, JobCancelled, LikeDoError, Unavailable
+from models.errors import (
+    CreditsHeld,
+    InsufficientCredits,
+    InvalidRequest,
+    JobCancelled,
+    LikeDoError,
+    Unavailable,
+)
 from models.job import FINAL, BodyAt, Job, Status
 
 log = structlog.get_logger()
@@ -133,7 +140,12 @@ def dispatch(owned: OwnedBatch, batch: Batch, count: int) -> None:
 
 
 def _dispatch(owned: OwnedBatch, batch: Batch, line: BatchLine) -> Dispatched:
-    body = bodies.load_line(batch.input_file_id, line.start, line.length)
+    try:
+        body = bodies.load_line(batch.input_file_id, line.start, line.length)
+    except InvalidRequest as error:
+        # A version with other bounds has accepted it.
+        _fail(owned, line, error)
+        return Dispatched.YES
     if body is None:
         ownership.stop_dispatching(owned.in_status(BatchStatus.IN_PROGRESS), FILE_GONE)
         return Dispatched.NEVER
