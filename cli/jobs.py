@@ -119,8 +119,6 @@ def retry(job_id: str, as_json: bool) -> None:
 
 
 def _retry(row: "Job") -> str:
-    import orjson
-
     from jobs.kinds import KINDS
     from jobs.lifecycle import bodies
     from models.job import FINAL, Status
@@ -134,7 +132,7 @@ def _retry(row: "Job") -> str:
             "to 64 KiB, for 24 hours, and that of a batch's line until its batch is over."
         )
     kind = KINDS[row.kind]
-    request = kind.from_validated(orjson.loads(body))
+    request = kind.from_validated(bodies.decoded(body))
     return _submit_again(row, kind, request, kind.quote(request), body)
 
 

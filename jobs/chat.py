@@ -10,7 +10,7 @@ from rq import Retry
 
 from billing.outcomes import ChatOutcome, Settled, UpstreamAttribution
 from config.catalog.load import catalog
-from jobs.lifecycle import store
+from jobs.lifecycle import bodies, store
 from jobs.streaming import sse
 from jobs.streaming.messages import Ended, Source
 from jobs.worker import publisher as worker_publisher
@@ -68,7 +68,7 @@ def run(job_id: str) -> Ended | Retry | None:
 
 def _ask(job: ChatJob, cleanup: ExitStack) -> ChatOutcome:
     """Ask the candidates in turn until one answers."""
-    job.request = request = ChatRequest.from_validated(orjson.loads(job.body()))
+    job.request = request = ChatRequest.from_validated(bodies.decoded(job.body()))
     if request.stream:
         job.stream = _open_stream(job, cleanup)
     to_try = candidates.find(request)

@@ -145,7 +145,7 @@ class BatchRequest(Strict):
     input_file_id: Annotated[str, Rule(min_length=1, max_length=100)]
     endpoint: str
     completion_window: str
-    metadata: dict[str, str] | None = None
+    metadata: Annotated[dict[str, str], checks.StopsEarly] | None = None
     output_expires_after: ExpiresAfter | None = None
 
     @classmethod

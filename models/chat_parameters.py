@@ -1,12 +1,13 @@
 """The type and range of each parameter of a chat request."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from config.catalog.load import catalog
-from models import checks
-from models.checks import Strict
+from config.limits import MAX_MESSAGES
+from models import chat_messages, checks
+from models.checks import StopsEarly, Strict
 from models.errors import InvalidRequest
 
 #: The most output tokens a caller may ask for.
@@ -19,93 +20,6 @@ OWN_PARAMETERS = frozenset(
 )
 #: The maximum of fallback models in a request.
 MAX_FALLBACKS = 10
-
-
-class _ImageURL(Strict):
-    url: Annotated[str, Field(pattern=r"^(https?://|data:)")]
-    detail: Literal["auto", "low", "high"] | None = None
-
-
-class _TextPart(Strict):
-    type: Literal["text"]
-    text: str
-
-
-class _RefusalPart(Strict):
-    type: Literal["refusal"]
-    refusal: str
-
-
-class _ImagePart(Strict):
-    type: Literal["image_url"]
-    image_url: _ImageURL
-
-
-class _AudioPart(Strict):
-    type: Literal["input_audio"]
-    input_audio: dict[str, Any]
-
-
-class _FilePart(Strict):
-    type: Literal["file"]
-    file: dict[str, Any]
-
-
-_Part = Annotated[
-    _TextPart | _RefusalPart | _ImagePart | _AudioPart | _FilePart, Field(discriminator="type")
-]
-
-
-class _Called(Strict):
-    name: Annotated[str, Field(min_length=1)]
-    arguments: str
-
-
-class _ToolCall(Strict):
-    id: Annotated[str, Field(min_length=1)]
-    type: str = "function"
-    function: _Called | None = None
-
-
-class _System(Strict):
-    role: Literal["system", "developer"]
-    content: str | list[_TextPart]
-
-
-class _User(Strict):
-    role: Literal["user"]
-    content: str | Annotated[list[_Part], Field(min_length=1)]
-
-
-class _Assistant(Strict):
-    role: Literal["assistant"]
-    content: str | list[_TextPart | _RefusalPart] | None = None
-    tool_calls: Annotated[list[_ToolCall], Field(min_length=1)] | None = None
-    function_call: _Called | None = None
-    refusal: str | None = None
-    audio: dict[str, Any] | None = None
-
-    @model_validator(mode="after")
-    def _check_not_empty(self) -> Self:
-        parts = (self.content, self.tool_calls, self.function_call, self.refusal, self.audio)
-        if all(part is None for part in parts):
-            raise ValueError("content may be null only beside tool_calls")
-        return self
-
-
-class _Tool(Strict):
-    role: Literal["tool"]
-    content: str | list[_TextPart]
-    tool_call_id: Annotated[str, Field(min_length=1)]
-
-
-class _Function(Strict):
-    role: Literal["function"]
-    content: str | None
-    name: Annotated[str, Field(min_length=1)]
-
-
-_Message = Annotated[_System | _User | _Assistant | _Tool | _Function, Field(discriminator="role")]
 
 
 class _FunctionDefinition(Strict):
@@ -179,6 +93,7 @@ class _StreamOptions(Strict):
 
 
 _Penalty = Annotated[float, Field(ge=-2, le=2)]
+_Biases = Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], StopsEarly]
 _OutputTokens = Annotated[int, Field(ge=1, le=MAX_OUTPUT_TOKENS)]
 _ModelName = Annotated[str, Field(min_length=1, max_length=256)]
 _StopText = Annotated[str, Field(min_length=1)]
@@ -197,7 +112,8 @@ class _Chat(Strict):
     """The type and range of each parameter. The field names are the docs'."""
 
     model: _ModelName
-    messages: Annotated[list[_Message], Field(min_length=1)]
+    #: Each of them is checked by `chat_messages`.
+    messages: Annotated[list[Any], Field(min_length=1, max_length=MAX_MESSAGES)]
     provider: _ProviderName | dict[str, Any] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -207,7 +123,7 @@ class _Chat(Strict):
     max_completion_tokens: _OutputTokens | None = None
     presence_penalty: _Penalty | None = None
     frequency_penalty: _Penalty | None = None
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    logit_bias: _Biases | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
@@ -227,7 +143,7 @@ class _Chat(Strict):
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
         None
     )
-    metadata: dict[str, str] | None = None
+    metadata: Annotated[dict[str, str], StopsEarly] | None = None
     store: bool | None = None
     service_tier: str | None = None
     background: bool | None = None
@@ -241,7 +157,13 @@ PARAMETERS = frozenset(_Chat.model_fields)
 
 
 def check(body: Any) -> None:
-    _check_together(checks.read(_Chat, body, '{"model": …, "messages": […]}'))
+    """Raise the most precise `InvalidRequest` that a chat request's decoded `body` deserves.
+
+    Other greenlets run meanwhile.
+    """
+    chat = checks.read(_Chat, body, '{"model": …, "messages": […]}')
+    chat_messages.check(chat.messages)
+    _check_together(chat)
 
 
 def _check_together(chat: _Chat) -> None:

@@ -7,6 +7,7 @@ import orjson
 
 from config.catalog.model import Route
 from models.chat import ChatRequest
+from ops.turns import in_turns
 from providers.openai_compatible import OpenAICompatible, without
 from providers.parameters import HARMLESS, Message, format_of, parts_of
 
@@ -19,6 +20,9 @@ EFFORTS = {
     "xhigh": "max",
     "max": "max",
 }
+
+#: What is searched in one step.
+SEARCHED_CHARACTERS = 64 * 1024
 
 ASK_FOR_JSON = "Answer with one JSON object and nothing else."
 
@@ -59,7 +63,7 @@ class DeepSeek(OpenAICompatible):
         return payload
 
     def messages(self, request: ChatRequest) -> list[Message]:
-        history = [self._message(message) for message in request.messages]
+        history = [self._message(message) for message in in_turns(request.messages)]
         return [*json_instructions(request.body, history), *_without_old_reasoning(history)]
 
     def _message(self, message: Message) -> Message:
@@ -74,7 +78,7 @@ class DeepSeek(OpenAICompatible):
         self, messages: Iterable[Message], capabilities: frozenset[str]
     ) -> Iterator[str]:
         messages = list(messages)
-        for index, message in enumerate(messages):
+        for index, message in in_turns(enumerate(messages)):
             if message["role"] == "function":
                 yield f"messages[{index}].role"
         yield from super()._refused_parts(messages, capabilities)
@@ -120,7 +124,7 @@ def json_instructions(body: dict[str, Any], history: list[Message]) -> list[Mess
     match format_of(body):
         case "json_schema":
             return [{"role": "system", "content": _schema_instruction(body["response_format"])}]
-        case "json_object" if not any("json" in _text(message) for message in history):
+        case "json_object" if not any(_mentions_json(message) for message in in_turns(history)):
             return [{"role": "system", "content": ASK_FOR_JSON}]
         case _:
             return []
@@ -134,8 +138,13 @@ def _schema_instruction(response_format: dict[str, Any]) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def _text(message: Message) -> str:
-    return str(message.get("content") or "").lower()
+def _mentions_json(message: Message) -> bool:
+    """Tell whether a message's content, which is text by now, has the word in any spelling."""
+    text = str(message.get("content") or "")
+    # The slices overlap, so that none cuts the word in two.
+    starts = range(0, len(text), SEARCHED_CHARACTERS)
+    slices = (text[max(0, start - 3) : start + SEARCHED_CHARACTERS] for start in starts)
+    return any("json" in some.lower() for some in in_turns(slices))
 
 
 def _without_old_reasoning(history: list[Message]) -> list[Message]:
@@ -149,7 +158,7 @@ def _without_old_reasoning(history: list[Message]) -> list[Message]:
         message
         if index > last_user and message.get("tool_calls")
         else without({"reasoning_content"}, message)
-        for index, message in enumerate(history)
+        for index, message in in_turns(enumerate(history))
     ]
 
 

@@ -10,6 +10,7 @@ from models.chat import ChatRequest
 from models.chat_parameters import DEFAULT_TEMPERATURE, OWN_PARAMETERS
 from net import http
 from net.call import Call
+from ops.turns import in_turns
 from providers.parameters import DEPENDS_ON, Checked, Message
 from providers.wire import answer as wire_answer
 from providers.wire import json, refusal, stream
@@ -78,9 +79,13 @@ class OpenAICompatible(Checked):
         """Return the JSON to send for `request`, which is not modified."""
         capabilities = self.capabilities(request, route)
         given = {
-            name: value for name, value in request.body.items() if self._is_sent(name, capabilities)
+            name: value
+            for name, value in in_turns(request.body.items())
+            if self._is_sent(name, capabilities)
         }
-        given = {name: value for name, value in given.items() if _has_dependency(name, given)}
+        given = {
+            name: value for name, value in in_turns(given.items()) if _has_dependency(name, given)
+        }
         payload = {**route.extra, **given}
         payload["model"] = route.upstream.id
         payload["messages"] = self.messages(request)
@@ -92,7 +97,7 @@ class OpenAICompatible(Checked):
 
     def messages(self, request: ChatRequest) -> list[Message]:
         """Return the history in the form that the provider accepts."""
-        return [without(self.foreign_fields, message) for message in request.messages]
+        return [without(self.foreign_fields, message) for message in in_turns(request.messages)]
 
     def limit_name(self, route: Route) -> str:
         """Return the provider's name for the limit of output tokens for `route`."""

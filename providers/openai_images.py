@@ -8,9 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from config.settings import settings
+from models import bounded_json
 from models.errors import LikeDoError, ProviderFailed
 from net import http
 from net.answer import Response
@@ -104,9 +103,10 @@ def _payload(request: DrawRequest) -> dict[str, Any]:
 
 def _is_enveloped(content: bytes) -> bool:
     try:
-        return isinstance(as_object(orjson.loads(content)).get("error"), dict)
-    except orjson.JSONDecodeError:
+        body = bounded_json.loads(content, bounded_json.OF_REFUSAL)
+    except ValueError:
         return False
+    return isinstance(as_object(body).get("error"), dict)
 
 
 def usage(reported: Any) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from config.catalog.model import Route
 from models.chat import ChatRequest
+from ops.turns import in_turns
 from providers.openai_compatible import OpenAICompatible, without
 from providers.parameters import EVERYTHING, Message, format_of, requested_parameters
 
@@ -33,7 +34,7 @@ class OpenRouter(OpenAICompatible):
         return payload
 
     def messages(self, request: ChatRequest) -> list[Message]:
-        return [_with_reasoning(message) for message in super().messages(request)]
+        return [_with_reasoning(message) for message in in_turns(super().messages(request))]
 
     def _preference(self, request: ChatRequest, route: Route) -> dict[str, Any]:
         """Return the `provider` object: how OpenRouter chooses among a model's vendors.

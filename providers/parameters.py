@@ -11,6 +11,7 @@ from config.catalog.model import Route
 from models.chat import ChatRequest
 from models.chat_parameters import DEFAULT_TEMPERATURE
 from models.errors import UnsupportedParameter
+from ops.turns import in_turns
 from providers.base import Provider
 
 Message = dict[str, Any]
@@ -116,8 +117,8 @@ class Checked(Provider):
     def _refused_parts(
         self, messages: Iterable[Message], capabilities: frozenset[str]
     ) -> Iterator[str]:
-        for index, message in enumerate(messages):
-            for part_index, part in enumerate(parts_of(message)):
+        for index, message in in_turns(enumerate(messages)):
+            for part_index, part in in_turns(enumerate(parts_of(message))):
                 if PART_NEEDS.get(part["type"]) not in (None, *capabilities):
                     yield f"messages[{index}].content[{part_index}]"
 

@@ -12,7 +12,7 @@ GROUND = {"config", "models", "ops"}
 ROOMS: dict[str, set[str]] = {
     "ops": {"config"},
     "config": set(),
-    "models": {"config"},
+    "models": {"config", "ops"},
     "net": set(),
     "tokens": set(),
     "database": set(),

@@ -2,9 +2,11 @@
 
 import zlib
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import orjson
 
+from ops import turns
 from tokens import texts as tokens_texts
 from tokens.texts import Body, Message
 
@@ -14,13 +16,16 @@ def prompt_ceiling(body: Body) -> int:
 
     Counts everything that can reach a model: messages, functions, schemas and unknown parameters.
     Images and other media count at flat rates, so the bytes of a data URL are never counted as
-    text. `text_ceiling` says how tight the bound is, and for which texts it may be too low.
+    text. `text_ceiling` says how tight the bound is, and for which texts it may be too low. Other
+    greenlets run meanwhile.
     """
     messages: Sequence[Message] = body.get("messages") or ()
     texts = (text.encode("utf-8", "replace") for text in tokens_texts.message_texts(messages))
-    others = map(orjson.dumps, (*tokens_texts.unknown_in(messages), *tokens_texts.parameters(body)))
+    others = map(
+        orjson.dumps, chain(tokens_texts.unknown_in(messages), tokens_texts.parameters(body))
+    )
     return (
-        sum(map(text_ceiling, (*texts, *others)))
+        sum(map(text_ceiling, turns.in_turns(chain(texts, others))))
         + tokens_texts.flat_tokens(body)
         + tokens_texts.added_tokens(body)
     )
@@ -61,6 +66,8 @@ def _table() -> bytes:
 _TABLE = _table()
 #: The sum of this many table bytes stays below the modulus of Adler-32.
 _CHUNK_BYTES = 65_520 // max(_TABLE)
+#: What is estimated before other greenlets have their turn.
+_PIECE_BYTES = 128 * 1024
 
 
 def text_ceiling(text: bytes) -> int:
@@ -73,10 +80,15 @@ def text_ceiling(text: bytes) -> int:
     composed to be dense exceeds it: single letters two spaces apart by a third, random rare
     characters by a tenth. Takes 1 to 2 ms for 1 MB.
     """
+    pieces = [text] if len(text) <= _PIECE_BYTES else turns.slices(text, _PIECE_BYTES)
+    total = sum(map(_units, pieces))
+    return min(len(text), -(-total // _UNITS_PER_TOKEN))
+
+
+def _units(text: bytes) -> int:
     units = text.translate(_TABLE)
     starts = range(0, len(units), _CHUNK_BYTES)
-    total = sum([_sum(units[start : start + _CHUNK_BYTES]) for start in starts])
-    return min(len(text), -(-total // _UNITS_PER_TOKEN))
+    return sum([_sum(units[start : start + _CHUNK_BYTES]) for start in starts])
 
 
 def _sum(units: bytes) -> int:

@@ -2,18 +2,36 @@
 
 import functools
 import importlib.util
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from ops import turns
 from tokens.texts import Body, flat_tokens, prompt_texts
 
 ENCODING = "o200k_base"
 
+#: A piece of a long text. A megabyte takes up to 60 ms.
+PIECE_CHARACTERS = 64 * 1024
+#: A piece ends at the last word that ends among so many characters.
+WORD_CHARACTERS = 256
+_BETWEEN_WORDS = re.compile(r"[A-Za-z](?= [A-Za-z])")
+
 
 def count_text(text: str) -> int:
-    """Return how many tokens `text` has; it may be of any length."""
-    return int(_tokenizer().count(_encodable(text)))
+    """Return how many tokens `text` has; it may be of any length.
+
+    A long text is counted in pieces, between which other greenlets run. They end between words, so
+    their tokens add up; if there are no words, each piece may count one token more or less.
+    """
+    return sum(map(_count, _pieces(text)))
+
+
+def _count(piece: str) -> int:
+    if len(piece) > WORD_CHARACTERS:
+        turns.pause()
+    return int(_tokenizer().count(_encodable(piece)))
 
 
 def count_prompt(body: Body) -> int:
@@ -21,12 +39,13 @@ def count_prompt(body: Body) -> int:
 
     Messages, functions and a schema are counted; media count at the flat rates of `tokens.texts`.
     """
-    return sum(map(count_text, prompt_texts(body))) + flat_tokens(body)
+    return sum(map(count_text, turns.in_turns(prompt_texts(body)))) + flat_tokens(body)
 
 
 def count_answer(body: Mapping[str, Any]) -> int:
     """Return how many tokens the choices of a `chat.completion` object have."""
-    return sum(map(count_text, (text for choice in body["choices"] for text in _texts_of(choice))))
+    texts = (text for choice in body["choices"] for text in _texts_of(choice))
+    return sum(map(count_text, turns.in_turns(texts)))
 
 
 def cut(text: str, tokens: int) -> str:
@@ -54,6 +73,18 @@ def _content(message: Mapping[str, Any]) -> list[Any]:
     content = message.get("content")
     parts = content if isinstance(content, list) else [{"text": content}]
     return [part.get("text") for part in parts if isinstance(part, dict)]
+
+
+def _pieces(text: str) -> Iterator[str]:
+    start = 0
+    while len(text) - start > PIECE_CHARACTERS:
+        end = start + PIECE_CHARACTERS
+        # The encoding never joins a letter to a space after it.
+        words = list(_BETWEEN_WORDS.finditer(text, end - WORD_CHARACTERS, end))
+        end = words[-1].end() if words else end
+        yield text[start:end]
+        start = end
+    yield text[start:]
 
 
 def _encodable(text: str) -> str:

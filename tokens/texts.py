@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from models.chat_parameters import OWN_PARAMETERS, PARAMETERS
+from ops.turns import in_turns
 
 #: Tokens that every message and every name adds, and that prime the reply. See "How to count
 #: tokens with tiktoken" in OpenAI's cookbook.
@@ -53,13 +54,13 @@ def added_tokens(body: Body) -> int:
 def flat_tokens(body: Body) -> int:
     """Return the tokens that count per item: messages, names, media, functions and a schema."""
     messages: Sequence[Message] = body.get("messages") or ()
-    names = sum(1 for message in messages if message.get("name"))
+    names = sum(1 for message in in_turns(messages) if message.get("name"))
     return (
         TOKENS_TO_PRIME
         + TOKENS_PER_MESSAGE * len(messages)
         + TOKENS_PER_NAME * names
         + TOKENS_PER_DEFINITION * len(_definitions(body))
-        + sum(_media_tokens(part) for message in messages for part in _parts(message))
+        + sum(map(_media_tokens, in_turns(_parts_of(messages))))
     )
 
 
@@ -71,7 +72,7 @@ def prompt_texts(body: Body) -> Iterator[str]:
     messages: Sequence[Message] = body.get("messages") or ()
     yield from message_texts(messages)
     for field in _MESSAGE_CALLS:
-        yield from _texts_within([message.get(field) for message in messages])
+        yield from _texts_within([message[field] for message in messages if field in message])
     yield from _texts_within(_definitions(body))
 
 
@@ -95,17 +96,17 @@ def _definitions(body: Body) -> list[Any]:
 
 def parameters(body: Body) -> Iterator[Any]:
     """Yield the parameters other than messages that may reach a model."""
-    for name, value in body.items():
+    for name, value in in_turns(body.items()):
         if name not in _UNREAD and name != "messages" and value is not None:
             yield value
 
 
 def unknown_in(messages: Iterable[Message]) -> Iterator[Any]:
     """Yield the calls in `messages`, and unknown fields."""
-    for message in messages:
+    for message in in_turns(messages):
         yield from (message[field] for field in _MESSAGE_CALLS if message.get(field))
         yield from _without(_KNOWN_IN_MESSAGE, message)
-        for part in _parts(message):
+        for part in in_turns(_parts(message)):
             kind = str(part.get("type"))
             yield from _without({"type", kind, *_PART_TEXTS}, part)
             if isinstance(media := part.get(kind), dict):
@@ -116,6 +117,10 @@ def _without(known: frozenset[str] | set[str], fields: Mapping[str, Any]) -> Ite
     """Yield `fields` without those that are `known`, unless none are left."""
     if not fields.keys() <= known:
         yield {name: value for name, value in fields.items() if name not in known}
+
+
+def _parts_of(messages: Iterable[Message]) -> Iterator[Mapping[str, Any]]:
+    return (part for message in messages for part in _parts(message))
 
 
 def _parts(message: Message) -> list[Mapping[str, Any]]:

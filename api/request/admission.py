@@ -16,9 +16,11 @@ from access.rate_limit import Allowance, KeyLimit, Window, WindowFull
 from api.request import body, client_address, sdk, upload
 from config.catalog.load import catalog
 from config.catalog.model import Plan
+from models import bounded_json
 from models.errors import (
     InvalidJSON,
     InvalidKey,
+    InvalidRequest,
     LikeDoError,
     Unavailable,
     UnsupportedMediaType,
@@ -198,16 +200,21 @@ def take_hit_back() -> None:
 
 
 def parse(body: bytes) -> Any:
-    """Return the JSON in `body`; raise `UnsupportedMediaType` or `InvalidJSON`."""
+    """Return the JSON in `body`, for which other greenlets may run meanwhile.
+
+    Raises `UnsupportedMediaType`, `InvalidJSON`, or `InvalidRequest` if it is too complex.
+    """
     mimetype = request.mimetype
     if mimetype and mimetype not in JSON_TYPES and not mimetype.endswith("+json"):
         raise UnsupportedMediaType(
             f"Content-Type {mimetype!r} is not taken: send JSON, as 'Content-Type: "
             "application/json' (curl: -H 'Content-Type: application/json')."
         )
-    if not body.strip():
+    if not body or body.isspace():
         raise InvalidJSON("The body is empty: send a JSON object.")
     try:
-        return orjson.loads(body)
+        return bounded_json.loads(body)
+    except bounded_json.TooComplex as error:
+        raise InvalidRequest(f"The body is too complex: {error}.") from None
     except orjson.JSONDecodeError as error:
         raise InvalidJSON(f"The body is not valid JSON: {error}.") from None

@@ -1,12 +1,12 @@
 """Answering a retry with the job of the first request."""
 
-import orjson
 from flask import Response, g
 
 from api.request import admission, idempotency, prefer
 from api.request import body as request_body
 from api.response import answer, job, stream
 from jobs.lifecycle import store
+from models import bounded_json
 from models.job import Job
 
 
@@ -47,4 +47,4 @@ def _answer(row: Job, body: bytes) -> Response:
 
 def _is_background(body: bytes) -> bool:
     """Tell whether a `body` that was accepted before has `"background": true`."""
-    return orjson.loads(body).get("background") is True
+    return bounded_json.loads(body).get("background") is True

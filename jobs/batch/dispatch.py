@@ -26,6 +26,7 @@ from models.batch import Batch, BatchLine, BatchStatus
 from models.errors import (
     CreditsHeld,
     InsufficientCredits,
+    InvalidRequest,
     JobCancelled,
     KeyLimitReached,
     LikeDoError,
@@ -140,7 +141,12 @@ def dispatch(owned: OwnedBatch, batch: Batch, count: int) -> None:
 
 
 def _dispatch(owned: OwnedBatch, batch: Batch, line: BatchLine) -> Dispatched:
-    body = bodies.load_line(batch.input_file_id, line.start, line.length)
+    try:
+        body = bodies.load_line(batch.input_file_id, line.start, line.length)
+    except InvalidRequest as error:
+        # A version with other bounds has accepted it.
+        _fail(owned, line, error)
+        return Dispatched.YES
     if body is None:
         ownership.stop_dispatching(owned.in_status(BatchStatus.IN_PROGRESS), FILE_GONE)
         return Dispatched.NEVER

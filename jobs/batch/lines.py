@@ -8,8 +8,10 @@ import orjson
 
 from access.key_rules import KeyRules
 from jobs.kinds import KINDS
+from models import bounded_json
 from models.batch import MAX_CUSTOM_ID_CHARACTERS
 from models.errors import InvalidRequest, LikeDoError, MissingParameter, UnsupportedParameter
+from ops import turns
 
 #: Some editors put it at the start of a file.
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -43,7 +45,7 @@ def spans(pieces: Iterable[bytes], max_bytes: int) -> Iterator[Span]:
     number, start, partial = 0, 0, bytearray()
     for piece in pieces:
         *ends, beginning = piece.split(b"\n")
-        for end in ends:
+        for end in turns.in_turns(ends):  # They may be blank, millions of them.
             raw = bytes(partial + end)
             partial.clear()
             number += 1
@@ -81,7 +83,9 @@ def check(raw: bytes, endpoint: str, kind: str, rules: KeyRules) -> str:
 
 def _object(raw: bytes) -> dict[str, Any]:
     try:
-        line = orjson.loads(raw)
+        line = bounded_json.loads(raw, bounded_json.OF_LINE)
+    except bounded_json.TooComplex as error:
+        raise InvalidRequest(f"This line is too complex: {error}.") from None
     except orjson.JSONDecodeError:
         raise LineError("invalid_json_line", "This line is not parseable as valid JSON.") from None
     if not isinstance(line, dict):

@@ -61,8 +61,11 @@ class Runner(Service):
         if not max_count:
             return
         for batch_id in ownership.acquire(this_worker.lease, list(self.owned), max_count):
-            self.owned[batch_id] = owned = OwnedBatch(batch_id, is_stopping)
-            self.greenlets.spawn(self._advance, owned)
+            # If this worker's lease had lapsed, its own batches were free as well, and it goes on
+            # with those that no other worker has taken.
+            if batch_id not in self.owned:
+                self.owned[batch_id] = owned = OwnedBatch(batch_id, is_stopping)
+                self.greenlets.spawn(self._advance, owned)
 
     def line_ended(self) -> None:
         for owned in self.owned.values():

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import gevent
-import orjson
 import structlog
 from gevent.pool import Pool
 from rq import Retry
@@ -19,6 +18,7 @@ from billing.outcomes import ImagesOutcome
 from jobs.image import calls, outcome, provider_calls
 from jobs.image.outcome import ImageJob
 from jobs.kinds import KINDS
+from jobs.lifecycle import bodies
 from jobs.streaming.messages import Ended
 from jobs.worker import run_job, scratch
 from jobs.worker.in_flight import HandedBack, this_worker
@@ -75,7 +75,7 @@ def _prepare(job: ImageJob, pauses: Sequence[float]) -> None:
     """Read the request and find its candidates; if that fails, record the error as the obstacle."""
     for pause in (*pauses, None):
         try:
-            job.request = ImageRequest.from_validated(orjson.loads(job.body()))
+            job.request = ImageRequest.from_validated(bodies.decoded(job.body()))
             job.candidates = image_candidates.find(job.request)
             # No image is requested if it could not be stored.
             storage.ready()

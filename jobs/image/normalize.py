@@ -1,6 +1,7 @@
 """Normalize images: decode, scale and encode them, with Pillow in two real threads."""
 
 import io
+import time
 import traceback
 from functools import cache
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, BinaryIO
 
 from gevent.threadpool import ThreadPool
 from PIL import Image, ImageCms
+from PIL.JpegImagePlugin import JpegImageFile
 
 from models.errors import LikeDoError, ProviderFailed, Unavailable
 from models.image import Size
@@ -17,8 +19,22 @@ from storage.media import NormalizedImage
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 #: A larger image is refused before it is decoded. Decoded, a pixel takes 4 bytes.
 MAX_PIXELS = 4096 * 4096
+#: Nothing can interrupt a decoder, which works in C, so its work is bounded beforehand. Each scan
+#: of a progressive JPEG goes through the whole image and may take 30 bytes of the file, so that
+#: some hundred kilobytes are minutes of work. Encoders write about ten.
+MAX_SCANS = 100
+#: The marker that begins a scan. It cannot occur within the data of one.
+START_OF_SCAN = b"\xff\xda"
+#: What Pillow does in Python between these reads is small, but a file may consist of millions of
+#: empty segments. The largest PNG has some ten thousand.
+MAX_READS = 300_000
+#: CPU seconds that reading an image may take; the largest takes two.
+MAX_SECONDS = 20.0
 #: Images that one process normalizes at a time; each takes two or three times its decoded size.
 MAX_CONCURRENT = 2
+
+#: Bytes that are searched for scans at a time.
+READ_BYTES = 1024 * 1024
 
 #: Media types and Pillow's names, by a request's `output_format`.
 OUTPUTS = {
@@ -86,7 +102,7 @@ def _normalize(
     source: Path, target: Path, size: Size, output_format: str, quality: int
 ) -> NormalizedImage:
     media_type, pillow_format = OUTPUTS[output_format]
-    with source.open("rb") as file:
+    with _BoundedFile(source.open("rb", buffering=0)) as file:
         # One name for all of them, so that each image is freed once the next is made from it.
         image = _decoded(file)
         image = _sized(image, size)
@@ -98,6 +114,22 @@ def _normalize(
 
 
 # ---- Reading -------------------------------------------------------------------------------------
+
+
+class _BoundedFile(io.BufferedReader):
+    """A file that ends its reader, which is Pillow, once that takes too long."""
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        super().__init__(raw)
+        self._reads = 0
+        # Of this thread: its image does not wait for others.
+        self._ends_at = time.thread_time() + MAX_SECONDS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads += 1
+        if self._reads > MAX_READS or time.thread_time() > self._ends_at:
+            raise ProviderFailed("The provider's image takes too long to be read.")
+        return super().read(size)
 
 
 def _decoded(file: BinaryIO) -> Image.Image:
@@ -114,12 +146,24 @@ def _decoded(file: BinaryIO) -> Image.Image:
 
 
 def _check(file: BinaryIO) -> None:
-    """Raise if the header announces too many pixels, or a PNG's checksums are wrong."""
+    """Raise if it has too many pixels or scans, or a PNG's checksums are wrong."""
     image = Image.open(file, formats=FORMATS)
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ProviderFailed(f"The provider's image of {width}x{height} is too large to be read.")
+    if isinstance(image, JpegImageFile) and _scans(file) > MAX_SCANS:
+        raise ProviderFailed("The provider's image has too many scans to be read.")
     image.verify()
+
+
+def _scans(file: BinaryIO) -> int:
+    """Return how many scans a JPEG has at most; those of a thumbnail in it count, too."""
+    file.seek(0)
+    count, end = 0, b""
+    while piece := file.read(READ_BYTES):
+        count += (end + piece).count(START_OF_SCAN)
+        end = piece[-1:]  # Half of a marker, perhaps.
+    return count
 
 
 def _load(file: BinaryIO) -> Image.Image:

@@ -12,8 +12,9 @@ from sqlmodel import col
 import database
 import storage
 from config.redis import connection
+from models import bounded_json
 from models.batch import Batch, BatchLine
-from models.errors import Unavailable
+from models.errors import InvalidRequest, Unavailable
 from models.job import Body, BodyAt, Status
 from storage import files
 
@@ -63,12 +64,31 @@ def load(job_id: str, body_at: str) -> bytes | None:
         raise Unavailable("The queue does not answer just now. Try again.") from error
 
 
+def decoded(body: bytes) -> dict[str, Any]:
+    """Return the JSON object in a stored request body; raise `InvalidRequest` if it is too complex.
+
+    It was checked when it was accepted, which may have been by another version.
+    """
+    return _decoded(body, bounded_json.OF_REQUEST)
+
+
+def _decoded(raw: bytes, bounds: bounded_json.Bounds) -> dict[str, Any]:
+    try:
+        decoded: dict[str, Any] = bounded_json.loads(raw, bounds)
+    except bounded_json.TooComplex as error:
+        raise InvalidRequest(f"The request is too complex: {error}.") from None
+    return decoded
+
+
 def load_line(input_file_id: str, start: int, length: int) -> dict[str, Any] | None:
-    """Return the request body in a batch line of `length` bytes; None if the file is gone."""
+    """Return the request body in a batch line of `length` bytes; None if the file is gone.
+
+    Raises `InvalidRequest` if it is too complex.
+    """
     line = storage.backend().read(files.path_of(input_file_id), start, length)
     if line is None or len(line) < length:
         return None
-    body: dict[str, Any] = orjson.loads(line)["body"]
+    body: dict[str, Any] = _decoded(line, bounded_json.OF_LINE)["body"]
     return body
 
 

@@ -52,8 +52,10 @@ class WorkerState:
         try:
             yield call
         finally:
-            del self.calls[job_id]
-            self.listened_at.pop(job_id, None)
+            # After a lapse of the lease the job may have begun anew here, and this call just ended.
+            if self.calls.get(job_id) is call:
+                del self.calls[job_id]
+                self.listened_at.pop(job_id, None)
 
     def expect_listeners(self, job_id: str) -> None:
         """End this job once it has had no listener for a while."""

@@ -11,6 +11,7 @@ from models.chat_parameters import DEFAULT_TEMPERATURE
 from net import http
 from net.answer import Answer
 from net.call import Call
+from ops.turns import in_turns
 from providers.gemini import answers, thinking
 from providers.gemini import messages as gemini_messages
 from providers.parameters import DEFAULTS, Checked, Message, format_of, parts_of
@@ -120,8 +121,8 @@ class Gemini(Checked):
     ) -> Iterator[str]:
         messages = list(messages)
         yield from super()._refused_parts(messages, capabilities)
-        for index, message in enumerate(messages):
-            for part_index, part in enumerate(parts_of(message)):
+        for index, message in in_turns(enumerate(messages)):
+            for part_index, part in in_turns(enumerate(parts_of(message))):
                 if part["type"] == "file" and "file_data" not in part["file"]:
                     yield f"messages[{index}].content[{part_index}]"
             for call_index, tool_call in enumerate(message.get("tool_calls") or ()):

@@ -12,8 +12,11 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
+from config.limits import MAX_JSON_DEPTH, MAX_JSON_NODES
+from models import bounded_json
 from models.errors import InvalidRequest
 from net.call import Call
+from ops.turns import in_turns, pause
 from providers.parameters import Message, parts_of
 from providers.wire import caller_images
 
@@ -26,6 +29,33 @@ BLANK: Part = {"text": " "}
 NO_SIGNATURE = "skip_thought_signature_validator"
 
 _SYSTEM = ("system", "developer")
+
+#: Characters of a data URL that are decoded before other greenlets have their turn.
+DECODED_CHARACTERS = 64 * 1024
+
+
+class _History:
+    """What translating a message needs to know of those before it."""
+
+    def __init__(self) -> None:
+        #: The names of the functions that were called, by the id of the call.
+        self.names: dict[str, str] = {}
+        #: The arguments and results are JSON in strings. Together they may be as much as a request.
+        self.nodes_left = MAX_JSON_NODES
+
+    def decoded(self, text: str) -> dict[str, Any] | None:
+        """Return the JSON object in `text`; None if there is none. Raises `TooComplex`."""
+        raw = text.encode("utf-8", "replace")
+        if not raw.lstrip().startswith(b"{"):
+            return None
+        bounds = bounded_json.Bounds(self.nodes_left, MAX_JSON_DEPTH)
+        nodes = bounded_json.count_nodes(raw, bounds)
+        try:
+            value = bounded_json.loads(raw, bounds)
+        except orjson.JSONDecodeError:
+            return None
+        self.nodes_left -= nodes
+        return value if isinstance(value, dict) else None
 
 
 def system_instruction(messages: list[Message]) -> Turn | None:
@@ -43,11 +73,11 @@ def contents(messages: list[Message], call: Call, *, signed: bool) -> list[Turn]
     translated.
     """
     turns: list[Turn] = []
-    names: dict[str, str] = {}
-    for index, message in enumerate(messages):
+    history = _History()
+    for index, message in in_turns(enumerate(messages)):
         if message["role"] in _SYSTEM:
             continue
-        role, parts = _turn(message, f"messages[{index}]", names, call)
+        role, parts = _turn(message, f"messages[{index}]", history, call)
         if turns and turns[-1]["role"] == role:
             turns[-1]["parts"] += parts
         elif parts:
@@ -57,19 +87,18 @@ def contents(messages: list[Message], call: Call, *, signed: bool) -> list[Turn]
     return turns or [{"role": "user", "parts": [BLANK]}]
 
 
-def _turn(message: Message, path: str, names: dict[str, str], call: Call) -> tuple[str, list[Part]]:
+def _turn(message: Message, path: str, history: _History, call: Call) -> tuple[str, list[Part]]:
     """Return the role and the parts of a message.
 
-    `path` is the message's path in the request; `names` holds the function names of the calls so
-    far, by id, and is extended by the message's calls.
+    `path` is the message's path in the request; the message's calls are added to `history`.
     """
     match message["role"]:
         case "assistant":
-            return "model", [*_text_parts(message), *_calls(message, path, names)]
+            return "model", [*_text_parts(message), *_calls(message, path, history)]
         case "tool":
-            return "user", [_tool_result(message, path, names)]
+            return "user", [_tool_result(message, path, history)]
         case "function":
-            return "user", [_function_response(message["name"], message)]
+            return "user", [_function_response(message["name"], message, history)]
         case _:
             return "user", list(_user_parts(message, path, call)) or [BLANK]
 
@@ -92,24 +121,32 @@ def _text_parts(message: Message) -> Iterator[Part]:
 # ---- Calls and their results ---------------------------------------------------------------------
 
 
-def _calls(message: Message, path: str, names: dict[str, str]) -> Iterator[Part]:
+def _calls(message: Message, path: str, history: _History) -> Iterator[Part]:
     if function := message.get("function_call"):
-        yield {"functionCall": _function_call(function, f"{path}.function_call")}
+        yield {"functionCall": _function_call(function, f"{path}.function_call", history)}
     for index, tool_call in enumerate(message.get("tool_calls") or ()):
         function = tool_call["function"]
-        names[tool_call["id"]] = function["name"]
-        function_call = _function_call(function, f"{path}.tool_calls[{index}].function")
+        history.names[tool_call["id"]] = function["name"]
+        call_path = f"{path}.tool_calls[{index}].function"
+        function_call = _function_call(function, call_path, history)
         yield {"functionCall": {"id": tool_call["id"]} | function_call, **_signature(tool_call)}
 
 
-def _function_call(function: dict[str, Any], path: str) -> dict[str, Any]:
-    return {"name": function["name"], "args": _arguments(function["arguments"], path)}
+def _function_call(function: dict[str, Any], path: str, history: _History) -> dict[str, Any]:
+    arguments = _arguments(function["arguments"], f"{path}.arguments", history)
+    return {"name": function["name"], "args": arguments}
 
 
-def _arguments(text: str, path: str) -> dict[str, Any]:
-    arguments = _json_object(text) if text.strip() else {}
+def _arguments(text: str, param: str, history: _History) -> dict[str, Any]:
+    try:
+        arguments = history.decoded(text) if text.strip() else {}
+    except bounded_json.TooComplex:
+        raise InvalidRequest(
+            f"Invalid value for '{param}': it must not be nested more than {MAX_JSON_DEPTH} deep, "
+            f"and all arguments and results together may have {MAX_JSON_NODES:,} values and names.",
+            param=param,
+        ) from None
     if arguments is None:
-        param = f"{path}.arguments"
         raise InvalidRequest(
             f"Invalid value for '{param}': it must be a JSON object in a string.", param=param
         )
@@ -129,28 +166,23 @@ def _sign(turn: Turn) -> None:
         calls[0].setdefault("thoughtSignature", NO_SIGNATURE)
 
 
-def _tool_result(message: Message, path: str, names: dict[str, str]) -> Part:
+def _tool_result(message: Message, path: str, history: _History) -> Part:
     call_id = message["tool_call_id"]
-    if call_id not in names:
+    if call_id not in history.names:
         param = f"{path}.tool_call_id"
         raise InvalidRequest(f"'{param}' is not the id of a call before it.", param=param)
-    return _function_response(names[call_id], message, id=call_id)
+    return _function_response(history.names[call_id], message, history, id=call_id)
 
 
-def _function_response(name: str, message: Message, **ids: str) -> Part:
+def _function_response(name: str, message: Message, history: _History, **ids: str) -> Part:
     text = "\n".join(_texts(message))
-    response = _json_object(text)
+    try:
+        response = history.decoded(text)
+    except bounded_json.TooComplex:
+        response = None  # A model reads it all the same.
     if response is None:
         response = {"result": text}
     return {"functionResponse": {**ids, "name": name, "response": response}}
-
-
-def _json_object(text: str) -> dict[str, Any] | None:
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return None
-    return value if isinstance(value, dict) else None
 
 
 # ---- Parts of user messages ----------------------------------------------------------------------
@@ -159,7 +191,7 @@ def _json_object(text: str) -> dict[str, Any] | None:
 def _user_parts(message: Message, path: str, call: Call) -> Iterator[Part]:
     if isinstance(message["content"], str):
         yield from _text_parts(message)
-    for index, part in enumerate(parts_of(message)):
+    for index, part in in_turns(enumerate(parts_of(message))):
         part_path = f"{path}.content[{index}]"
         match part["type"]:
             case "image_url":
@@ -189,8 +221,22 @@ def _data_url(url: str, param: str) -> Part:
             param=param,
         )
     if "base64" not in options:
-        data = base64.b64encode(unquote_to_bytes(data)).decode()
+        data = base64.b64encode(_unquoted(data)).decode()
     return _blob(media_type, data)
+
+
+def _unquoted(text: str) -> bytes:
+    """Return the bytes of percent-encoded `text`, which may be millions of escapes."""
+    unquoted, start = bytearray(), 0
+    while start < len(text):
+        end = start + DECODED_CHARACTERS
+        # An escape, such as %C3, must not be cut in two.
+        cut = text.rfind("%", max(start + 1, end - 2), end)
+        end = end if cut == -1 else cut
+        unquoted += unquote_to_bytes(text[start:end])
+        pause()
+        start = end
+    return bytes(unquoted)
 
 
 def _audio(audio: dict[str, Any], param: str) -> Part:

@@ -12,6 +12,7 @@ from config.catalog.model import Route
 from models.chat import ChatRequest
 from models.errors import LikeDoError, ProviderBusy, ProviderFailed
 from net.call import Call
+from ops import turns
 from providers.base import Provider
 from providers.sandbox import schema
 from providers.sandbox.schema import Schema
@@ -26,6 +27,8 @@ LONG_LINES = 300
 WORDS_PER_SECOND = 25
 LONG_WORDS_PER_SECOND = 500
 ECHOED_CHARACTERS = 200
+#: Of a message, so many are looked at for what is echoed; of its parts, so many.
+READ_CHARACTERS, READ_PARTS = 10_000, 100
 
 
 class Sandbox(Provider):
@@ -56,9 +59,13 @@ class Sandbox(Provider):
 
 def _completion(request: ChatRequest, route: Route, max_tokens: int | None) -> dict[str, Any]:
     limit = max_tokens or request.max_tokens
-    choices = [_choice(request, route, index, limit) for index in range(request.choices)]
+    fingerprint = _fingerprint(request.body)
+    choices = []
+    for index in range(request.choices):
+        choices.append(_choice(request, route, index, limit, fingerprint))
+        turns.pause()
     return {
-        "id": f"chatcmpl-sandbox-{_fingerprint(request.body)}",
+        "id": f"chatcmpl-sandbox-{fingerprint}",
         "object": "chat.completion",
         "created": CREATED,
         "model": route.upstream.id,
@@ -92,6 +99,7 @@ def _failure(model: str) -> LikeDoError | None:
 
 def _fingerprint(body: Mapping[str, Any]) -> str:
     encoded = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    turns.pause()
     return hashlib.sha256(encoded).hexdigest()[:24]
 
 
@@ -157,10 +165,12 @@ def _fragments(function: dict[str, str]) -> Iterator[dict[str, str]]:
 # ---- The choices of an answer --------------------------------------------------------------------
 
 
-def _choice(request: ChatRequest, route: Route, index: int, limit: int | None) -> dict[str, Any]:
+def _choice(
+    request: ChatRequest, route: Route, index: int, limit: int | None, fingerprint: str
+) -> dict[str, Any]:
     function = _forced_function(request.body)
     if function is not None:
-        return _choice_with_call(function, index, request)
+        return _choice_with_call(function, index, request, fingerprint)
     text, reason = _cut(_text(request, route, index), request.body.get("stop"), limit)
     return _finished(index, {"content": text, "refusal": None}, reason)
 
@@ -198,8 +208,9 @@ def _prose(request: ChatRequest, route: Route, index: int) -> str:
 
 def _echo(request: ChatRequest) -> str:
     """Return the last user message in one line, shortened."""
-    user_messages = [message for message in request.messages if message["role"] == "user"]
-    line = " ".join(_words(user_messages[-1]).split()) if user_messages else ""
+    from_last = turns.in_turns(reversed(request.messages))
+    message: Mapping[str, Any] = next((each for each in from_last if each["role"] == "user"), {})
+    line = " ".join(_words(message).split())
     if len(line) <= ECHOED_CHARACTERS:
         return line or "nothing in words"
     return line[: ECHOED_CHARACTERS - 1] + "…"
@@ -208,9 +219,10 @@ def _echo(request: ChatRequest) -> str:
 def _words(message: Mapping[str, Any]) -> str:
     content = message.get("content") or ""
     if isinstance(content, str):
-        return content
+        return content[:READ_CHARACTERS]
     return " ".join(
-        part["text"] if part["type"] == "text" else f"[{part['type']}]" for part in content
+        part["text"][:READ_CHARACTERS] if part["type"] == "text" else f"[{part['type']}]"
+        for part in content[:READ_PARTS]
     )
 
 
@@ -243,14 +255,16 @@ def _forced_function(body: Mapping[str, Any]) -> dict[str, Any] | None:
     return next((function for function in functions if function["name"] == name), None)
 
 
-def _choice_with_call(function: dict[str, Any], index: int, request: ChatRequest) -> dict[str, Any]:
+def _choice_with_call(
+    function: dict[str, Any], index: int, request: ChatRequest, fingerprint: str
+) -> dict[str, Any]:
     called = {
         "name": function["name"],
         "arguments": schema.json(schema.valid_value(function.get("parameters") or {})),
     }
     if "functions" in request.body:
         return _finished(index, {"content": None, "function_call": called}, "function_call")
-    identity = _fingerprint({"body": request.body, "place": index})
+    identity = _fingerprint({"body": fingerprint, "place": index})
     call = {"id": f"call_{identity}", "type": "function", "function": called}
     # OpenAI answers `tool_calls` if the model chose to call and `stop` if it was forced to. Clients
     # are written for the first.

@@ -6,11 +6,9 @@ from typing import Any, TypeGuard
 
 import orjson
 
-from models.checks import nests_deeper
+from models import bounded_json
 from models.errors import ProviderFailed
 
-#: Levels of lists and objects. orjson writes up to 254, and jobs and batches add levels of ours.
-MAX_NESTING = 200
 #: Far above the context and the output of any model.
 MAX_TOKENS = 10**9
 
@@ -18,19 +16,18 @@ MAX_TOKENS = 10**9
 def decoded(provider: str, content: bytes) -> Any:
     """Decode the JSON in `content`; the result can be encoded as JSON again.
 
-    Raises `ProviderFailed` if it is not JSON or is nested too deeply.
+    Raises `ProviderFailed` if it is not JSON or exceeds `bounded_json.OF_ANSWER`.
     """
     try:
-        body = _loads(content)
+        return _loads(content)
+    except bounded_json.TooDeep as error:
+        raise _too_deep(provider) from error
+    except bounded_json.TooComplex as error:
+        raise ProviderFailed(f"{provider} sent an answer with too many values.") from error
     except ValueError as error:
         raise ProviderFailed(f"{provider} sent an answer that is not JSON.") from error
     except RecursionError as error:
         raise _too_deep(provider) from error
-    # Counting brackets is fast, and few answers have so many that nesting has to be measured.
-    brackets = content.count(b"[") + content.count(b"{")
-    if brackets > MAX_NESTING and nests_deeper(body, MAX_NESTING):
-        raise _too_deep(provider)
-    return body
 
 
 def _too_deep(provider: str) -> ProviderFailed:
@@ -39,7 +36,7 @@ def _too_deep(provider: str) -> ProviderFailed:
 
 def _loads(content: bytes) -> Any:
     try:
-        return orjson.loads(content)
+        return bounded_json.loads(content, bounded_json.OF_ANSWER)
     except orjson.JSONDecodeError:
         return orjson.loads(_without_surrogates(content))
 

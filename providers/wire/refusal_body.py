@@ -6,8 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
+from models import bounded_json
 from providers.wire import json, retry_after
 
 MAX_MESSAGE_CHARACTERS = 500
@@ -32,8 +31,8 @@ class ProviderError:
 def read(status: int, headers: Mapping[str, str], content: bytes) -> ProviderError:
     """Read a refusal from its body, which may be JSON of any shape, a text or a page."""
     try:
-        body = orjson.loads(content)
-    except orjson.JSONDecodeError:
+        body = bounded_json.loads(content, bounded_json.OF_REFUSAL)
+    except ValueError:  # It is no JSON, or too complex to be a refusal.
         message = _plain_text(content)
         delay = retry_after.retry_after(_delay_headers(status, headers), message)
         return ProviderError(status, message, retry_after=delay)
@@ -87,9 +86,10 @@ def _message(error: Mapping[str, Any]) -> str:
 def _inner_error(metadata: dict[str, Any]) -> dict[str, Any]:
     """Return the error of the vendor behind OpenRouter, which passes its body on as text."""
     raw = json.as_text(metadata.get("raw"))
-    with suppress(orjson.JSONDecodeError):
-        return _error_object(orjson.loads(raw))
-    return {"message": _plain_text(raw.encode("utf-8", "replace"))}
+    content = raw.encode("utf-8", "replace")
+    with suppress(ValueError):  # It is no JSON, or too complex to be a refusal.
+        return _error_object(bounded_json.loads(content, bounded_json.OF_REFUSAL))
+    return {"message": _plain_text(content)}
 
 
 def _words(*objects: dict[str, Any]) -> Iterator[str]:

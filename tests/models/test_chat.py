@@ -1,32 +1,17 @@
-"""What a request may be beyond the types of its parameters: its depth, numbers and defaults."""
+"""What a request may be beyond the types of its parameters: its length, numbers and defaults."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import gevent
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from models import chat_messages, checks
 from models.chat import ChatRequest
-from models.checks import MAX_NESTING, nests_deeper
 from models.errors import InvalidRequest
 
 HELLO = {"model": "some-model", "messages": [{"role": "user", "content": "Hello!"}]}
-
-
-def nested(levels: int, inside: Any = None) -> Any:
-    """Return so many lists and objects inside each other."""
-    value = inside
-    for level in range(levels):
-        value = {"a": value} if level % 2 else [value]
-    return value
-
-
-def objects(levels: int) -> Any:
-    value: Any = {}
-    for _ in range(levels - 1):
-        value = {"a": value}
-    return value
 
 
 def refused(body: Any) -> InvalidRequest:
@@ -35,41 +20,70 @@ def refused(body: Any) -> InvalidRequest:
     return raised.value
 
 
-# ---- Depth
+# ---- Many messages
 
 
-@pytest.mark.parametrize("levels", [MAX_NESTING + 1, 255, 300, 1023])
-def test_what_is_nested_too_deeply_is_refused_by_name(levels: int) -> None:
-    error = refused(HELLO | {"brand_new": nested(levels)})
-
-    assert (error.status, error.code, error.param) == (400, "invalid_parameter", "brand_new")
-
-
-def test_every_parameter_has_a_depth() -> None:
-    function = {"name": "f", "parameters": objects(300)}
-    schema = {"name": "a", "schema": objects(300)}
-    asked = {
-        "tools": [{"type": "function", "function": function}],
-        "functions": [function],
-        "response_format": {"type": "json_schema", "json_schema": schema},
-        "provider": objects(300),
-        "messages": [{"role": "user", "content": "Hello!", "brand_new": nested(300)}],
+def test_a_wrong_one_of_many_is_named_by_its_place() -> None:
+    good = {"role": "user", "content": "Hello!"}
+    text, call = (
+        {"type": "text", "text": ""},
+        {"id": "c", "function": {"name": "f", "arguments": ""}},
+    )
+    wrong = {
+        "messages[19999].role": [good] * 19_999 + [good | {"role": "wizard"}],
+        "messages[1].content[70000].type": [good, good | {"content": [text] * 70_000 + [{}]}],
+        "messages[0].tool_calls[900].function.arguments": [
+            {
+                "role": "assistant",
+                "content": [text] * 500,
+                "tool_calls": [call] * 900 + [call | {"function": {"name": "f"}}],
+            }
+        ],
+        "messages": [good] * 20_001,
     }
 
-    assert [refused(HELLO | {name: value}).param for name, value in asked.items()] == list(asked)
+    found = {param: refused(HELLO | {"messages": messages}) for param, messages in wrong.items()}
+
+    assert [error.param for error in found.values()] == list(wrong)
+    assert "20000" in found["messages"].message
+    assert len(ChatRequest.read(HELLO | {"messages": [good] * 20_000}).messages) == 20_000
 
 
-def test_what_is_nested_as_deeply_as_allowed_can_be_written_again() -> None:
-    request = ChatRequest.read(HELLO | {"brand_new": nested(MAX_NESTING)})
+@pytest.mark.parametrize(
+    "many",
+    [
+        {"messages": [{"role": "user", "content": [{"type": "text"}] * 90_000}]},
+        {"messages": [{"role": "user"}] * 20_000},
+        {"logit_bias": dict.fromkeys(map(str, range(90_000)), 101)},
+        {"metadata": dict.fromkeys(map(str, range(90_000)), 101)},
+    ],
+    ids=list,
+)
+def test_validation_stops_at_the_first_errors(
+    many: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    translated: list[int] = []
+    translate = checks.translate
 
-    assert orjson.loads(orjson.dumps(request.body)) == request.body
+    def count(problems: Sequence[Any], body: dict[str, Any]) -> InvalidRequest:
+        translated.append(len(problems))
+        return translate(problems, body)
+
+    monkeypatch.setattr(checks, "translate", count)
+
+    refused(HELLO | many)
+
+    assert translated and translated[0] <= 2 * chat_messages.PORTION
 
 
-@given(st.integers(0, 150), st.integers(0, 150), st.booleans())
-def test_depth_is_how_many_stand_inside_each_other(depth: int, levels: int, wide: bool) -> None:
-    value = [nested(depth - 1), 1, "[[[["] if wide and depth else nested(depth)
+def test_others_have_their_turn_while_many_messages_are_validated() -> None:
+    turns: list[int] = []
+    watcher = gevent.spawn(lambda: [gevent.sleep(0) or turns.append(1) for _ in range(10_000)])
 
-    assert nests_deeper(value, levels) == (depth > levels)
+    ChatRequest.read(HELLO | {"messages": [{"role": "user", "content": "Hello!"}] * 20_000})
+
+    watcher.kill()
+    assert len(turns) >= 2
 
 
 # ---- Numbers

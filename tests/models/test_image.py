@@ -10,13 +10,6 @@ from models.image import ImageRequest, Size
 ASKED = {"model": "dall-e-3", "prompt": "A cat."}
 
 
-def nested(levels: int) -> list[Any]:
-    found: list[Any] = []
-    for _ in range(levels):
-        found = [found]
-    return found
-
-
 def test_what_is_not_said_is_the_documentations_default() -> None:
     request = ImageRequest.read(ASKED)
 
@@ -75,7 +68,6 @@ def test_model_and_prompt_are_required(name: str) -> None:
         {"provider": "deepseek"},
         {"fallbacks": "dall-e-2"},
         {"on_disconnect": "wait"},
-        {"deep": nested(150)},
     ],
 )
 def test_what_is_out_of_range_is_refused_by_name(more: dict[str, Any]) -> None:

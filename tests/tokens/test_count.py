@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import gevent
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +27,16 @@ def test_a_text_is_counted_as_openai_does(text: str, count: int) -> None:
 
 def test_no_text_is_too_long() -> None:
     assert tokens_count.count_text("a" * 3_000_000) == 375_000
+
+
+def test_a_long_text_is_counted_in_pieces_and_others_have_their_turn() -> None:
+    turns: list[int] = []
+    watcher = gevent.spawn(lambda: [gevent.sleep(0) or turns.append(1) for _ in range(10_000)])
+
+    assert tokens_count.count_text("Hello world. " * 100_000) == 300_001
+
+    watcher.kill()
+    assert len(turns) >= 2
 
 
 def test_a_prompt_is_its_texts_and_what_frames_them() -> None:

@@ -83,6 +83,10 @@ CASES: list[tuple[Any, int, str, str | None]] = [
         INVALID,
         "messages[0].content[0].image_url",
     ),
+    (b'{"a": %s}' % (b"[" * 64 + b"]" * 64), 400, INVALID, None),
+    (OK | {"a": [0] * 200_001}, 400, INVALID, None),
+    (OK | {"a": [[]] * 100_001}, 400, INVALID, None),
+    (OK | {"messages": HI * 20_001}, 400, INVALID, "messages"),
     (OK | {"temperature": -0.1}, 400, INVALID, "temperature"),
     (OK | {"temperature": 2.1}, 400, INVALID, "temperature"),
     (OK | {"temperature": "0.7"}, 400, INVALID, "temperature"),
@@ -248,3 +252,19 @@ def test_a_body_that_is_declared_too_large_is_refused_before_the_key_is_looked_a
     got, _, answer = fetch(f"{server.api}/chat/completions", body, key="lk-nobody")
 
     assert (got, json.loads(answer)["error"]["code"]) == (413, "request_too_large")
+
+
+def test_what_is_in_a_string_does_not_count_however_much_it_is(
+    server: Server, account: Account
+) -> None:
+    table = 'name, "price", [ids]\n' * 300_000
+
+    got, _, answer = fetch(
+        f"{server.api}/estimate", with_message(role="user", content=table), key=account.key
+    )
+    refused, _, reason = fetch(
+        f"{server.api}/estimate", OK | {"a": [[]] * 100_001}, key=account.key
+    )
+
+    assert (got, json.loads(answer)["object"]) == (200, "estimate")
+    assert (refused, "200,000" in json.loads(reason)["error"]["message"]) == (400, True)

@@ -3,10 +3,12 @@
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from sqlalchemy import event, insert, select
+from gevent.event import Event
+from sqlalchemy import event, insert, select, update
 from sqlmodel import col
 
 import database
@@ -15,8 +17,11 @@ from config.settings import settings
 from database import engine
 from jobs.batch import dispatch, ownership
 from jobs.batch import store as batch_store
+from jobs.batch.runner import Runner
 from jobs.maintenance import leases
+from jobs.worker.in_flight import WorkerState, this_worker
 from models.batch import Batch, make_id
+from models.lease import Lease
 
 MOST = batch_store.MAX_ACTIVE_PER_ACCOUNT
 
@@ -140,3 +145,37 @@ def test_there_is_never_less_than_no_room(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(settings, "worker_concurrency", 50)
 
     assert [dispatch.room(running) for running in (0, 49, 50, 100)] == [50, 1, 0, 0]
+
+
+def test_a_batch_that_a_worker_takes_on_twice_is_advanced_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    [batch_id] = put(make_account(), 1, created=1)
+    monkeypatch.setattr(this_worker, "lease", "one")
+    runner, may_go_on, asked = Runner(), Event(), list[str]()
+
+    def is_stopping() -> bool:
+        asked.append(batch_id)
+        return may_go_on.wait()
+
+    runner._acquire(is_stopping)
+    # The worker was frozen for longer than its lease lasts.
+    database.execute(update(Lease).where(col(Lease.name) == "one").values(last_seen=0))
+    runner._acquire(is_stopping)
+    may_go_on.set()
+    runner.greenlets.join(raise_error=True)
+
+    assert held_by_account("one").total() == 1
+    assert (asked, runner.owned) == ([batch_id], {})
+
+
+def test_a_job_that_begins_anew_here_is_not_forgotten_with_its_call_of_before() -> None:
+    state = WorkerState()
+    with state.calling("job") as first, ExitStack() as later:
+        second = later.enter_context(state.calling("job"))
+        anew = later.pop_all()
+        assert first is not second
+
+    assert state.calls == {"job": second}
+    anew.close()
+    assert state.calls == {}

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from jobs.image.normalize import normalize_image
+from jobs.image.normalize import MAX_READS, START_OF_SCAN, normalize_image
 from models.errors import ProviderFailed, Unavailable
 from models.image import Size
 from tests.jobs.image.normalize.studio import Studio, encoded, glass, halves, told_much
@@ -209,3 +209,20 @@ def test_every_single_byte_may_be_wrong(studio: Studio, name: str) -> None:
     seed = SEEDS[name]
     for at in range(0, len(seed), max(1, len(seed) // 300)):
         ends_well(studio, seed[:at] + bytes([seed[at] ^ 0xFF]) + seed[at + 1 :])
+
+
+def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded(studio: Studio) -> None:
+    content = encoded(Image.effect_noise((64, 64), 80).convert("RGB"), "JPEG", progressive=True)
+    tables = content.rindex(b"\xff\xc4", 0, content.rindex(START_OF_SCAN))
+    last_scan = content[tables:-2]
+
+    few, many = (content[:-2] + last_scan * count + content[-2:] for count in (50, 5000))
+
+    studio.finish(few)
+    assert "too many scans" in studio.refuses(many).message
+
+
+def test_an_image_of_endless_empty_segments_is_refused(studio: Studio) -> None:
+    error = studio.refuses(b"\xff\xd8" + b"\xff\xe5\0\2" * MAX_READS)
+
+    assert "too long" in error.message
