@@ -87,7 +87,8 @@ def _ask(job: ChatJob, cleanup: ExitStack) -> ChatOutcome:
             raise
         # Not an id of the catalogue: the caller named a model that the vendor does not know.
         raise ModelNotFound(
-            f"The model '{model_id}' does not exist. GET /api/v1/ai/models lists the models.",
+            f"The model '{model_id}' does not exist, or no vendor has it at the prices that this "
+            "service pays. GET /api/v1/ai/models lists the models.",
             param="model",
         ) from None
 

@@ -3,9 +3,10 @@
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from config.catalog.load import catalog
-from models import checks
+from models import checks, unpriced
 from models.checks import Strict
 from models.errors import InvalidRequest
 
@@ -46,9 +47,17 @@ class _AudioPart(Strict):
     input_audio: dict[str, Any]
 
 
+def _with_its_bytes(file: dict[str, Any]) -> dict[str, Any]:
+    if file.get("file_id") is not None:
+        # The vendor's store is the operator's, shared by all callers, and what a file there costs
+        # cannot be told from its id.
+        raise PydanticCustomError(checks.UNSUPPORTED, "send the file itself, as file_data")
+    return file
+
+
 class _FilePart(Strict):
     type: Literal["file"]
-    file: dict[str, Any]
+    file: Annotated[dict[str, Any], AfterValidator(_with_its_bytes)]
 
 
 _Part = Annotated[
@@ -242,6 +251,7 @@ PARAMETERS = frozenset(_Chat.model_fields)
 
 def check(body: Any) -> None:
     _check_together(checks.read(_Chat, body, '{"model": …, "messages": […]}'))
+    unpriced.check_chat(body)
 
 
 def _check_together(chat: _Chat) -> None:

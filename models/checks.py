@@ -5,11 +5,14 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from models.errors import InvalidRequest, MissingParameter
+from models.errors import InvalidRequest, MissingParameter, UnsupportedParameter
 
 #: The nesting of lists and objects in one parameter. Our JSON serializer supports 254 levels, and a
 #: request is nested in other objects on its way.
 MAX_NESTING = 100
+
+#: The type of a validator's error that becomes an `UnsupportedParameter`.
+UNSUPPORTED = "unsupported"
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -71,6 +74,8 @@ def _translate(error: ValidationError, body: dict[str, Any]) -> InvalidRequest:
         param += "." + problem["ctx"]["discriminator"].strip("'")
     if missing:
         return MissingParameter(f"Missing required parameter: '{param}'.", param=param)
+    if kind == UNSUPPORTED:
+        return UnsupportedParameter(f"'{param}' is not supported: {problem['msg']}.", param=param)
     rule = _rule(problem)
     if kind in _TYPES:
         rule = _types_at(param, error, body)

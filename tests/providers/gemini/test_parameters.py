@@ -147,7 +147,7 @@ def test_what_the_documentation_sends_is_taken_and_thought_about_least(alias: st
         (FLASH, {"provider": {"order": ["a"]}}, "provider"),
         (
             FLASH,
-            {"messages": [user([{"type": "file", "file": {"file_id": "a"}}])]},
+            {"messages": [user([{"type": "file", "file": {"filename": "a.pdf"}}])]},
             "messages[0].content[0]",
         ),
         (
