@@ -61,7 +61,7 @@ def run(job_id: str) -> Ended | Retry | None:
     claim = run_job.claim(job_id)
     if claim is None:
         return None
-    with this_worker.calling(job_id) as call, ExitStack() as cleanup:
+    with this_worker.calling(claim.job) as call, ExitStack() as cleanup:
         job = ChatJob(claim, call, trail=claim.trail)
         return run_job.run_to_end(job, lambda: _ask(job, cleanup))
 

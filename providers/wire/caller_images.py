@@ -7,6 +7,7 @@ from urllib.parse import SplitResult
 
 from config.settings import MIB
 from models.errors import InvalidRequest, ProviderFailed, ProviderTimeout
+from net import untrusted
 from net.answer import Answer
 from net.call import Call, child_call
 from net.connection import Address
@@ -27,6 +28,7 @@ LATE = (
     f"The image did not come in time, which is {FETCH_SECONDS:.0f} seconds at most. Send it as a"
     " data URL, or name a faster server."
 )
+NOT_PUBLIC = "The image's host has no public address. Send it as a data URL."
 TOO_LARGE = f"The image is larger than {MAX_BYTES // MIB} MiB, the most that is fetched."
 
 
@@ -70,19 +72,10 @@ def _explanation(error: InvalidRequest | ProviderFailed | ProviderTimeout) -> st
 
 def _follow(call: Call, url: str) -> bytes:
     def addresses_of(parts: SplitResult) -> Sequence[Address]:
-        return _public_addresses(call, parts)
+        return untrusted.public_addresses(call, parts, NOT_PUBLIC)
 
     with image_fetch.follow(call, url, addresses_of, MAX_BYTES) as answer:
         return _body(answer)
-
-
-def _public_addresses(call: Call, parts: SplitResult) -> Sequence[Address]:
-    """Look up the host once, so the connection goes to the addresses that were checked."""
-    addresses = image_fetch.look_up(call, parts)
-    if not addresses or not all(image_fetch.is_public(address[4][0]) for address in addresses):
-        # One message for both cases, so it does not reveal which internal hosts exist.
-        raise InvalidRequest("The image's host has no public address. Send it as a data URL.")
-    return addresses
 
 
 def _body(answer: Answer) -> bytes:

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from ipaddress import ip_address
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from models.errors import InvalidRequest
@@ -48,17 +47,6 @@ def follow(
 
 def _checked(url: str) -> SplitResult:
     return public_hosts.parse_url(url, "The image's URL")
-
-
-def look_up(call: Call, parts: SplitResult, of_result: bool = False) -> Sequence[Address]:
-    """Return the addresses of a URL's host; `of_result` as in `untrusted.resolve`."""
-    port = public_hosts.PORTS[parts.scheme] if parts.port is None else parts.port
-    return untrusted.resolve(call, parts.hostname or "", port, of_result)
-
-
-def is_public(address: str) -> bool:
-    """Tell whether an IP address may be connected to: it is a public one."""
-    return public_hosts.is_allowed(ip_address(address))
 
 
 def _redirect_target(parts: SplitResult, answer: Answer) -> str:
