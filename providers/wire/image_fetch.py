@@ -73,7 +73,7 @@ def check_head(answer: Answer) -> None:
         raise InvalidRequest("The image's server compresses it, though asked not to.")
 
 
-def is_announced_larger(answer: Answer, max_bytes: int) -> bool:
-    """Tell whether `Content-Length` says more than `max_bytes`."""
+def announced_bytes(answer: Answer) -> int:
+    """Return the bytes of the body by `Content-Length`; 0 if that does not say."""
     announced = answer.headers.get("content-length", "")
-    return announced.isdecimal() and int(announced[:20]) > max_bytes
+    return int(announced[:20]) if announced.isdecimal() else 0

@@ -113,7 +113,7 @@ def _is_trusted(call: Call, parts: SplitResult, private: set[str], trusted: Spli
 
 def _bounded(answer: Answer, max_bytes: int) -> Iterator[bytes]:
     """Yield the body in pieces; raise `InvalidRequest` if it is longer than `max_bytes`."""
-    if image_fetch.is_announced_larger(answer, max_bytes):
+    if image_fetch.announced_bytes(answer) > max_bytes:
         raise InvalidRequest("The image is too large.")
     # One piece more than is accepted, to tell an image that is too large from a broken connection.
     answer.limit = max_bytes + net_answer.READ_BYTES
