@@ -140,6 +140,11 @@ class Settings(Environment):
     #: in each web process.
     max_open_bodies: int = Field(8, ge=1)
     max_spool_bytes: int = Field(256 * MIB, ge=1)
+    #: Images that callers name by URL, for providers that accept only bytes: how many are fetched
+    #: for one request, and their bytes in one request and in one worker.
+    image_urls_per_request: int = Field(16, ge=1, le=1000)
+    image_url_request_bytes: int = Field(20 * MIB, ge=1)
+    image_url_bytes: int = Field(96 * MIB, ge=1)
 
     admin_token: str = ""
     secret_key: str = ""

@@ -61,7 +61,7 @@ def run(job_id: str) -> Ended | Retry | None:
     claim = run_job.claim(job_id)
     if claim is None:
         return None
-    with this_worker.calling(job_id) as call, ExitStack() as cleanup:
+    with this_worker.calling(claim.job) as call, ExitStack() as cleanup:
         job = ChatJob(claim, call, trail=claim.trail)
         return run_job.run_to_end(job, lambda: _ask(job, cleanup))
 
@@ -87,7 +87,8 @@ def _ask(job: ChatJob, cleanup: ExitStack) -> ChatOutcome:
             raise
         # Not an id of the catalogue: the caller named a model that the vendor does not know.
         raise ModelNotFound(
-            f"The model '{model_id}' does not exist. GET /api/v1/ai/models lists the models.",
+            f"The model '{model_id}' does not exist, or no vendor has it at the prices that this "
+            "service pays. GET /api/v1/ai/models lists the models.",
             param="model",
         ) from None
 

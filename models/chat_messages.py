@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from models import checks
 from models.checks import Location, Strict
@@ -44,9 +45,17 @@ class _AudioPart(Strict):
     input_audio: dict[str, Any]
 
 
+def _with_its_bytes(file: dict[str, Any]) -> dict[str, Any]:
+    if file.get("file_id") is not None:
+        # The vendor's store is the operator's, shared by all callers, and what a file there costs
+        # cannot be told from its id.
+        raise PydanticCustomError(checks.UNSUPPORTED, "send the file itself, as file_data")
+    return file
+
+
 class _FilePart(Strict):
     type: Literal["file"]
-    file: dict[str, Any]
+    file: Annotated[dict[str, Any], AfterValidator(_with_its_bytes)]
 
 
 _Part = Annotated[

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field
 
 from config.catalog.load import catalog
 from config.limits import MAX_MESSAGES
-from models import chat_messages, checks
+from models import chat_messages, checks, unpriced
 from models.checks import StopsEarly, Strict
 from models.errors import InvalidRequest
 
@@ -164,6 +164,7 @@ def check(body: Any) -> None:
     chat = checks.read(_Chat, body, '{"model": …, "messages": […]}')
     chat_messages.check(chat.messages)
     _check_together(chat)
+    unpriced.check_chat(body)
 
 
 def _check_together(chat: _Chat) -> None:

@@ -6,13 +6,16 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, WrapValidator
 
-from models.errors import InvalidRequest, MissingParameter
+from models.errors import InvalidRequest, MissingParameter, UnsupportedParameter
 
 #: The entries of an object that are validated before the first errors are reported. pydantic makes
 #: an error of each wrong one, which takes seconds for some hundred thousand.
 ENTRIES_AT_A_TIME = 200
 
 Location = tuple[int | str, ...]
+
+#: The type of a validator's error that becomes an `UnsupportedParameter`.
+UNSUPPORTED = "unsupported"
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -65,6 +68,8 @@ def translate(problems: Sequence[Any], body: dict[str, Any]) -> InvalidRequest:
         param += "." + problem["ctx"]["discriminator"].strip("'")
     if missing:
         return MissingParameter(f"Missing required parameter: '{param}'.", param=param)
+    if kind == UNSUPPORTED:
+        return UnsupportedParameter(f"'{param}' is not supported: {problem['msg']}.", param=param)
     rule = _rule(problem)
     if kind in _TYPES:
         rule = _types_at(param, problems, body)

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from config.catalog.model import MAX_IMAGES
 from config.providers import IMAGES
-from models import checks
+from models import checks, unpriced
 from models.checks import Strict
 from models.errors import InvalidRequest, UnsupportedParameter
 
@@ -57,6 +57,7 @@ class ImageRequest:
             raise UnsupportedParameter(
                 f"'{param}' is not supported: an image is answered when it is whole.", param=param
             )
+        unpriced.check_image(body)
         return cls.from_validated(body)
 
     @classmethod
@@ -174,7 +175,8 @@ class ImageRequest:
     @property
     def unknown(self) -> dict[str, Any]:
         """Return the parameters unknown here, for providers that speak OpenAI's protocol."""
-        return {name: value for name, value in self.body.items() if name not in PARAMETERS}
+        known = PARAMETERS | unpriced.LEFT_OUT
+        return {name: value for name, value in self.body.items() if name not in known}
 
 
 _SIZE = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}", re.ASCII)

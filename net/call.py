@@ -14,7 +14,9 @@ class Call:
     Several requests may run under one call concurrently.
     """
 
-    def __init__(self, timeout_seconds: float) -> None:
+    def __init__(self, timeout_seconds: float, source: str = "") -> None:
+        #: Whom it is for, in words of the caller's own: what is scarce is shared fairly by sources.
+        self.source = source
         #: On the monotonic clock, in seconds.
         self.deadline = time.monotonic() + timeout_seconds
         #: The deadline of the current wait, if that is before the call's own.
@@ -124,7 +126,7 @@ def child_call(call: Call, seconds: float) -> Iterator[Call]:
     that arrive byte by byte: a deadline alone bounds only the wait for each byte.
     """
     seconds = min(seconds, call.seconds_left)
-    inner = Call(seconds)
+    inner = Call(seconds, call.source)
     late = ProviderTimeout("The server did not answer in time.")
     timer = threading.Timer(seconds, inner.abort, [late])
     timer.daemon = True

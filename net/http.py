@@ -41,7 +41,9 @@ def post(call: Call, url: str, headers: Mapping[str, str], payload: Mapping[str,
     if the connection fails or the answer is incomplete, a redirect or over 64 MiB, and
     `InvalidRequest` if the payload cannot be written as JSON.
     """
-    with _open(call, "POST", url, headers, encode_json(payload)) as answer:
+    body = encode_json(payload)
+    del payload  # The body may be large, and is not kept twice.
+    with _open(call, "POST", url, headers, body) as answer:
         return answer.whole()
 
 
@@ -88,7 +90,9 @@ def stream(
     the connection is closed at once.
     """
     headers = {"Accept": "text/event-stream", **headers}
-    with _open(call, "POST", url, headers, encode_json(payload)) as answer:
+    opened = _open(call, "POST", url, headers, encode_json(payload))
+    del payload  # The body may be large, and is kept neither twice nor while the answer is read.
+    with opened as answer:
         yield answer
 
 
@@ -109,6 +113,7 @@ def _open(
             connection.session(f"{scheme}//{host}"), method, "/" + path, headers, body
         )
         answer = send_once(exchange, request) if exchange else _send(call, request)
+        del request, body  # The answer may take minutes to read, and is not sent again.
         with closing(answer):
             if 300 <= answer.status < 400:
                 raise ProviderFailed(f"The provider sent a redirect (HTTP {answer.status}).")

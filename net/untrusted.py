@@ -4,57 +4,50 @@ import functools
 import http.client
 import io
 import socket
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from config.settings import MIB
-from models.errors import ProviderFailed
-from net import connection
+from models.errors import InvalidRequest, ProviderFailed
+from net import connection, lookups, public_hosts
 from net import http as net_http
 from net.answer import Answer
-from net.call import Call, on_abort
+from net.call import Call
 from net.connection import AbortableConnection, AbortableTLSConnection, Address, Session
 from net.exchange import Exchange
 from net.http import Request
 
 #: Bytes allowed beside a body: headers and chunk framing.
 OVERHEAD_BYTES = MIB
-#: Concurrent look-ups of hosts that callers named. gevent looks names up in ten threads, and hosts
-#: whose name servers do not answer must not block those of the providers.
-MAX_LOOKUPS = 4
-#: Further look-ups for the results that providers link to: they were paid for, and must be fetched
-#: whatever hosts callers name.
-MAX_RESULT_LOOKUPS = 3
-
-_lookups = threading.BoundedSemaphore(MAX_LOOKUPS)
-_result_lookups = threading.BoundedSemaphore(MAX_RESULT_LOOKUPS)
 
 
-def resolve(call: Call, host: str, port: int, of_result: bool = False) -> Sequence[Address]:
-    """Return the addresses of `host`; an empty list if it has none.
+def public_addresses(
+    call: Call, parts: SplitResult, refusal: str, any_address: bool = False
+) -> Sequence[Address]:
+    """Look up the host of a URL once, so that the connection goes to the addresses checked here.
 
-    `of_result`: a provider named the host, for a result that was paid for. Raises the reason if
-    `call` is aborted, and `ProviderTimeout` past its deadline. A look-up cannot be stopped, so it
-    goes on in its thread then.
+    Raises `InvalidRequest` with the message `refusal` if the host has no address, or one that is
+    not public: one message for both, so that it does not reveal which internal hosts exist. With
+    `any_address` private ones are allowed. Otherwise raises as `lookups.resolve` does.
     """
-    addresses: list[Address] = []
-    done = threading.Event()
-    lookups = _result_lookups if of_result else _lookups
-
-    def look_up() -> None:
-        with lookups, suppress(OSError, UnicodeError):
-            if not call.is_over:
-                addresses.extend(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        done.set()
-
-    with on_abort(call, done.set):
-        threading.Thread(target=look_up, name=f"look up {host}", daemon=True).start()
-        done.wait(call.seconds_left)
-    call.check()
+    addresses = resolve(call, parts)
+    if not addresses or not (any_address or all(map(is_public, addresses))):
+        raise InvalidRequest(refusal)
     return addresses
+
+
+def resolve(call: Call, parts: SplitResult, of_result: bool = False) -> Sequence[Address]:
+    """Return the addresses of a URL's host, as `lookups.resolve` does."""
+    port = public_hosts.PORTS[parts.scheme] if parts.port is None else parts.port
+    return lookups.resolve(call, parts.hostname or "", port, of_result)
+
+
+def is_public(address: Address) -> bool:
+    """Tell whether an address may be connected to, whoever named its host."""
+    return public_hosts.is_allowed(ip_address(address[4][0]))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from urllib.parse import quote, urlencode
 
 from config.catalog.model import Route
 from config.settings import settings
+from models import unpriced
 from models.chat import ChatRequest
 from models.chat_parameters import DEFAULT_TEMPERATURE, OWN_PARAMETERS
 from net import http
@@ -114,6 +115,8 @@ class OpenAICompatible(Checked):
         here has its default value.
         """
         if name in OWN_PARAMETERS or name in _SET_BY_US or name in self.drops:
+            return False
+        if name in unpriced.LEFT_OUT:
             return False
         return self._is_supported(name, capabilities)
 

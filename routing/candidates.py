@@ -94,12 +94,21 @@ def _of_model(request: ChatRequest, param: str) -> list[ChatCandidate]:
 
 
 def get_one(model_id: str, param: str = "model") -> Model:
-    """Return the model that callers name `model_id` in `param`; raise `ModelNotFound`."""
+    """Return the model that callers name `model_id` in `param`.
+
+    Raises `ModelNotFound`, and `UnsupportedParameter` for an id without a price.
+    """
     model = catalog.find(model_id)
     if model_id in catalog.images:
         raise ModelNotFound(
             f"'{model_id}' makes images and does not chat: POST /api/v1/ai/images/generations is "
             "where it answers.",
+            param=param,
+        )
+    if catalog.is_unpriced(model_id):
+        raise UnsupportedParameter(
+            f"'{model_id}' leaves it to OpenRouter which model answers, or what is added to the "
+            "answer, and has no price here. Name a model, as vendor/model.",
             param=param,
         )
     if model is None or not is_available(model):

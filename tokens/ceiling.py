@@ -7,17 +7,18 @@ from itertools import chain
 import orjson
 
 from ops import turns
+from tokens import attachments
 from tokens import texts as tokens_texts
 from tokens.texts import Body, Message
 
 
-def prompt_ceiling(body: Body) -> int:
+def prompt_ceiling(body: Body, context_tokens: int | None = None) -> int:
     """Return an upper bound of the prompt's tokens of a validated request `body`.
 
     Counts everything that can reach a model: messages, functions, schemas and unknown parameters.
-    Images and other media count at flat rates, so the bytes of a data URL are never counted as
-    text. `text_ceiling` says how tight the bound is, and for which texts it may be too low. Other
-    greenlets run meanwhile.
+    Images count at flat rates, files and sound as `attachments` says, by their bytes and up to
+    `context_tokens`, so a data URL is never counted as text. `text_ceiling` says how tight the
+    bound is, and for which texts it may be too low. Other greenlets run meanwhile.
     """
     messages: Sequence[Message] = body.get("messages") or ()
     texts = (text.encode("utf-8", "replace") for text in tokens_texts.message_texts(messages))
@@ -28,6 +29,7 @@ def prompt_ceiling(body: Body) -> int:
         sum(map(text_ceiling, turns.in_turns(chain(texts, others))))
         + tokens_texts.flat_tokens(body)
         + tokens_texts.added_tokens(body)
+        + attachments.attached_ceiling(body, context_tokens)
     )
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from ops import turns
-from tokens.texts import Body, flat_tokens, prompt_texts
+from tokens.texts import Body, attached_tokens, flat_tokens, prompt_texts
 
 ENCODING = "o200k_base"
 
@@ -37,9 +37,11 @@ def _count(piece: str) -> int:
 def count_prompt(body: Body) -> int:
     """Return how many tokens the prompt of a request's `body` has.
 
-    Messages, functions and a schema are counted; media count at the flat rates of `tokens.texts`.
+    Messages, functions and a schema are counted; images count at the flat rates of `tokens.texts`,
+    and files and sound are guessed.
     """
-    return sum(map(count_text, turns.in_turns(prompt_texts(body)))) + flat_tokens(body)
+    texts = sum(map(count_text, turns.in_turns(prompt_texts(body))))
+    return texts + flat_tokens(body) + attached_tokens(body)
 
 
 def count_answer(body: Mapping[str, Any]) -> int:

@@ -20,7 +20,8 @@ TOKENS_TO_ASK_FOR_A_FORMAT = 32
 TOKENS_TO_EXPLAIN_FUNCTIONS = 400
 
 #: An image is counted as a high-detail 1024x1024 one at OpenAI: 85 and four tiles of 170.
-#: `"detail": "low"` is 85 whatever the size. Sound and files are counted by their bytes.
+#: `"detail": "low"` is 85 whatever the size. Sound and files are counted by their bytes, as a guess
+#: at what a cancelled call used; `tokens.attachments` bounds them for holds.
 TOKENS_PER_IMAGE = 765
 TOKENS_PER_SMALL_IMAGE = 85
 ATTACHED_BYTES_PER_TOKEN = 64
@@ -52,7 +53,7 @@ def added_tokens(body: Body) -> int:
 
 
 def flat_tokens(body: Body) -> int:
-    """Return the tokens that count per item: messages, names, media, functions and a schema."""
+    """Return the tokens that count per item: messages, names, images, functions and a schema."""
     messages: Sequence[Message] = body.get("messages") or ()
     names = sum(1 for message in in_turns(messages) if message.get("name"))
     return (
@@ -60,7 +61,7 @@ def flat_tokens(body: Body) -> int:
         + TOKENS_PER_MESSAGE * len(messages)
         + TOKENS_PER_NAME * names
         + TOKENS_PER_DEFINITION * len(_definitions(body))
-        + sum(map(_media_tokens, in_turns(_parts_of(messages))))
+        + sum(map(_image_tokens, in_turns(_parts_of(messages))))
     )
 
 
@@ -82,7 +83,7 @@ def message_texts(messages: Iterable[Message]) -> Iterator[str]:
         for field in _MESSAGE_TEXTS:
             if isinstance(text := message.get(field), str):
                 yield text
-        for part in _parts(message):
+        for part in parts_of(message):
             yield from (part[kind] for kind in _PART_TEXTS if isinstance(part.get(kind), str))
 
 
@@ -106,7 +107,7 @@ def unknown_in(messages: Iterable[Message]) -> Iterator[Any]:
     for message in in_turns(messages):
         yield from (message[field] for field in _MESSAGE_CALLS if message.get(field))
         yield from _without(_KNOWN_IN_MESSAGE, message)
-        for part in in_turns(_parts(message)):
+        for part in in_turns(parts_of(message)):
             kind = str(part.get("type"))
             yield from _without({"type", kind, *_PART_TEXTS}, part)
             if isinstance(media := part.get(kind), dict):
@@ -120,27 +121,33 @@ def _without(known: frozenset[str] | set[str], fields: Mapping[str, Any]) -> Ite
 
 
 def _parts_of(messages: Iterable[Message]) -> Iterator[Mapping[str, Any]]:
-    return (part for message in messages for part in _parts(message))
+    return (part for message in messages for part in parts_of(message))
 
 
-def _parts(message: Message) -> list[Mapping[str, Any]]:
+def parts_of(message: Message) -> list[Mapping[str, Any]]:
+    """Return the parts of a message's content; none if the content is a plain string."""
     content = message.get("content")
     return [p for p in content if isinstance(p, dict)] if isinstance(content, list) else []
 
 
-def _media_tokens(part: Mapping[str, Any]) -> int:
-    match part.get("type"):
-        case "image_url":
-            image = part.get("image_url")
-            small = isinstance(image, dict) and image.get("detail") == "low"
-            return TOKENS_PER_SMALL_IMAGE if small else TOKENS_PER_IMAGE
-        case "input_audio" | "file" as kind:
-            return _attached_bytes(part.get(kind)) // ATTACHED_BYTES_PER_TOKEN
-        case _:
-            return 0
+def _image_tokens(part: Mapping[str, Any]) -> int:
+    if part.get("type") != "image_url":
+        return 0
+    image = part.get("image_url")
+    small = isinstance(image, dict) and image.get("detail") == "low"
+    return TOKENS_PER_SMALL_IMAGE if small else TOKENS_PER_IMAGE
 
 
-def _attached_bytes(attached: Any) -> int:
+def attached_tokens(body: Body) -> int:
+    """Return a guess at the tokens of the files and sound in `body`."""
+    messages: Sequence[Message] = body.get("messages") or ()
+    parts = (part for message in messages for part in parts_of(message))
+    return sum(_attached_bytes(part) // ATTACHED_BYTES_PER_TOKEN for part in parts)
+
+
+def _attached_bytes(part: Mapping[str, Any]) -> int:
+    kind = part.get("type")
+    attached = part.get(kind) if kind in ("input_audio", "file") else None
     fields = attached if isinstance(attached, dict) else {}
     data = (fields.get(name) for name in ("data", "file_data"))
     return sum(len(text) for text in data if isinstance(text, str))

@@ -77,9 +77,31 @@ class ImageDefaults(Table):
     price: ImagePrice = ImagePrice(standard=10, hd=15)
 
 
+class MaxPrice(Table):
+    """The most that OpenRouter may pay a vendor, in US dollars: its `provider.max_price`."""
+
+    #: For a million tokens.
+    prompt: Amount = Fraction(10)
+    completion: Amount = Fraction(50)
+    #: For a request, whatever its tokens.
+    request: Amount = Fraction(0)
+
+    def as_json(self) -> dict[str, float]:
+        return {name: float(amount) for name, amount in self}
+
+
+class UnlistedDefaults(Table):
+    """Values of the models that the file does not list, which only OpenRouter knows."""
+
+    max_price: MaxPrice = MaxPrice()
+    #: The longest context that such a model may have.
+    context_tokens: Count = 1_048_576
+
+
 class Defaults(Table):
     chat: ChatDefaults
     image: ImageDefaults = ImageDefaults()
+    unlisted: UnlistedDefaults = UnlistedDefaults()
 
 
 class Timeouts(Table):

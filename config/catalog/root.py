@@ -29,6 +29,13 @@ from config.providers import CHAT, IMAGES, SANDBOX, key_variable
 
 #: `vendor/model` in OpenRouter's spelling, with an optional variant such as `:free`.
 _VENDOR_MODEL = re.compile(r"~?[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w.-]+)?", re.ASCII)
+#: Variants that are models of their own, or the same model at its cheapest. Others, such as
+#: `:online` and `:nitro`, add what costs extra, or prefer what is dearer.
+_PRICED_VARIANTS = frozenset({"", "free", "floor", "extended", "thinking"})
+#: OpenRouter's own ids choose a model by the prompt, such as `openrouter/auto`.
+_ROUTERS = ("openrouter/",)
+#: Settings stored at OpenRouter: `@preset/name`, or after a model's id.
+_PRESET = "@preset/"
 
 
 def _name_facts(name: str) -> dict[str, Any]:
@@ -167,13 +174,25 @@ class Catalog(Table):
     def find(self, model_id: str) -> Model | None:
         """Return the model `model_id`; None if there is none.
 
-        An id of OpenRouter's form that is not in the file becomes a model of OpenRouter.
+        An id of OpenRouter's form that is not in the file becomes a model of OpenRouter, unless it
+        `is_unpriced`.
         """
         if model_id in self.models:
             return self.models[model_id]
         if model_id.startswith("sandbox/") or not _VENDOR_MODEL.fullmatch(model_id):
             return None
-        return _unlisted(model_id, self.chat)
+        return None if self.is_unpriced(model_id) else _unlisted(model_id, self.chat)
+
+    def is_unpriced(self, model_id: str) -> bool:
+        """Tell whether OpenRouter would choose a model, or add to it, at a price not known here."""
+        if model_id in self.models:
+            return False
+        variant = model_id.partition(":")[2].lower() if "/" in model_id else ""
+        return (
+            _PRESET in model_id
+            or model_id.lower().lstrip("~").startswith(_ROUTERS)
+            or variant not in _PRICED_VARIANTS
+        )
 
 
 @lru_cache(maxsize=1024)

@@ -41,7 +41,7 @@ def run(job_id: str) -> Ended | Retry | None:
     if claim is None:
         return None
     with (
-        this_worker.calling(job_id, KINDS[claim.kind].timeout_seconds) as call,
+        this_worker.calling(claim.job, KINDS[claim.kind].timeout_seconds) as call,
         tempfile.TemporaryDirectory(dir=scratch.folder()) as folder,
     ):
         job = ImageJob(claim, call, trail=claim.trail, folder=Path(folder))

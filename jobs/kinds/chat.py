@@ -22,11 +22,15 @@ def quote(chat: ChatRequest) -> ChatQuote:
     prices = [_model(chat).price, *(candidate.model.price for candidate in routes)]
     return ChatQuote(
         prices=tuple(dict.fromkeys(prices)),
-        prompt_tokens=ceiling.prompt_ceiling(chat.body),
+        prompt_tokens=ceiling.prompt_ceiling(chat.body, max(map(_context, routes))),
         choices=chat.choices,
         max_output=max_output,
         min_output=max_output if chat.max_tokens else min(max_output, pricing.MIN_OUTPUT_TOKENS),
     )
+
+
+def _context(candidate: ChatCandidate) -> int:
+    return candidate.context_tokens or catalog.defaults.unlisted.context_tokens
 
 
 def _max_output(candidate: ChatCandidate, requested: int | None) -> int:

@@ -1,7 +1,6 @@
 """Receivers of webhooks: which URLs and addresses a webhook may be sent to."""
 
 from collections.abc import Sequence
-from ipaddress import ip_address
 from urllib.parse import SplitResult
 
 from config.settings import settings
@@ -25,13 +24,6 @@ def check_url(url: str) -> None:
 
 
 def addresses(call: Call, parts: SplitResult) -> Sequence[Address]:
-    """Resolve the host and check its addresses, once, so that the connection goes to these."""
-    port = public_hosts.PORTS[parts.scheme] if parts.port is None else parts.port
-    resolved = untrusted.resolve(call, parts.hostname or "", port)
-    if not resolved or not all(_is_allowed(address[4][0]) for address in resolved):
-        raise InvalidRequest(NOT_PUBLIC)
-    return resolved
-
-
-def _is_allowed(address: str) -> bool:
-    return settings.webhook_allow_private or public_hosts.is_allowed(ip_address(address))
+    """Resolve the host and check its addresses; raises as `untrusted.public_addresses` does."""
+    allow_private = settings.webhook_allow_private
+    return untrusted.public_addresses(call, parts, NOT_PUBLIC, any_address=allow_private)

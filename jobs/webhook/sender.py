@@ -131,7 +131,7 @@ class _Try:
     def __init__(self, message: Webhook) -> None:
         self.message = message
         # Used only to abort the try, which has a shorter timeout of its own.
-        self.call = Call(2 * SEND_SECONDS)
+        self.call = Call(2 * SEND_SECONDS, in_flight.source_of(message.account_id))
 
 
 class Sender(Service):

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import orjson
 from gevent.event import Event
 
+from billing.outcomes import ClaimedJob
 from config.settings import settings
 from models import errors
 from models.errors import JobCancelled, LikeDoError, ProviderTimeout, Unavailable
@@ -14,6 +15,11 @@ from net.call import Call
 
 #: A web process that lost its connection to Redis reconnects within this time, unless it is dead.
 LISTENER_GRACE_SECONDS = 10
+
+
+def source_of(account_id: int) -> str:
+    """Return the source of an account's calls, among which what is scarce is shared."""
+    return f"account {account_id}"
 
 
 class HandedBack(Unavailable):
@@ -45,17 +51,17 @@ class WorkerState:
         self.listened_at: dict[str, float] = {}
 
     @contextmanager
-    def calling(self, job_id: str, seconds: float | None = None) -> Iterator[Call]:
+    def calling(self, job: ClaimedJob, seconds: float | None = None) -> Iterator[Call]:
         """Give a job a call of so many seconds, and register it here for as long as it lasts."""
-        call = Call(seconds or settings.job_timeout_seconds)
-        self.calls[job_id] = call
+        call = Call(seconds or settings.job_timeout_seconds, source_of(job.account_id))
+        self.calls[job.id] = call
         try:
             yield call
         finally:
             # After a lapse of the lease the job may have begun anew here, and this call just ended.
-            if self.calls.get(job_id) is call:
-                del self.calls[job_id]
-                self.listened_at.pop(job_id, None)
+            if self.calls.get(job.id) is call:
+                del self.calls[job.id]
+                self.listened_at.pop(job.id, None)
 
     def expect_listeners(self, job_id: str) -> None:
         """End this job once it has had no listener for a while."""

@@ -96,7 +96,7 @@ class _CandidateReader:
         parts = [as_object(part) for part in as_list(_content(candidate).get("parts"))]
         calls = [self._call(part) for part in parts if "functionCall" in part]
         content, thoughts = _text(parts, thought=False), _text(parts, thought=True)
-        images = [_image(part["inlineData"]) for part in parts if "inlineData" in part]
+        images = [image for part in parts if (image := _image(part.get("inlineData")))]
 
         self.reason = as_text(candidate.get("finishReason")) or self.reason
         self.has_content = self.has_content or bool(content or calls or images)
@@ -176,10 +176,13 @@ def _text(parts: list[dict[str, Any]], *, thought: bool) -> str:
     )
 
 
-def _image(raw: Any) -> dict[str, Any]:
+def _image(raw: Any) -> dict[str, Any] | None:
+    """Return the image in a part's `inlineData`; None if it is incomplete or something else."""
     blob = as_object(raw)
-    url = f"data:{blob.get('mimeType')};base64,{blob.get('data')}"
-    return {"type": "image_url", "image_url": {"url": url}}
+    media_type, data = as_text(blob.get("mimeType")), as_text(blob.get("data"))
+    if not (media_type.startswith("image/") and data):
+        return None
+    return {"type": "image_url", "image_url": {"url": f"data:{media_type};base64,{data}"}}
 
 
 # ---- Usage and logprobs --------------------------------------------------------------------------

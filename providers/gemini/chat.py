@@ -1,6 +1,7 @@
 """Gemini's chat: building its request, and reading a whole or a streamed answer."""
 
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -8,6 +9,7 @@ from config.catalog.model import Route
 from config.settings import settings
 from models.chat import ChatRequest
 from models.chat_parameters import DEFAULT_TEMPERATURE
+from models.errors import InvalidRequest
 from net import http
 from net.answer import Answer
 from net.call import Call
@@ -16,7 +18,8 @@ from providers.gemini import answers, thinking
 from providers.gemini import messages as gemini_messages
 from providers.parameters import DEFAULTS, Checked, Message, format_of, parts_of
 from providers.wire import answer as wire_answer
-from providers.wire import json, refusal, stream
+from providers.wire import caller_images, json, refusal, stream
+from providers.wire.image_room import Room
 
 #: Gemini's name for each parameter whose value is sent unchanged, unless it is the default.
 CONFIG = {
@@ -46,8 +49,11 @@ class Gemini(Checked):
     def complete(
         self, request: ChatRequest, route: Route, max_tokens: int | None, key: str, call: Call
     ) -> dict[str, Any]:
-        payload = self.payload(request, route, max_tokens, call)
-        response = http.post(call, _url(route, "generateContent"), _headers(key), payload)
+        url = _url(route, "generateContent")
+        with _room(call, request) as room:
+            response = http.post(
+                call, url, _headers(key), self.payload(request, route, max_tokens, room)
+            )
         if response.status != 200:
             raise refusal.refusal(self.name, response)
         body = answers.completion(self.name, json.decoded(self.name, response.content))
@@ -56,9 +62,14 @@ class Gemini(Checked):
     def stream(
         self, request: ChatRequest, route: Route, max_tokens: int | None, key: str, call: Call
     ) -> Generator[dict[str, Any], None, None]:
-        payload = self.payload(request, route, max_tokens, call)
         url = _url(route, "streamGenerateContent?alt=sse")
-        with http.stream(call, url, _headers(key), payload) as answer:
+        with (
+            _room(call, request) as room,
+            http.stream(
+                call, url, _headers(key), self.payload(request, route, max_tokens, room)
+            ) as answer,
+        ):
+            room.leave()  # The request has been read.
             if answer.status != 200:
                 raise refusal.refusal(self.name, answer.whole())
             events = answers.events(self.name, self._events(answer))
@@ -74,18 +85,29 @@ class Gemini(Checked):
         body = json.decoded(self.name, answer.whole().content)
         yield from body if isinstance(body, list) else [body]
 
+    def check(self, request: ChatRequest, route: Route) -> None:
+        super().check(request, route)
+        fetched = list(gemini_messages.image_urls(request.messages))
+        if len(fetched) > (most := settings.image_urls_per_request):
+            raise InvalidRequest(
+                f"The messages name {len(fetched)} images by URL, and at most {most} are fetched "
+                f"for '{request.model}' at {self.name}. Send the others as data URLs.",
+                param=fetched[most],
+            )
+
     def payload(
-        self, request: ChatRequest, route: Route, max_tokens: int | None, call: Call
+        self, request: ChatRequest, route: Route, max_tokens: int | None, room: Room
     ) -> dict[str, Any]:
         """Return the JSON to send for `request`, which is not modified.
 
-        `call` is used to fetch media that are given as URLs. Raises `InvalidRequest` if the history
+        Media that are given as URLs are fetched into `room`. Raises `InvalidRequest` if the history
         cannot be translated.
         """
+        fetch = partial(caller_images.fetch, room)
         capabilities, signed = self.capabilities(request, route), thinking.generation(route) >= 3
         payload = {
             "systemInstruction": gemini_messages.system_instruction(request.messages),
-            "contents": gemini_messages.contents(request.messages, call, signed=signed),
+            "contents": gemini_messages.contents(request.messages, fetch, signed=signed),
             "generationConfig": {
                 **_sampling(request.body, capabilities),
                 **dict(self._config(request, capabilities)),
@@ -94,6 +116,7 @@ class Gemini(Checked):
                 **thinking.thinking(request, route),
             },
         }
+        room.close()
         if "tools" in capabilities:
             payload |= _tools(request.body)
         return {name: value for name, value in payload.items() if value}
@@ -133,6 +156,10 @@ class Gemini(Checked):
 def _url(route: Route, method: str) -> str:
     model = quote(route.upstream.id, safe="")
     return f"{settings.base_url_of(Gemini.name)}/models/{model}:{method}"
+
+
+def _room(call: Call, request: ChatRequest) -> Room:
+    return Room(call, images=len(list(gemini_messages.image_urls(request.messages))))
 
 
 def _headers(key: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ refuses empty texts. So names are looked up, media are sent as bytes, and empty 
 
 import base64
 import mimetypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -15,19 +15,21 @@ import orjson
 from config.limits import MAX_JSON_DEPTH, MAX_JSON_NODES
 from models import bounded_json
 from models.errors import InvalidRequest
-from net.call import Call
 from ops.turns import in_turns, pause
 from providers.parameters import Message, parts_of
-from providers.wire import caller_images
+from providers.wire.caller_images import Media
 
 Part = dict[str, Any]
 Turn = dict[str, Any]
+#: Fetches the image at a URL, whose path in the request is given, too.
+Fetch = Callable[[str, str], Media]
 
 #: The part of an otherwise empty turn, since Gemini refuses turns without parts.
 BLANK: Part = {"text": " "}
 #: Google's placeholder for a lost thought signature. Gemini 3 refuses a call without a signature.
 NO_SIGNATURE = "skip_thought_signature_validator"
 
+_FETCHED = ("http://", "https://")
 _SYSTEM = ("system", "developer")
 
 #: Characters of a data URL that are decoded before other greenlets have their turn.
@@ -65,11 +67,11 @@ def system_instruction(messages: list[Message]) -> Turn | None:
     return {"parts": parts} if parts else None
 
 
-def contents(messages: list[Message], call: Call, *, signed: bool) -> list[Turn]:
+def contents(messages: list[Message], fetch: Fetch, *, signed: bool) -> list[Turn]:
     """Return the turns of the conversation; adjacent messages of one role make one turn.
 
     If `signed`, the first call of each turn gets a placeholder if its signature is missing. Media
-    given as URLs are fetched under `call`. Raises `InvalidRequest` for messages that cannot be
+    given as URLs are fetched with `fetch`. Raises `InvalidRequest` for messages that cannot be
     translated.
     """
     turns: list[Turn] = []
@@ -77,7 +79,7 @@ def contents(messages: list[Message], call: Call, *, signed: bool) -> list[Turn]
     for index, message in in_turns(enumerate(messages)):
         if message["role"] in _SYSTEM:
             continue
-        role, parts = _turn(message, f"messages[{index}]", history, call)
+        role, parts = _turn(message, f"messages[{index}]", history, fetch)
         if turns and turns[-1]["role"] == role:
             turns[-1]["parts"] += parts
         elif parts:
@@ -87,7 +89,18 @@ def contents(messages: list[Message], call: Call, *, signed: bool) -> list[Turn]
     return turns or [{"role": "user", "parts": [BLANK]}]
 
 
-def _turn(message: Message, path: str, history: _History, call: Call) -> tuple[str, list[Part]]:
+def image_urls(messages: list[Message]) -> Iterator[str]:
+    """Yield the path in the request of each image, or file, that would be fetched."""
+    for index, message in in_turns(enumerate(messages)):
+        for part_index, part in in_turns(enumerate(parts_of(message))):
+            fields = part.get(part["type"])
+            for name in ("url", "file_data"):
+                value = fields.get(name) if isinstance(fields, dict) else None
+                if isinstance(value, str) and value.startswith(_FETCHED):
+                    yield f"messages[{index}].content[{part_index}]"
+
+
+def _turn(message: Message, path: str, history: _History, fetch: Fetch) -> tuple[str, list[Part]]:
     """Return the role and the parts of a message.
 
     `path` is the message's path in the request; the message's calls are added to `history`.
@@ -100,7 +113,7 @@ def _turn(message: Message, path: str, history: _History, call: Call) -> tuple[s
         case "function":
             return "user", [_function_response(message["name"], message, history)]
         case _:
-            return "user", list(_user_parts(message, path, call)) or [BLANK]
+            return "user", list(_user_parts(message, path, fetch)) or [BLANK]
 
 
 def _texts(message: Message) -> Iterator[str]:
@@ -188,26 +201,26 @@ def _function_response(name: str, message: Message, history: _History, **ids: st
 # ---- Parts of user messages ----------------------------------------------------------------------
 
 
-def _user_parts(message: Message, path: str, call: Call) -> Iterator[Part]:
+def _user_parts(message: Message, path: str, fetch: Fetch) -> Iterator[Part]:
     if isinstance(message["content"], str):
         yield from _text_parts(message)
     for index, part in in_turns(enumerate(parts_of(message))):
         part_path = f"{path}.content[{index}]"
         match part["type"]:
             case "image_url":
-                yield _inline(part["image_url"]["url"], f"{part_path}.image_url.url", call)
+                yield _inline(part["image_url"]["url"], f"{part_path}.image_url.url", fetch)
             case "input_audio":
                 yield _audio(part["input_audio"], f"{part_path}.input_audio")
             case "file":
-                yield _file(part["file"], f"{part_path}.file.file_data", call)
+                yield _file(part["file"], f"{part_path}.file.file_data", fetch)
             case kind if part[kind]:
                 yield {"text": part[kind]}
 
 
-def _inline(url: str, param: str, call: Call) -> Part:
+def _inline(url: str, param: str, fetch: Fetch) -> Part:
     if url.startswith("data:"):
         return _data_url(url, param)
-    media = caller_images.fetch(call, url, param)
+    media = fetch(url, param)
     return _blob(media.media_type, base64.b64encode(media.data).decode())
 
 
@@ -248,14 +261,14 @@ def _audio(audio: dict[str, Any], param: str) -> Part:
     return _blob(f"audio/{kind}", data)
 
 
-def _file(file: dict[str, Any], param: str, call: Call) -> Part:
+def _file(file: dict[str, Any], param: str, fetch: Fetch) -> Part:
     data = file.get("file_data")
     if not isinstance(data, str):
         raise InvalidRequest(
             f"Invalid value for '{param}': it must be the file, as a data URL.", param=param
         )
-    if data.startswith(("data:", "http://", "https://")):
-        return _inline(data, param, call)
+    if data.startswith(("data:", *_FETCHED)):
+        return _inline(data, param, fetch)
     media_type, _ = mimetypes.guess_type(str(file.get("filename")))
     return _blob(media_type or "application/pdf", data)
 

@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult
 
 from config.settings import MIB
-from models.errors import InvalidRequest, ProviderFailed, ProviderTimeout
+from models.errors import InvalidRequest, Overloaded, ProviderFailed, ProviderTimeout
+from net import untrusted
 from net.answer import Answer
 from net.call import Call, child_call
 from net.connection import Address
-from providers.wire import image_fetch
+from providers.wire import image_fetch, image_room
+from providers.wire.image_room import NeedsRoom, Room
 
 MAX_BYTES = 20 * MIB
+#: An image that needs more room than was reserved is fetched anew, but not for ever.
+MAX_FETCHES = 3
 #: For the whole fetch: name lookups, redirects and the body.
 FETCH_SECONDS = 20.0
 #: The brands of ISO/IEC 23008-12 for HEIC. `mif1` is shared by HEIC, HEIF and AVIF.
@@ -27,6 +31,7 @@ LATE = (
     f"The image did not come in time, which is {FETCH_SECONDS:.0f} seconds at most. Send it as a"
     " data URL, or name a faster server."
 )
+NOT_PUBLIC = "The image's host has no public address. Send it as a data URL."
 TOO_LARGE = f"The image is larger than {MAX_BYTES // MIB} MiB, the most that is fetched."
 
 
@@ -39,17 +44,29 @@ class Media:
     data: bytes
 
 
-def fetch(call: Call, url: str, param: str) -> Media:
+def fetch(room: Room, url: str, param: str) -> Media:
     """Fetch the image at `url`, an http or https URL; `param` is its path in the request.
 
     Accepts PNG, JPEG, WebP, GIF, HEIC or HEIF of up to 20 MiB, from a public address, within 20
     seconds and 3 redirects. Proxies set in the environment are not used. Raises `InvalidRequest`
-    with `param` if there is no such image. If `call` was aborted, its error is raised, and past its
-    deadline `ProviderTimeout`.
+    with `param` if there is no such image, or if the request's images are too large together, and
+    `Overloaded` if this process has no room for it. If the call was aborted, its error is raised,
+    and past its deadline `ProviderTimeout`.
     """
-    with _as_invalid_request(call, param), child_call(call, FETCH_SECONDS) as fetch_call:
-        data = _follow(fetch_call, url)
-        return Media(_media_type(data), data)
+    for _ in range(MAX_FETCHES):
+        try:
+            return _fetch(room, url, param)
+        except NeedsRoom as needs:
+            room.reserve(needs.size)
+    raise Overloaded(image_room.FULL)
+
+
+def _fetch(room: Room, url: str, param: str) -> Media:
+    with _as_invalid_request(room.call, param), child_call(room.call, FETCH_SECONDS) as call:
+        data = _follow(call, url, room, param)
+        media = Media(_media_type(data), data)
+        room.keep()
+        return media
 
 
 @contextmanager
@@ -68,32 +85,31 @@ def _explanation(error: InvalidRequest | ProviderFailed | ProviderTimeout) -> st
     return LATE if isinstance(error, ProviderTimeout) else UNREACHABLE
 
 
-def _follow(call: Call, url: str) -> bytes:
+def _follow(call: Call, url: str, room: Room, param: str) -> bytes:
     def addresses_of(parts: SplitResult) -> Sequence[Address]:
-        return _public_addresses(call, parts)
+        return untrusted.public_addresses(call, parts, NOT_PUBLIC)
 
     with image_fetch.follow(call, url, addresses_of, MAX_BYTES) as answer:
-        return _body(answer)
+        return _body(answer, room, param)
 
 
-def _public_addresses(call: Call, parts: SplitResult) -> Sequence[Address]:
-    """Look up the host once, so the connection goes to the addresses that were checked."""
-    addresses = image_fetch.look_up(call, parts)
-    if not addresses or not all(image_fetch.is_public(address[4][0]) for address in addresses):
-        # One message for both cases, so it does not reveal which internal hosts exist.
-        raise InvalidRequest("The image's host has no public address. Send it as a data URL.")
-    return addresses
+def _body(answer: Answer, room: Room, param: str) -> bytes:
+    """Read the image into `room`.
 
-
-def _body(answer: Answer) -> bytes:
-    """Read the image; raise `InvalidRequest` if the headers or the size rule it out."""
+    Raises `InvalidRequest` if the headers or the size rule it out, and `NeedsRoom`.
+    """
     image_fetch.check_head(answer)
-    if image_fetch.is_announced_larger(answer, MAX_BYTES):
+    announced = image_fetch.announced_bytes(answer)
+    if announced > MAX_BYTES:
         raise InvalidRequest(TOO_LARGE)
-    data = answer.at_most(MAX_BYTES)
-    if len(data) > MAX_BYTES:
-        raise InvalidRequest(TOO_LARGE)
-    return data
+    room.begin(announced, param)
+    data = bytearray()
+    for piece in answer.pieces():
+        if len(data) + len(piece) > MAX_BYTES:
+            raise InvalidRequest(TOO_LARGE)
+        room.add(len(piece), param)
+        data += piece
+    return bytes(data)
 
 
 def _media_type(data: bytes) -> str:

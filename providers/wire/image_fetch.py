@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from ipaddress import ip_address
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from models.errors import InvalidRequest
@@ -50,17 +49,6 @@ def _checked(url: str) -> SplitResult:
     return public_hosts.parse_url(url, "The image's URL")
 
 
-def look_up(call: Call, parts: SplitResult, of_result: bool = False) -> Sequence[Address]:
-    """Return the addresses of a URL's host; `of_result` as in `untrusted.resolve`."""
-    port = public_hosts.PORTS[parts.scheme] if parts.port is None else parts.port
-    return untrusted.resolve(call, parts.hostname or "", port, of_result)
-
-
-def is_public(address: str) -> bool:
-    """Tell whether an IP address may be connected to: it is a public one."""
-    return public_hosts.is_allowed(ip_address(address))
-
-
 def _redirect_target(parts: SplitResult, answer: Answer) -> str:
     # http.client decodes headers as Latin-1, which keeps the bytes. ASCII is not quoted.
     location = quote(answer.headers.get("location", ""), safe=ASCII, encoding="latin-1")
@@ -85,7 +73,7 @@ def check_head(answer: Answer) -> None:
         raise InvalidRequest("The image's server compresses it, though asked not to.")
 
 
-def is_announced_larger(answer: Answer, max_bytes: int) -> bool:
-    """Tell whether `Content-Length` says more than `max_bytes`."""
+def announced_bytes(answer: Answer) -> int:
+    """Return the bytes of the body by `Content-Length`; 0 if that does not say."""
     announced = answer.headers.get("content-length", "")
-    return announced.isdecimal() and int(announced[:20]) > max_bytes
+    return int(announced[:20]) if announced.isdecimal() else 0

@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 from config.settings import MIB
 from models.errors import InvalidRequest, LikeDoError, ProviderFailed, ProviderTimeout
 from net import answer as net_answer
+from net import untrusted
 from net.answer import Answer
 from net.call import Call, child_call
 from net.connection import Address
@@ -93,10 +94,10 @@ def _into_file(call: Call, url: str, folder: Path, trusted_base_url: str) -> Pat
 
 def _checked_addresses(call: Call, parts: SplitResult, trusted: str) -> Sequence[Address]:
     """Look up the host of a result; raise `ProviderFailed` if a retry may help."""
-    addresses = image_fetch.look_up(call, parts, of_result=True)
+    addresses = untrusted.resolve(call, parts, of_result=True)
     if not addresses:
         raise ProviderFailed("The image's host has no address.")
-    private = {address[4][0] for address in addresses if not image_fetch.is_public(address[4][0])}
+    private = {address[4][0] for address in addresses if not untrusted.is_public(address)}
     if private and not _is_trusted(call, parts, private, urlsplit(trusted)):
         raise InvalidRequest("The image's host is not a public one.")
     return addresses
@@ -106,13 +107,13 @@ def _is_trusted(call: Call, parts: SplitResult, private: set[str], trusted: Spli
     """Tell whether this is the `trusted` host, on any port, by its name or its addresses."""
     if parts.hostname == trusted.hostname:
         return True
-    trusted_addresses = image_fetch.look_up(call, trusted, of_result=True)
+    trusted_addresses = untrusted.resolve(call, trusted, of_result=True)
     return private <= {address[4][0] for address in trusted_addresses}
 
 
 def _bounded(answer: Answer, max_bytes: int) -> Iterator[bytes]:
     """Yield the body in pieces; raise `InvalidRequest` if it is longer than `max_bytes`."""
-    if image_fetch.is_announced_larger(answer, max_bytes):
+    if image_fetch.announced_bytes(answer) > max_bytes:
         raise InvalidRequest("The image is too large.")
     # One piece more than is accepted, to tell an image that is too large from a broken connection.
     answer.limit = max_bytes + net_answer.READ_BYTES

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -62,7 +63,10 @@ def _seconds_or_date(text: str | None) -> float | None:
     if seconds is not None:
         return seconds
     with suppress(ValueError, OverflowError):
-        return parsedate_to_datetime(text).timestamp() - time.time()
+        date = parsedate_to_datetime(text)
+        # A zone of -0000 says that the time is UTC, and yields a date without a zone.
+        date = date if date.tzinfo else date.replace(tzinfo=UTC)
+        return date.timestamp() - time.time()
     return None
 
 
@@ -114,12 +118,16 @@ def _delay_in_text(message: str) -> float | None:
     return duration(match.group(1)) if match else None
 
 
+#: Smaller numbers are seconds from now: as a Unix time this one is in 2001.
+_FIRST_UNIX_TIME = 1e9
+
+
 def _seconds_until(text: str | None) -> float | None:
-    """Return the seconds until a Unix time, which is in milliseconds or in seconds."""
-    timestamp = _number(text)
-    if timestamp is None:
-        return None
-    return (timestamp / 1000 if timestamp > 1e11 else timestamp) - time.time()
+    """Return the seconds until a moment: a Unix time in (milli)seconds, or seconds from now."""
+    number = _number(text)
+    if number is None or number < _FIRST_UNIX_TIME:
+        return number
+    return (number / 1000 if number > 1e11 else number) - time.time()
 
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

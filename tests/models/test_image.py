@@ -37,6 +37,19 @@ def test_anything_else_is_not(size: str) -> None:
     assert caught.value.param == "size"
 
 
+@pytest.mark.parametrize(
+    "more",
+    [{"num_outputs": 4}, {"megapixels": "4"}, {"service_tier": "priority"}, {"tools": [{}]}],
+    ids=str,
+)
+def test_what_would_change_the_cost_has_no_price(more: dict[str, Any]) -> None:
+    with pytest.raises(UnsupportedParameter) as caught:
+        ImageRequest.read(ASKED | more)
+
+    assert caught.value.param == next(iter(more))
+    assert ImageRequest.read(ASKED | {"plugins": [], "models": None}).unknown == {}
+
+
 @pytest.mark.parametrize("body", [None, [], "dall-e-3", 7])
 def test_a_body_is_an_object(body: Any) -> None:
     with pytest.raises(InvalidRequest, match="JSON object"):

@@ -151,6 +151,23 @@ def test_an_unlisted_model_is_made_once() -> None:
 
 @pytest.mark.parametrize(
     "model_id",
+    [
+        *("openrouter/auto", "OpenRouter/Auto", "~openrouter/auto", "@preset/mine"),
+        *("openai/gpt-4.1@preset/mine", "openai/gpt-4.1:online", "acme/large:nitro", "a/b:exacto"),
+    ],
+)
+def test_what_openrouter_chooses_or_adds_has_no_price(model_id: str) -> None:
+    assert catalog.is_unpriced(model_id)
+    assert catalog.find(model_id) is None
+
+
+@pytest.mark.parametrize("variant", ["free", "floor", "extended", "thinking"])
+def test_a_variant_that_is_a_model_of_its_own_or_cheaper_has_one(variant: str) -> None:
+    assert find(f"acme/large:{variant}").price == catalog.chat.price
+
+
+@pytest.mark.parametrize(
+    "model_id",
     ["", "nope", "a/", "/b", "a/b/c", "a b/c", "a/b\n", "../etc", "sandbox/nope", "é/b", "a/b:"],
 )
 def test_anything_else_is_not_found(model_id: str) -> None:

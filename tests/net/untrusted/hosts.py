@@ -14,6 +14,7 @@ from models.errors import InvalidRequest, JobCancelled, LikeDoError
 from net.call import Call
 from providers.wire import caller_images
 from providers.wire.caller_images import Media
+from providers.wire.image_room import Room
 from tests.upstream import Step
 
 PARAM = "messages[0].content[1].image_url.url"
@@ -46,7 +47,8 @@ def chunked(*pieces: bytes) -> bytes:
 
 
 def fetch(url: str, call: Call | None = None) -> Media:
-    return caller_images.fetch(call or Call(60), url, PARAM)
+    with Room(call or Call(60)) as room:
+        return caller_images.fetch(room, url, PARAM)
 
 
 def refusal(url: str, call: Call | None = None) -> str:

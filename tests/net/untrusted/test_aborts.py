@@ -110,6 +110,7 @@ from models.errors import JobCancelled, LikeDoError
 from net import public_hosts
 from net.call import Call
 from providers.wire import caller_images
+from providers.wire.image_room import Room
 
 public_hosts.is_allowed = lambda address: True
 if sys.argv[2] == "time":
@@ -117,7 +118,7 @@ if sys.argv[2] == "time":
 
 def run(call):
     try:
-        return caller_images.fetch(call, sys.argv[1], "param")
+        return caller_images.fetch(Room(call), sys.argv[1], "param")
     except LikeDoError as error:
         return error
 

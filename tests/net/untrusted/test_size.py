@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from net import untrusted
+from net import lookups, untrusted
 from net.call import Call
 from providers.wire import caller_images
 from tests.net.untrusted.hosts import PNG, Host, chunked, fetch, head, image, plain, refusal
@@ -31,7 +31,7 @@ def test_an_image_may_be_so_large_and_not_a_byte_larger(
 
 def test_one_byte_more_is_read_and_no_other(upstream: Upstream) -> None:
     upstream.script({"size": 1000})
-    addresses = untrusted.resolve(Call(60), "127.0.0.1", upstream.port)
+    addresses = lookups.resolve(Call(60), "127.0.0.1", upstream.port)
 
     with untrusted.get(Call(60), upstream.url, addresses, {}, 10) as answer:
         assert len(answer.at_most(10)) == 11

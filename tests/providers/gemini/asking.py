@@ -4,6 +4,7 @@ from typing import Any
 
 from net.call import Call
 from providers.gemini.chat import Gemini
+from providers.wire.image_room import Room
 from tests.providers.requests_and_routes import chat, route
 
 FLASH, OLD_FLASH, OLD_PRO = "gemini-3.8-flash", "gemini-2.5-flash", "gemini-2.5-pro"
@@ -17,7 +18,7 @@ def sent(model: str = FLASH, *, limit: int | None = None, **parameters: Any) -> 
     """Return what goes to `model`, which thinks, once the check has let it through."""
     request, way = chat(**parameters), route("gemini", model=model, reasoning=True)
     Gemini().check(request, way)
-    return Gemini().payload(request, way, limit, Call(5))
+    return Gemini().payload(request, way, limit, Room(Call(5)))
 
 
 def config(model: str = FLASH, **parameters: Any) -> dict[str, Any]:

@@ -247,6 +247,26 @@ def test_a_picture_comes_along(upstream: Upstream) -> None:
     assert assembled(stream(upstream, said))["message"]["images"] == [image]
 
 
+@pytest.mark.parametrize(
+    "blob",
+    [
+        {"data": "aGk="},
+        {"mimeType": "image/png"},
+        {"mimeType": "image/png", "data": ""},
+        {"mimeType": "audio/wav", "data": "aGk="},
+        {"mimeType": 7, "data": 7},
+        None,
+    ],
+    ids=str,
+)
+def test_what_is_no_whole_picture_is_none(upstream: Upstream, blob: Any) -> None:
+    said = parts({"text": "Hi"}, {"inlineData": blob})
+
+    for choice in (complete(upstream, said)["choices"][0], assembled(stream(upstream, said))):
+        assert choice["message"]["content"] == "Hi"
+        assert "images" not in choice["message"]
+
+
 @pytest.mark.parametrize("head", ["data: ", "data:", ""])
 @pytest.mark.parametrize("code", [499, 503])
 def test_an_error_after_the_reason_is_still_one(upstream: Upstream, head: str, code: int) -> None:

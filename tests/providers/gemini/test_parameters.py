@@ -8,6 +8,7 @@ from config.catalog.load import catalog
 from models.errors import UnsupportedParameter
 from net.call import Call
 from providers.gemini.chat import Gemini
+from providers.wire.image_room import Room
 from tests.providers.gemini.asking import (
     FLASH,
     OLD_FLASH,
@@ -80,7 +81,7 @@ def test_a_temperature_is_the_callers_or_ours_where_the_model_takes_one() -> Non
     assert sent(temperature=0)["generationConfig"]["temperature"] == 0
     assert sent(temperature=1)["generationConfig"]["temperature"] == 1
     bare = route("gemini", frozenset({"tools"}), model=FLASH)
-    assert "generationConfig" not in Gemini().payload(chat(), bare, None, Call(5))
+    assert "generationConfig" not in Gemini().payload(chat(), bare, None, Room(Call(5)))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_the_callers_effort_comes_before_the_routes() -> None:
     way = route("gemini", model=FLASH, reasoning=True, reasoning_effort="minimal")
     asked = [chat(), chat(reasoning_effort="high")]
 
-    payloads = [Gemini().payload(request, way, None, Call(5)) for request in asked]
+    payloads = [Gemini().payload(request, way, None, Room(Call(5))) for request in asked]
 
     levels = [p["generationConfig"]["thinkingConfig"]["thinkingLevel"] for p in payloads]
     assert levels == ["minimal", "high"]
@@ -120,7 +121,7 @@ def test_what_the_documentation_sends_is_taken_and_thought_about_least(alias: st
 
     for way in ways:
         Gemini().check(request, way)
-        found = Gemini().payload(request, way, None, Call(5))["generationConfig"]
+        found = Gemini().payload(request, way, None, Room(Call(5)))["generationConfig"]
         assert (found["temperature"], found["maxOutputTokens"]) == (0.2, 5)
         assert found["thinkingConfig"]["thinkingLevel"] in ("minimal", "low")
     assert ways[0].upstream.id == "gemini-3.8-flash"
@@ -147,7 +148,7 @@ def test_what_the_documentation_sends_is_taken_and_thought_about_least(alias: st
         (FLASH, {"provider": {"order": ["a"]}}, "provider"),
         (
             FLASH,
-            {"messages": [user([{"type": "file", "file": {"file_id": "a"}}])]},
+            {"messages": [user([{"type": "file", "file": {"filename": "a.pdf"}}])]},
             "messages[0].content[0]",
         ),
         (

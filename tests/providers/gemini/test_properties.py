@@ -12,6 +12,7 @@ from providers.gemini import answers
 from providers.gemini.chat import Gemini
 from providers.gemini.messages import NO_SIGNATURE
 from providers.wire import answer
+from providers.wire.image_room import Room
 from tests.providers.requests_and_routes import chat, route
 
 TEXTS = st.text('ab1 {}[]":,\\\n\0é中😀\u2028', max_size=20)
@@ -80,7 +81,7 @@ MODELS = st.sampled_from(["gemini-3.8-flash", "gemini-2.5-pro", "gemini-flash-la
 
 
 def sent(model: str = "gemini-3.8-flash", **parameters: Any) -> dict[str, Any]:
-    return Gemini().payload(chat(**parameters), route("gemini", model=model), None, Call(5))
+    return Gemini().payload(chat(**parameters), route("gemini", model=model), None, Room(Call(5)))
 
 
 # ---- What a plain reading finds on either side, in order

@@ -4,6 +4,7 @@ import pytest
 
 from net.call import Call
 from providers.gemini.chat import Gemini
+from providers.wire.image_room import Room
 from tests import recordings
 from tests.providers.gemini import recordings as gemini_recordings
 from tests.providers.recorded_chats import Case, is_geminis
@@ -27,7 +28,7 @@ def test_what_others_asked_gemini_is_what_we_ask(subtests: pytest.Subtests) -> N
             request = chat(**gemini_recordings.request(case.exchange) or {})
             way = route("gemini", model=case.recording.model)
 
-            ours = Gemini().payload(request, way, None, Call(5))
+            ours = Gemini().payload(request, way, None, Room(Call(5)))
 
             theirs = gemini_recordings.plain(case.exchange["request"]["body"])
             assert gemini_recordings.essence(ours) == gemini_recordings.essence(theirs)

@@ -38,6 +38,35 @@ def test_a_date_that_no_calendar_has_says_nothing(date: str) -> None:
     assert retry_after.retry_after({"retry-after": date}) is None
 
 
+def test_a_date_in_no_zone_is_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_a_minute = formatdate(time.time() + 60)  # It ends in -0000.
+    assert in_a_minute.endswith("-0000")
+    monkeypatch.setenv("TZ", "XXX-5")
+    time.tzset()
+
+    try:
+        delay = retry_after.retry_after({"retry-after": in_a_minute})
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+    assert delay is not None
+    assert 50 < delay <= 60
+
+
+@pytest.mark.parametrize("unit", [1, 1000])
+def test_a_reset_is_a_moment_or_seconds_from_now(unit: int) -> None:
+    moment = str(int((time.time() + 30) * unit))
+
+    until = retry_after.retry_after({"x-ratelimit-reset": moment, "ratelimit-reset": "7"})
+    assert until is not None
+    assert 20 < until <= 30
+    for seconds in ("30", "0.5", "86400"):
+        headers = {"x-ratelimit-reset": seconds, "ratelimit-reset": "7"}
+        assert retry_after.retry_after(headers) == float(seconds)
+    assert retry_after.retry_after({"x-ratelimit-reset": "soon", "ratelimit-reset": "7"}) == 7
+
+
 def test_a_date_gone_by_is_now() -> None:
     assert retry_after.retry_after({"retry-after": formatdate(0, usegmt=True)}) == 0
 

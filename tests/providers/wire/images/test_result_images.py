@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import JobCancelled, ProviderFailed
-from net import untrusted
+from net import lookups
 from net.call import Call
 from providers.wire import result_images
 from providers.wire.spooling import SpooledImage
@@ -36,7 +36,7 @@ def test_hosts_that_callers_name_keep_no_result_waiting(
 ) -> None:
     upstream.script(image())
     names.say("made.example", ["127.0.0.1"])
-    calls = [Call(60) for _ in range(untrusted.MAX_LOOKUPS)]
+    calls = [Call(60, f"account {number}") for number in range(lookups.MAX_LOOKUPS)]
     outcomes = [Outcome(call, "http://silent.example/") for call in calls]
     names.begun.wait()
     base = f"http://made.example:{upstream.port}"
