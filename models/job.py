@@ -48,6 +48,14 @@ class Job(SQLModel, table=True):
             postgresql_where=text("status = 'queued'"),
             sqlite_where=text("status = 'queued'"),
         ),
+        # What the limits of the queue count. With the columns of its own condition in it, SQLite
+        # need not read the rows.
+        Index(
+            "jobs_waiting",
+            *("account_id", "body_bytes", "batch_id", "status"),
+            postgresql_where=text("status = 'queued' AND batch_id IS NULL"),
+            sqlite_where=text("status = 'queued' AND batch_id IS NULL"),
+        ),
         Index(
             "jobs_in_progress",
             "worker",

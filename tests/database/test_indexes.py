@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import event
 
 from access import accounts
-from billing import ledger, settlement
+from billing import ledger, queue_limits, settlement
 from billing.outcomes import ChatOutcome, UpstreamAttribution
 from database import engine
 from jobs.lifecycle import concurrency, retries, store
@@ -19,7 +19,10 @@ from models.job import Status
 from tests.job_rows import hold
 
 #: Small: their rows are those of what has not ended. The other one holds one job.
-SMALL = {"jobs_queued", "jobs_in_progress", "jobs_unfinished", "sqlite_autoindex_jobs_1"}
+SMALL = {
+    *("jobs_queued", "jobs_waiting", "jobs_in_progress", "jobs_unfinished"),
+    "sqlite_autoindex_jobs_1",
+}
 
 
 # PostgreSQL chooses by what the tables hold.
@@ -94,6 +97,15 @@ def plan(statement: str, parameters: Any) -> list[str]:
     with engine.engine().connect() as connection:
         found = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
         return [str(row[-1]) for row in found]
+
+
+def test_the_limits_of_the_queue_are_checked_without_reading_a_job(account: int) -> None:
+    statement = str(queue_limits._WAITING.compile(engine.engine()))
+
+    counts = [step for step in plan(statement, (account,)) if " jobs " in step]
+
+    index = "jobs USING COVERING INDEX jobs_waiting"
+    assert counts == [f"SEARCH {index} (account_id=?)", f"SCAN {index}"]
 
 
 def test_a_retry_finds_its_job_among_those_of_the_same_body(account: int) -> None:
