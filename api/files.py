@@ -5,6 +5,7 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response, request
 
+from access import quota
 from api.request import admission, pagination, upload
 from api.request.upload import Form, Upload
 from models import checks
@@ -28,9 +29,14 @@ def create_file() -> Response:
     with upload.receive() as form:
         admission.hit()
         file, seconds = _checked(form)
-        account_id = admission.caller().account_id
-        file_id = files.save(account_id, Purpose.BATCH, file.filename, file.path, seconds)
+        file_id = _save(file, seconds)
     return _answer(as_json(files.show_one(file_id)))
+
+
+def _save(file: Upload, seconds: int) -> str:
+    account_id, size = admission.caller().account_id, file.path.stat().st_size
+    check = quota.check_file(account_id, size, admission.plan().max_stored_bytes)
+    return files.save(account_id, Purpose.BATCH, file.filename, file.path, seconds, check)
 
 
 def _checked(form: Form) -> tuple[Upload, int]:

@@ -1,6 +1,7 @@
 """Holds: the credits a call may cost, set aside in the transaction that inserts its job."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,10 @@ from models.job import IS_UNFINISHED, Body, Idempotency, Job, Status
 
 #: An `Idempotency-Key` refers to a job for this long.
 IDEMPOTENCY_SECONDS = 24 * 3600
+
+
+#: Locks the account, and returns the error that refuses a job, if there is one.
+Check = Callable[[Connection], LikeDoError | None]
 
 
 @dataclass(frozen=True)
@@ -42,17 +47,18 @@ def hold(
     max_running: int = 10**9,
     key_digest: str | None = None,
     body: bytes | None = None,
+    check: Check | None = None,
 ) -> Hold | ExistingJob:
     """Insert `job` (columns of `Job`) as queued and hold the most it can cost.
 
     If `quote.max_credits` are not available, the hold is for less output, down to
     `quote.min_to_start`. If the account has `max_running` jobs of the kind queued or running, the
     job waits for a slot. `key_digest`, of an `Idempotency-Key`, lets retries find it. `body`, if
-    given, is stored with it. Raises `Overloaded`, `InsufficientCredits` or `CreditsHeld`; then
-    nothing was written.
+    given, is stored with it. Raises `Overloaded`, `InsufficientCredits`, `CreditsHeld` or what
+    `check` returns; then nothing was written.
     """
     outcome = database.run(
-        lambda connection: _hold(connection, job, quote, max_running, key_digest, body)
+        lambda connection: _hold(connection, job, quote, max_running, key_digest, body, check)
     )
     if isinstance(outcome, LikeDoError):
         raise outcome
@@ -66,14 +72,15 @@ def _hold(
     max_running: int,
     key_digest: str | None,
     body: bytes | None,
+    check: Check | None,
 ) -> Hold | ExistingJob | LikeDoError:
     # A refusal is returned, not raised: on SQLite other transactions share this one's commit.
     # Everywhere, the queue's lock is taken before the account's.
     overload = queue_limits.overload(connection, job["account_id"], job["body_bytes"])
     if key_digest and (existing := _existing(connection, job, key_digest)):
         return existing
-    if overload:
-        return overload
+    if refusal := overload or (check and check(connection)):
+        return refusal
     max_tokens, credits = quote.max_output, quote.max_credits
     if not _take(connection, job["account_id"], credits):
         account = ledger.lock(connection, job["account_id"])
@@ -87,7 +94,8 @@ def _hold(
     if key_digest:
         _remember_digest(connection, job, key_digest)
     if body is not None:
-        connection.execute(insert(Body).values(job_id=job["id"], body=body))
+        of_account = {"account_id": job["account_id"], "bytes": len(body)}
+        connection.execute(insert(Body).values(job_id=job["id"], body=body, **of_account))
     return Hold(credits, max_tokens, has_slot)
 
 

@@ -145,9 +145,13 @@ class Body(SQLModel, table=True):
     """A request body in SQL, as it must outlive Redis; kept until its job has ended."""
 
     __tablename__ = "bodies"
+    __table_args__ = (Index("bodies_by_account", "account_id", "bytes"),)
 
     job_id: str = Field(primary_key=True, foreign_key="jobs.id", max_length=40)
     body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    #: For the account's storage quota; None in rows that an earlier version inserted.
+    account_id: int | None = None
+    bytes: int | None = None
 
 
 class Idempotency(SQLModel, table=True):

@@ -4,7 +4,7 @@ A file's row is inserted before the file is stored and deleted after it, so no f
 """
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,19 @@ def path_of(file_id: str) -> str:
     return f"files/{file_id}"
 
 
-def save(account_id: int, purpose: Purpose, filename: str, path: Path, seconds: int) -> str:
+def save(
+    account_id: int,
+    purpose: Purpose,
+    filename: str,
+    path: Path,
+    seconds: int,
+    check: Callable[[Connection], LikeDoError | None] | None = None,
+) -> str:
     """Store the file at `path` for that many seconds and return its id; it is not visible yet.
 
-    Raises `Unavailable`; then the row is deleted after a while, like any file that is never shown.
+    `check` locks the account and returns the error that refuses the file, if there is one; that is
+    raised, and nothing was written. Raises `Unavailable`; then the row is deleted after a while,
+    like any file that is never shown.
     """
     created = time.time()
     row = File(
@@ -61,7 +70,16 @@ def save(account_id: int, purpose: Purpose, filename: str, path: Path, seconds: 
         expires=created + seconds,
     )
     insert_row = insert(File).values(row.model_dump())
-    database.run(lambda connection: connection.execute(insert_row) and None, repeatable=False)
+
+    def check_and_insert(connection: Connection) -> LikeDoError | None:
+        # A refusal is returned, not raised: on SQLite other transactions share this one's commit.
+        if check and (refusal := check(connection)):
+            return refusal
+        connection.execute(insert_row)
+        return None
+
+    if refusal := database.run(check_and_insert, repeatable=False):
+        raise refusal
     storage.backend().save_file(path_of(row.id), path, MEDIA_TYPE)
     return row.id
 

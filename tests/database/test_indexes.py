@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from access import accounts
+from access import accounts, quota
 from billing import ledger, queue_limits, settlement
 from billing.outcomes import ChatOutcome, UpstreamAttribution
 from database import engine
@@ -99,17 +99,35 @@ def plan(statement: str, parameters: Any) -> list[str]:
         return [str(row[-1]) for row in found]
 
 
-def test_the_limits_of_the_queue_are_checked_without_reading_a_job(account: int) -> None:
-    statement = str(queue_limits._WAITING.compile(engine.engine()))
+def plan_of(statement: Any, **parameters: Any) -> list[str]:
+    """Return how SQLite goes about a statement that was not run yet, step by step."""
+    compiled = statement.compile(engine.engine())
+    values = compiled.params | parameters
+    return plan(str(compiled), tuple(values[name] for name in compiled.positiontup))
 
-    counts = [step for step in plan(statement, (account,)) if " jobs " in step]
+
+def test_the_limits_of_the_queue_are_checked_without_reading_a_job(account: int) -> None:
+    counts = [step for step in plan_of(queue_limits._WAITING, account=1) if " jobs " in step]
 
     index = "jobs USING COVERING INDEX jobs_waiting"
     assert counts == [f"SEARCH {index} (account_id=?)", f"SCAN {index}"]
 
 
-def test_a_retry_finds_its_job_among_those_of_the_same_body(account: int) -> None:
-    query = retries._joinable(1, "f" * 64, 1).compile(engine.engine())
+def test_what_an_account_keeps_is_summed_up_by_indexes(account: int) -> None:
+    steps = plan_of(quota._STORED, account=1)
 
-    (step, *_) = plan(str(query), tuple(query.params[name] for name in query.positiontup))
+    indexes = {match[0] for step in steps if (match := re.search(r"[a-z_0-9]+ \(.*", step))}
+    assert indexes == {
+        "files_by_account (account_id=?)",
+        "batches_not_done_by_account (account_id=?)",
+        "sqlite_autoindex_files_1 (id=?)",
+        "bodies_by_account (account_id=?)",
+        "jobs_unfinished (account_id=? AND enqueued_at=? AND batch_id=?)",
+        "jobs_unfinished (account_id=? AND enqueued_at>?)",
+    }
+
+
+def test_a_retry_finds_its_job_among_those_of_the_same_body(account: int) -> None:
+    (step, *_) = plan_of(retries._joinable(1, "f" * 64, 1))
+
     assert "USING INDEX jobs_by_fingerprint" in step
