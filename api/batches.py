@@ -43,7 +43,7 @@ def create_batch() -> Response:
         return _replayed(existing, submission)
     admission.hit()
     batch = _batch(submission, BatchRequest.read(admission.parse(content), BY_BATCH_ENDPOINT))
-    row = batch_store.create(batch)
+    row = batch_store.create(batch, admission.plan().max_stored_bytes)
     return _answer(row) if row.id == batch.id else _replayed(row, submission)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response, request
 
+from access import quota
 from api.request import admission, filename, pagination, upload
 from api.request.slots import Slots
 from api.request.upload import Form, Upload
@@ -38,8 +39,14 @@ def create_file() -> Response:
         with admission.counted():
             form = received.enter_context(upload.receive(account_id))
         file, seconds = _checked(form)
-        file_id = files.save(account_id, Purpose.BATCH, file.filename, file.path, seconds)
+        file_id = _save(file, seconds)
     return _answer(as_json(files.show_one(file_id)))
+
+
+def _save(file: Upload, seconds: int) -> str:
+    account_id, size = admission.caller().account_id, file.path.stat().st_size
+    check = quota.check_file(account_id, size, admission.plan().max_stored_bytes)
+    return files.save(account_id, Purpose.BATCH, file.filename, file.path, seconds, check)
 
 
 def _checked(form: Form) -> tuple[Upload, int]:

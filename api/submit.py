@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 from flask import Response, g
 
+from access import quota
 from api.request import admission, idempotency, prefer
 from api.request import body as request_body
 from api.response import job, replay
@@ -111,7 +112,8 @@ def _submit(request: Request, body: bytes, waiting: ExitStack) -> Submitted | Ex
         raise ClientDisconnected
     wait = None if asynchronous else waiting.enter_context(listening(row["id"]))
     max_running = kind.max_running(admission.plan())
-    held = new.hold(row, body, quote, max_running, idempotency.key_digest())
+    check = _check_quota(body) if asynchronous else None
+    held = new.hold(row, body, quote, max_running, idempotency.key_digest(), check)
     if isinstance(held, ExistingJob):
         waiting.close()  # There will be no job of this id.
         admission.take_hit_back()
@@ -123,6 +125,11 @@ def _submit(request: Request, body: bytes, waiting: ExitStack) -> Submitted | Ex
             wait.wait_until_confirmed()
         new.enqueue(row, body, held)
     return Submitted(row["id"], wait)
+
+
+def _check_quota(body: bytes) -> quota.Check:
+    plan = admission.plan()
+    return quota.check(admission.caller().account_id, len(body), plan.max_stored_bytes)
 
 
 def _row(request: Request, quote: Quote, body: bytes, asynchronous: bool) -> dict[str, Any]:

@@ -1,28 +1,27 @@
 """Holds: the credits a call may cost, set aside in the transaction that inserts its job."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 from sqlmodel import col
 
 import database
-from billing import key_spending, ledger
+from billing import key_spending, ledger, queue_limits
 from billing.pricing import Quote
-from config.settings import settings
+from billing.queue_limits import IS_NOT_LINE
 from models.account import Account
-from models.errors import (
-    CreditsHeld,
-    InsufficientCredits,
-    KeyLimitReached,
-    LikeDoError,
-    Overloaded,
-)
-from models.job import IS_QUEUED, IS_UNFINISHED, Body, Idempotency, Job, Status
+from models.errors import CreditsHeld, InsufficientCredits, KeyLimitReached, LikeDoError
+from models.job import IS_UNFINISHED, Body, Idempotency, Job, Status
 
 #: An `Idempotency-Key` refers to a job for this long.
 IDEMPOTENCY_SECONDS = 24 * 3600
+
+
+#: Locks the account, and returns the error that refuses a job, if there is one.
+Check = Callable[[Connection], LikeDoError | None]
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,7 @@ def hold(
     max_running: int = 10**9,
     key_digest: str | None = None,
     body: bytes | None = None,
+    check: Check | None = None,
 ) -> Hold | ExistingJob:
     """Insert `job` (columns of `Job`) as queued and hold the most it can cost.
 
@@ -55,10 +55,10 @@ def hold(
     output, down to `quote.min_to_start`. If the account has `max_running` jobs of the kind queued
     or running, the job waits for a slot. `key_digest`, of an `Idempotency-Key`, lets retries find
     it. `body`, if given, is stored with it. Raises `Overloaded`, `InsufficientCredits`,
-    `CreditsHeld` or `KeyLimitReached`; then nothing was written.
+    `CreditsHeld`, `KeyLimitReached` or what `check` returns; then nothing was written.
     """
     outcome = database.run(
-        lambda connection: _hold(connection, job, quote, max_running, key_digest, body)
+        lambda connection: _hold(connection, job, quote, max_running, key_digest, body, check)
     )
     if isinstance(outcome, LikeDoError):
         raise outcome
@@ -72,14 +72,15 @@ def _hold(
     max_running: int,
     key_digest: str | None,
     body: bytes | None,
+    check: Check | None,
 ) -> Hold | ExistingJob | LikeDoError:
     # A refusal is returned, not raised: on SQLite other transactions share this one's commit.
     # Everywhere, the queue's lock is taken before the account's.
-    overload = _overload(connection, job["body_bytes"])
+    overload = queue_limits.overload(connection, job["account_id"], job["body_bytes"])
     if key_digest and (existing := _existing(connection, job, key_digest)):
         return existing
-    if overload:
-        return overload
+    if refusal := overload or (check and check(connection)):
+        return refusal
     taken = _take_credits(connection, job, quote)
     if isinstance(taken, LikeDoError):
         return taken
@@ -89,7 +90,8 @@ def _hold(
     if key_digest:
         _remember_digest(connection, job, key_digest)
     if body is not None:
-        connection.execute(insert(Body).values(job_id=job["id"], body=body))
+        of_account = {"account_id": job["account_id"], "bytes": len(body)}
+        connection.execute(insert(Body).values(job_id=job["id"], body=body, **of_account))
     return Hold(taken.credits, taken.max_tokens, has_slot)
 
 
@@ -208,15 +210,10 @@ _TAKE = (
     )
     .values(held=col(Account.held) + bindparam("credits"))
 )
-#: Batch lines are dispatched as there is room, so they never count against other jobs.
-_IS_NOT_LINE = col(Job.batch_id).is_(None)
-_WAITING = select(func.count(), func.coalesce(func.sum(col(Job.body_bytes)), 0)).where(
-    IS_QUEUED, _IS_NOT_LINE
-)
 _UNFINISHED = (
     col(Job.account_id) == bindparam("account"),
     IS_UNFINISHED,
-    _IS_NOT_LINE,
+    IS_NOT_LINE,
 )
 _RUNNING = select(func.count()).where(
     *_UNFINISHED, col(Job.enqueued_at).is_not(None), col(Job.kind) == bindparam("kind")
@@ -239,33 +236,6 @@ def _running(connection: Connection, account_id: int, kind: str) -> int:
 def has_waiting_jobs(connection: Connection, account_id: int) -> bool:
     """Tell whether jobs of the account wait for a slot."""
     return connection.execute(_WAITS, {"account": account_id}).first() is not None
-
-
-#: The number identifies the lock; any will do, if every process uses the same.
-_QUEUE_LOCK = text("SELECT pg_advisory_xact_lock(7203115)")
-#: On PostgreSQL, concurrent transactions do not see each other's inserts. This many, of up to this
-#: size each, may be in progress; if they could exceed a limit, and for every larger body, holds are
-#: taken one at a time.
-CONCURRENT_HOLDS, SMALL_BYTES = 200, 64 * 1024
-
-
-def _overload(connection: Connection, body_bytes: int) -> Overloaded | None:
-    """Return the error if the queue is full. What waits is counted in SQL, which is the truth."""
-    depth, size = connection.execute(_WAITING).one()
-    may_exceed = (
-        body_bytes > SMALL_BYTES
-        or depth + CONCURRENT_HOLDS >= settings.max_queue_depth
-        or size + CONCURRENT_HOLDS * SMALL_BYTES > settings.max_queue_bytes
-    )
-    if may_exceed and connection.dialect.name == "postgresql":
-        # From here on other holds wait, and what earlier ones inserted is visible.
-        connection.execute(_QUEUE_LOCK)
-        depth, size = connection.execute(_WAITING).one()
-    if depth >= settings.max_queue_depth:
-        return Overloaded("Too many requests are waiting just now. Try again shortly.")
-    if size + body_bytes > settings.max_queue_bytes:
-        return Overloaded("Too much data is waiting just now. Try again shortly.")
-    return None
 
 
 _ADVICE = {

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import orjson
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, Update, bindparam, insert, select, update
 from sqlmodel import col
 
 import database
@@ -25,6 +25,24 @@ LINE_RESULT_SECONDS = 30 * 24 * 3600
 _INSERT_RESULT = insert(Result)
 # Whether it is due is decided by the database's clock, on every machine.
 _INSERT_WEBHOOK = insert(Webhook).values(next_at=now(), tries=0)
+TOO_MANY = "Too many webhooks of the account waited, and this was the oldest."
+
+
+def _give_up_oldest() -> Update:
+    """Return the statement that makes room for one more message of an account."""
+    waiting = select(col(Webhook.id)).where(
+        col(Webhook.account_id) == bindparam("account"), col(Webhook.next_at).is_not(None)
+    )
+    too_old = waiting.order_by(col(Webhook.created).desc()).offset(webhook.MAX_WAITING - 1)
+    given_up: dict[str, Any] = {
+        "next_at": None,
+        "gave_up_at": bindparam("at"),
+        "last_error": TOO_MANY,
+    }
+    return update(Webhook).where(col(Webhook.id).in_(too_old)).values(given_up)
+
+
+_GIVE_UP_OLDEST = _give_up_oldest()
 
 
 def settle(job: ClaimedJob, outcome: JobOutcome) -> Settled | None:
@@ -205,7 +223,9 @@ def _put_in_outbox(connection: Connection, ended: _EndedJob) -> None:
         "url": ended.webhook_url,
         "host": webhook.host_of(ended.webhook_url),
         "created": ended.finished_at,
+        "expires_at": ended.finished_at + webhook.EXPIRY_SECONDS,
     }
+    connection.execute(_GIVE_UP_OLDEST, {"account": ended.account_id, "at": ended.finished_at})
     connection.execute(_INSERT_WEBHOOK, message)
 
 

@@ -8,7 +8,7 @@ from models.account import Account, Key
 from models.batch import Batch, BatchLine
 from models.credit import Entry
 from models.file import File
-from models.job import Body, Idempotency, Job, Result
+from models.job import Body, Idempotency, Job, Result, StoredBody
 from models.lease import Lease
 from models.media import Media
 from models.provider_call import ProviderCall
@@ -23,6 +23,7 @@ TABLES = (
         Key,
         Job,
         Body,
+        StoredBody,
         Idempotency,
         Result,
         Entry,

@@ -52,6 +52,12 @@ class Batch(SQLModel, table=True):
             postgresql_where=text("is_done = false"),
             sqlite_where=text("is_done = 0"),
         ),
+        Index(
+            "batches_not_done_by_account",
+            *("account_id", "input_file_id", "is_done"),
+            postgresql_where=text("is_done = false"),
+            sqlite_where=text("is_done = 0"),
+        ),
     )
 
     id: str = Field(primary_key=True, max_length=40)

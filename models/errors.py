@@ -21,6 +21,7 @@
     ├── JobCancelled .............. 409 job_cancelled
     ├── StreamLogGone ............. 410 stream_log_gone
     ├── RequestTooLarge ........... 413 request_too_large
+    ├── StorageQuotaExceeded ...... 413 storage_quota_exceeded
     ├── UnsupportedMediaType ...... 415 unsupported_media_type
     ├── IdempotencyKeyReused ...... 422 idempotency_key_reused
     ├── RateLimitExceeded ......... 429 rate_limit_exceeded
@@ -173,6 +174,10 @@ class StreamLogGone(LikeDoError):
 
 class RequestTooLarge(LikeDoError):
     status, type, code = 413, "invalid_request_error", "request_too_large"
+
+
+class StorageQuotaExceeded(LikeDoError):
+    status, type, code = 413, "invalid_request_error", "storage_quota_exceeded"
 
 
 class UnsupportedMediaType(LikeDoError):

@@ -3,7 +3,7 @@
 import uuid
 from enum import StrEnum
 
-from sqlalchemy import BigInteger, Column
+from sqlalchemy import BigInteger, Column, Index, text
 from sqlmodel import Field, SQLModel
 
 MIB = 1024 * 1024
@@ -23,6 +23,16 @@ class File(SQLModel, table=True):
     """
 
     __tablename__ = "files"
+    __table_args__ = (
+        Index("files_by_account", "account_id", "bytes"),
+        Index("files_listed", "account_id", "created", "id"),
+        Index(
+            "files_unstored",
+            "created",
+            postgresql_where=text("is_stored = false"),
+            sqlite_where=text("is_stored = 0"),
+        ),
+    )
 
     id: str = Field(primary_key=True, max_length=40)
     account_id: int = Field(foreign_key="accounts.id", index=True)

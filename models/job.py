@@ -31,6 +31,9 @@ class BodyAt(StrEnum):
     FILE = "file"
 
 
+_ENDED = "status IN ('completed', 'failed', 'cancelled', 'expired') AND batch_id IS NULL"
+
+
 class Job(SQLModel, table=True):
     """A job's record, kept for good. The row is the hold: no other record of it exists.
 
@@ -48,11 +51,38 @@ class Job(SQLModel, table=True):
             postgresql_where=text("status = 'queued'"),
             sqlite_where=text("status = 'queued'"),
         ),
+        # What the limits of the queue count. With the columns of its own condition in it, SQLite
+        # need not read the rows.
+        Index(
+            "jobs_waiting",
+            *("account_id", "body_bytes", "batch_id", "status"),
+            postgresql_where=text("status = 'queued' AND batch_id IS NULL"),
+            sqlite_where=text("status = 'queued' AND batch_id IS NULL"),
+        ),
         Index(
             "jobs_in_progress",
             "worker",
             postgresql_where=text("status = 'in_progress'"),
             sqlite_where=text("status = 'in_progress'"),
+        ),
+        Index(
+            "jobs_left",
+            "left_at",
+            postgresql_where=text("status = 'queued' AND left_at IS NOT NULL"),
+            sqlite_where=text("status = 'queued' AND left_at IS NOT NULL"),
+        ),
+        # For listings by status and kind, however rare. Written once for each job, when it ends.
+        Index(
+            "jobs_ended_by_account",
+            *("account_id", "kind", "status", "created", "id"),
+            postgresql_where=text(_ENDED),
+            sqlite_where=text(_ENDED),
+        ),
+        Index(
+            "jobs_ended",
+            *("kind", "status", "created", "id"),
+            postgresql_where=text(_ENDED),
+            sqlite_where=text(_ENDED),
         ),
         Index("jobs_by_fingerprint", "key_id", "fingerprint", "created"),
         Index(
@@ -132,6 +162,13 @@ class Job(SQLModel, table=True):
 _LITERAL: dict[Status, Any] = {status: literal_column(f"'{status.value}'") for status in Status}
 IS_QUEUED = col(Job.status) == _LITERAL[Status.QUEUED]
 IS_IN_PROGRESS = col(Job.status) == _LITERAL[Status.IN_PROGRESS]
+#: With `batch_id IS NULL`, the condition of the indexes of ended jobs, in the same order.
+IS_ENDED = col(Job.status).in_(
+    [
+        _LITERAL[status]
+        for status in (Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.EXPIRED)
+    ]
+)
 IS_UNFINISHED = col(Job.status).in_([_LITERAL[Status.QUEUED], _LITERAL[Status.IN_PROGRESS]])
 
 
@@ -139,9 +176,26 @@ class Body(SQLModel, table=True):
     """A request body in SQL, as it must outlive Redis; kept until its job has ended."""
 
     __tablename__ = "bodies"
+    __table_args__ = (Index("bodies_by_account", "account_id", "bytes"),)
 
     job_id: str = Field(primary_key=True, foreign_key="jobs.id", max_length=40)
     body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    #: For the account's storage quota; None in rows that an earlier version inserted.
+    account_id: int | None = None
+    bytes: int | None = None
+
+
+class StoredBody(SQLModel, table=True):
+    """A request body in storage. Its row exists before the file and after it.
+
+    So no file is orphaned, whenever a process dies.
+    """
+
+    __tablename__ = "stored_bodies"
+
+    job_id: str = Field(primary_key=True, max_length=40)
+    #: Unix seconds.
+    created: float = Field(index=True)
 
 
 class Idempotency(SQLModel, table=True):

@@ -2,6 +2,7 @@
 
 import secrets
 
+from sqlalchemy import Index, text
 from sqlmodel import Field, SQLModel
 
 #: File extensions by media type.
@@ -17,6 +18,15 @@ class Media(SQLModel, table=True):
     """
 
     __tablename__ = "media"
+    __table_args__ = (
+        Index("media_by_time", "created"),
+        Index(
+            "media_unstored",
+            "created",
+            postgresql_where=text("is_stored = false"),
+            sqlite_where=text("is_stored = 0"),
+        ),
+    )
 
     #: Its file name in storage, and the end of its URL.
     name: str = Field(primary_key=True, max_length=60)

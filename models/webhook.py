@@ -1,10 +1,15 @@
-"""A webhook about a job's end: a row of the outbox, kept after its delivery."""
+"""A webhook about a job's end: a row of the outbox, kept for some days after its delivery."""
 
 import re
 import uuid
 
 from sqlalchemy import Column, Index, LargeBinary, Text, text
 from sqlmodel import Field, SQLModel
+
+#: A message is given up after this, tried or not: a day, and what its pauses may be longer.
+EXPIRY_SECONDS = 26 * 3600
+#: Messages of one account that may wait; a further one takes the place of the oldest.
+MAX_WAITING = 10_000
 
 
 class Webhook(SQLModel, table=True):
@@ -22,6 +27,27 @@ class Webhook(SQLModel, table=True):
             sqlite_where=text("next_at IS NOT NULL"),
         ),
         Index("webhooks_by_account", "account_id", "created"),
+        # For the sender, which gives each account its turn.
+        Index(
+            "webhooks_due_by_account",
+            *("account_id", "next_at"),
+            postgresql_where=text("next_at IS NOT NULL"),
+            sqlite_where=text("next_at IS NOT NULL"),
+        ),
+        # For the bound of each account, which is checked without reading a row.
+        Index(
+            "webhooks_waiting",
+            *("account_id", "created", "next_at", "id"),
+            postgresql_where=text("next_at IS NOT NULL"),
+            sqlite_where=text("next_at IS NOT NULL"),
+        ),
+        Index(
+            "webhooks_expiring",
+            *("expires_at", "next_at"),
+            postgresql_where=text("next_at IS NOT NULL"),
+            sqlite_where=text("next_at IS NOT NULL"),
+        ),
+        Index("webhooks_by_time", "created"),
     )
 
     #: The header `webhook-id`, the same on every try.
@@ -40,6 +66,8 @@ class Webhook(SQLModel, table=True):
     #: When the next try is due; while one is under way, when that counts as lost. None if no try
     #: will follow.
     next_at: float | None = None
+    #: When it is given up. None in rows that an earlier version inserted.
+    expires_at: float | None = None
     #: How many tries were begun since it was created or last scheduled for redelivery.
     tries: int = 0
     delivered_at: float | None = None

@@ -4,7 +4,7 @@ A file's row is inserted before the file is stored and deleted after it, so no f
 """
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from sqlalchemy import (
     and_,
     delete,
     exists,
+    false,
     insert,
     or_,
     select,
@@ -45,10 +46,19 @@ def path_of(file_id: str) -> str:
     return f"files/{file_id}"
 
 
-def save(account_id: int, purpose: Purpose, filename: str, path: Path, seconds: int) -> str:
+def save(
+    account_id: int,
+    purpose: Purpose,
+    filename: str,
+    path: Path,
+    seconds: int,
+    check: Callable[[Connection], LikeDoError | None] | None = None,
+) -> str:
     """Store the file at `path` for that many seconds and return its id; it is not visible yet.
 
-    Raises `Unavailable`; then the row is deleted after a while, like any file that is never shown.
+    `check` locks the account and returns the error that refuses the file, if there is one; that is
+    raised, and nothing was written. Raises `Unavailable`; then the row is deleted after a while,
+    like any file that is never shown.
     """
     created = time.time()
     row = File(
@@ -61,7 +71,16 @@ def save(account_id: int, purpose: Purpose, filename: str, path: Path, seconds: 
         expires=created + seconds,
     )
     insert_row = insert(File).values(row.model_dump())
-    database.run(lambda connection: connection.execute(insert_row) and None, repeatable=False)
+
+    def check_and_insert(connection: Connection) -> LikeDoError | None:
+        # A refusal is returned, not raised: on SQLite other transactions share this one's commit.
+        if check and (refusal := check(connection)):
+            return refusal
+        connection.execute(insert_row)
+        return None
+
+    if refusal := database.run(check_and_insert, repeatable=False):
+        raise refusal
     storage.backend().save_file(path_of(row.id), path, MEDIA_TYPE)
     return row.id
 
@@ -180,15 +199,13 @@ class _FileId:
 def forget_expired() -> int:
     """Delete files that have expired and that no batch needs, and those never stored whole."""
     now = time.time()
-    unstored = and_(col(File.is_stored).is_(False), col(File.created) < now - UNSTORED_SECONDS)
-    expired = and_(col(File.expires) < now, ~_IN_USE)
-    query = (
-        select(col(File.id))
-        .where(or_(unstored, expired))
-        .order_by(col(File.expires))
-        .limit(PAGE_SIZE)
-    )
-    return _drop([row.id for row in database.all(query, _FileId)])
+    # As in the condition of its index.
+    is_unstored = col(File.is_stored) == false()
+    unstored = select(col(File.id)).where(is_unstored, col(File.created) < now - UNSTORED_SECONDS)
+    expired = select(col(File.id)).where(col(File.expires) < now, ~_IN_USE)
+    oldest = (unstored.order_by(col(File.created)), expired.order_by(col(File.expires)))
+    rows = [database.all(query.limit(PAGE_SIZE), _FileId) for query in oldest]
+    return _drop(list({row.id for page in rows for row in page}))
 
 
 def _drop(file_ids: list[str]) -> int:

@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import stat
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -19,12 +18,12 @@ class Local(Backend):
         self.folder = folder.resolve()
 
     def save(self, name: str, data: bytes) -> None:
-        draft = self._path(f"{name}.{uuid.uuid4().hex}.part")
+        # If this process dies, `delete` finds the remains by this name.
+        draft = self._draft(name)
         with self._translated_failures(), self._replacing(draft, self._path(name)):
             draft.write_bytes(data)
 
     def save_file(self, name: str, path: Path, media_type: str) -> None:
-        # If this process dies, `delete` finds the remains by this name.
         draft = self._draft(name)
         with (
             path.open("rb") as source,

@@ -17,10 +17,12 @@ from sqlalchemy import (
     Row,
     and_,
     delete,
+    false,
     func,
     insert,
     or_,
     select,
+    tuple_,
     update,
 )
 from sqlmodel import col
@@ -208,7 +210,35 @@ def _delete_file(name: str) -> bool:
 
 def forget_expired() -> int:
     """Delete the images that have expired or were never stored; return how many."""
-    return sum(len(forget([row.name for row in page])) for page in pages(expired()))
+    now = time.time()
+    age = (
+        (col(Media.expires), col(Media.expires) < now),
+        (col(Media.created), and_(_is_unstored(), col(Media.created) < now - UNSTORED_SECONDS)),
+    )
+    return sum(_forget_oldest(column, condition) for column, condition in age)
+
+
+def _forget_oldest(column: Any, condition: ColumnElement[bool]) -> int:
+    """Delete the images that match `condition`, in the order of `column`, which has an index."""
+    count, last = 0, (0.0, "")
+    position = (column, col(Media.name))
+    query = select(col(Media.name), column.label("at")).where(condition)
+    query = query.order_by(*position).limit(PAGE_SIZE)
+    # Those that the storage could not delete are passed.
+    while page := database.all(query.where(column >= last[0], tuple_(*position) > last), _Aged):
+        count += len(forget([row.name for row in page]))
+        last = (page[-1].at, page[-1].name)
+    return count
+
+
+class _Aged:
+    name: str
+    at: float
+
+
+def _is_unstored() -> ColumnElement[bool]:
+    # As in the condition of its index.
+    return col(Media.is_stored) == false()
 
 
 def expired() -> ColumnElement[bool]:

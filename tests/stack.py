@@ -195,6 +195,8 @@ class Stack:
         """Start a web process (several under one gunicorn with WEB_CONCURRENCY); its address."""
         port = free_port()
         gunicorn = [*self.python, "-m", "gunicorn", "-c", "python:config.gunicorn"]
+        # Its default is the folder in which gunicorn was imported, which is not that of a fork.
+        gunicorn += ["--chdir", str(self.folder)]
         process = Process(
             "web",
             [*gunicorn, "app:create_app()"],

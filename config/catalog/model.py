@@ -37,6 +37,8 @@ class Plan(Table):
     requests_per_hour: Count
     #: Jobs of one account and kind in the queue or running; further ones wait.
     max_running: Count
+    #: Bytes that an account may keep in files, unfinished batches and asynchronous jobs.
+    max_stored_bytes: Count = 512 * 1024 * 1024
 
 
 class ChatPrice(Table):

@@ -13,12 +13,14 @@ from sqlalchemy import Connection, and_, case, func, insert, or_, select, update
 from sqlmodel import col
 
 import database
+from access import quota
+from billing import ledger
 from billing.holds import IDEMPOTENCY_SECONDS
 from config.settings import settings
+from jobs.kinds import KINDS
 from jobs.lifecycle import retries
-from models.account import Account
 from models.batch import Batch, BatchStatus
-from models.errors import InvalidRequest, LikeDoError, NotFound
+from models.errors import InsufficientCredits, InvalidRequest, LikeDoError, NotFound
 from models.file import Purpose
 from storage import files
 
@@ -81,22 +83,27 @@ def _by_sdk_retry(connection: Connection, submission: BatchSubmission) -> Batch 
     return batch
 
 
-def create(batch: Batch) -> Batch:
+def create(batch: Batch, max_stored_bytes: int) -> Batch:
     """Insert a batch and return it; or the one just created with the same idempotency key.
 
-    Raises `NotFound` or `InvalidRequest` for its input file.
+    Raises `NotFound` or `InvalidRequest` for its input file, `StorageQuotaExceeded` if the account
+    would keep more than `max_stored_bytes`, and `InsufficientCredits` if its balance does not
+    suffice for a single line.
     """
     values = batch.model_dump()
-    outcome = database.run(lambda connection: _create(connection, values), repeatable=False)
+    outcome = database.run(
+        lambda connection: _create(connection, values, max_stored_bytes), repeatable=False
+    )
     if isinstance(outcome, LikeDoError):
         raise outcome
     return outcome
 
 
-def _create(connection: Connection, values: dict[str, Any]) -> Batch | LikeDoError:
+def _create(
+    connection: Connection, values: dict[str, Any], max_stored_bytes: int
+) -> Batch | LikeDoError:
     # A refusal is returned, not raised: on SQLite other transactions share this one's commit.
-    account = select(col(Account.id)).where(col(Account.id) == values["account_id"])
-    connection.execute(database.locked(account))
+    account = ledger.lock(connection, values["account_id"])
     submission = BatchSubmission(
         values["account_id"], values["key_id"], values["fingerprint"], values["name"], None
     )
@@ -111,8 +118,23 @@ def _create(connection: Connection, values: dict[str, Any]) -> Batch | LikeDoErr
             f"'{file.purpose}', not 'batch'.",
             param="input_file_id",
         )
+    check = quota.check_file(account.id, file.bytes, max_stored_bytes)
+    if refusal := check(connection) or _unaffordable(values["kind"], account.balance):
+        return refusal
     database.execute(insert(Batch).values(values), connection)
     return get_one(values["id"], connection)
+
+
+def _unaffordable(kind: str, balance: int) -> InsufficientCredits | None:
+    """Return the error if a balance does not suffice for any line of a batch."""
+    # Credits that other calls hold may be released: its lines wait for that.
+    cheapest = KINDS[kind].cheapest()
+    if balance >= cheapest:
+        return None
+    return InsufficientCredits(
+        f"A line of this batch costs at least {cheapest} credits; your balance is {balance}. "
+        "Add credits."
+    )
 
 
 def get_one(batch_id: str, connection: Connection | None = None) -> Batch:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from billing.pricing import ImageQuote
+from config.catalog.load import catalog
 from config.settings import settings
 from jobs.kinds.image_answer import render
 from jobs.kinds.kind import Kind
@@ -33,6 +34,11 @@ def quote(image: ImageRequest) -> ImageQuote:
     return ImageQuote(prices, image.total)
 
 
+def _cheapest() -> int:
+    prices = [image.price for image in catalog.images.values()]
+    return min((min(price.standard, price.hd) for price in prices), default=1)
+
+
 def _columns(image: ImageRequest) -> dict[str, Any]:
     return {
         "model": image.model,
@@ -52,6 +58,7 @@ IMAGE = Kind(
     module="image",
     concurrency=lambda: settings.image_concurrency,
     batch_endpoint="/v1/images/generations",
+    cheapest=_cheapest,
     render=render,
     makes_images=True,
 )

@@ -22,6 +22,10 @@ def _max_running(plan: Plan) -> int:
     return plan.max_running
 
 
+def _one_credit() -> int:
+    return 1
+
+
 def _no_headers(request: Any, held: Hold) -> dict[str, str]:
     return {}
 
@@ -54,6 +58,8 @@ class Kind(Generic[R]):
     #: The endpoint of batches whose lines are jobs of this kind, if there can be such batches.
     #: The lines have a queue of their own.
     batch_endpoint: str | None = None
+    #: Returns the credits of the cheapest call.
+    cheapest: Callable[[], int] = _one_credit
     #: Returns response headers that name limits applied instead of the requested ones.
     applied_headers: Callable[[R, Hold], dict[str, str]] = _no_headers
     #: Renders a job's stored answer; links in it begin with the base URL.

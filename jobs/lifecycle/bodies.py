@@ -1,12 +1,13 @@
 """Request bodies while their jobs need them: in Redis, SQL, storage or a batch's input file."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import orjson
 import redis
 import structlog
-from sqlalchemy import delete, select
+from sqlalchemy import delete, insert, select, tuple_
 from sqlmodel import col
 
 import database
@@ -15,7 +16,7 @@ from config.redis import connection
 from models import bounded_json
 from models.batch import Batch, BatchLine
 from models.errors import InvalidRequest, Unavailable
-from models.job import Body, BodyAt, Status
+from models.job import FINAL, Body, BodyAt, Job, Status, StoredBody
 from storage import files
 
 log = structlog.get_logger()
@@ -24,6 +25,10 @@ log = structlog.get_logger()
 MAX_REDIS_BYTES = 64 * 1024
 #: A body in Redis expires after this if no worker has fetched it.
 TTL_SECONDS = 24 * 3600
+#: A body in storage without an unfinished job is deleted after this: its process died meanwhile.
+ORPHANED_SECONDS = 3600
+#: Rows of such bodies that are read at a time.
+PAGE_SIZE = 200
 
 
 def redis_key(job_id: str) -> str:
@@ -43,6 +48,8 @@ def choose_location(body: bytes, outlives_redis: bool = False) -> BodyAt:
 
 def save_to_storage(job_id: str, body: bytes) -> None:
     """Save a body that is too large for Redis, before its job is held for."""
+    row = insert(StoredBody).values(job_id=job_id, created=time.time())
+    database.run(lambda connection: connection.execute(row) and None, repeatable=False)
     storage.backend().save(_path(job_id), body)
 
 
@@ -148,9 +155,47 @@ def forget(job_id: str, body_at: str, status: Status) -> None:
         return
     try:
         if body_at == BodyAt.STORAGE:
-            storage.backend().delete(_path(job_id))
+            _delete_from_storage(job_id)
         elif body_at == BodyAt.SQL:
             database.execute(delete(Body).where(col(Body.job_id) == job_id))
     except Unavailable as error:
-        # The job has ended all the same, and a leftover body does no harm.
+        # The job has ended all the same, and maintenance deletes what is left over.
         log.warning("body.not_deleted", job=job_id, reason=error.message)
+
+
+def _delete_from_storage(job_id: str) -> None:
+    storage.backend().delete(_path(job_id))
+    database.execute(delete(StoredBody).where(col(StoredBody.job_id) == job_id))
+
+
+def forget_orphaned() -> int:
+    """Delete the bodies in storage that no unfinished job needs; return how many.
+
+    A process that dies before the hold, or just after its job has ended, leaves them behind.
+    """
+    count = 0
+    for job_id in _orphaned():
+        _delete_from_storage(job_id)
+        count += 1
+    return count
+
+
+class _StoredBody:
+    job_id: str
+    created: float
+    status: str | None
+
+
+def _orphaned() -> Iterator[str]:
+    last = (0.0, "")
+    position = (col(StoredBody.created), col(StoredBody.job_id))
+    query = (
+        select(col(StoredBody.job_id), col(StoredBody.created), col(Job.status))
+        .outerjoin(Job, col(Job.id) == col(StoredBody.job_id))
+        .where(col(StoredBody.created) < time.time() - ORPHANED_SECONDS)
+        .order_by(*position)
+        .limit(PAGE_SIZE)
+    )
+    while page := database.all(query.where(tuple_(*position) > last), _StoredBody):
+        yield from (row.job_id for row in page if row.status is None or row.status in FINAL)
+        last = (page[-1].created, page[-1].job_id)

@@ -49,9 +49,14 @@ def promote_waiting(account_id: int) -> None:
 
 def promote_all_waiting() -> None:
     """Promote waiting jobs of every account: the process that was to do so may have died."""
-    waiting = select(col(Job.account_id)).where(*_IS_WAITING).distinct().limit(PAGE_SIZE)
-    for account_id in database.run(lambda connection: connection.execute(waiting).scalars().all()):
+    for account_id in accounts_with_waiting_jobs():
         promote_waiting(account_id)
+
+
+def accounts_with_waiting_jobs() -> list[int]:
+    """Return up to `PAGE_SIZE` accounts with jobs that wait for a slot."""
+    waiting = select(col(Job.account_id)).where(*_IS_WAITING).distinct().limit(PAGE_SIZE)
+    return database.run(lambda connection: list(connection.execute(waiting).scalars()))
 
 
 def _young(connection: Connection, account_id: int) -> list[str]:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from billing import holds, pricing, settlement
-from billing.holds import ExistingJob, Hold
+from billing.holds import Check, ExistingJob, Hold
 from billing.pricing import Quote
 from jobs.kinds.kind import Kind
 from jobs.lifecycle import bodies, concurrency, queue, store
@@ -66,6 +66,7 @@ def hold(
     quote: Quote,
     max_running: int = UNLIMITED,
     key_digest: str | None = None,
+    check: Check | None = None,
 ) -> Hold | ExistingJob:
     """Hold credits for a job, and store its body unless that belongs in Redis.
 
@@ -76,7 +77,7 @@ def hold(
         if row["body_at"] is BodyAt.STORAGE:
             bodies.save_to_storage(row["id"], body)
         sql_body = body if row["body_at"] is BodyAt.SQL else None
-        held = holds.hold(row, quote, max_running, key_digest, sql_body)
+        held = holds.hold(row, quote, max_running, key_digest, sql_body, check)
     finally:
         if not isinstance(held, Hold):
             bodies.forget_unheld(row["id"], row["body_at"])

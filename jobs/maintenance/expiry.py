@@ -1,29 +1,26 @@
-"""Expiry: abandoned and overdue jobs, old results, files and images past their time."""
+"""Expiry: abandoned and overdue jobs, files and images past their time."""
 
 import time
 
 import gevent
 import structlog
-from sqlalchemy import Connection, delete, or_, select
+from sqlalchemy import or_, select
 from sqlmodel import col
 
 import database
-from billing import holds
 from config.redis import connection
 from config.settings import settings
-from jobs.lifecycle import finish
+from jobs.lifecycle import bodies, finish
 from jobs.maintenance import recovery
 from jobs.streaming import messages
 from models.errors import JobCancelled, Unavailable
-from models.job import IS_QUEUED, Body, Idempotency, Job, Result, Status
+from models.job import IS_QUEUED, Job, Status
 from storage import files, media
 
 log = structlog.get_logger()
 
 #: A queued job without a client is cancelled after this.
 ABANDONED_SECONDS = 60
-#: How long the request of a failed job is kept, for an operator to retry it.
-FAILED_BODY_SECONDS = 24 * 3600
 #: Expired files and images are deleted this often, since storage may be slow.
 STORAGE_CLEANUP_SECONDS = 60
 
@@ -79,27 +76,6 @@ def _without_listeners(jobs: list[_QueuedJob]) -> list[_QueuedJob]:
     return [job for job, (_, count) in zip(jobs, counts, strict=True) if not count]
 
 
-def delete_expired_rows() -> None:
-    """Delete expired answers, requests and idempotency keys. The records of their jobs stay."""
-    database.run(_delete_expired_rows)
-
-
-def _delete_expired_rows(connection: Connection) -> None:
-    expired = (
-        select(col(Result.job_id))
-        .where(col(Result.expires_at) < time.time())
-        .limit(recovery.PAGE_SIZE)
-    )
-    connection.execute(delete(Result).where(col(Result.job_id).in_(expired)))
-    ended = select(col(Job.id)).where(
-        col(Job.id).in_(select(col(Body.job_id))),
-        col(Job.finished_at) < time.time() - FAILED_BODY_SECONDS,
-    )
-    connection.execute(delete(Body).where(col(Body.job_id).in_(ended.limit(recovery.PAGE_SIZE))))
-    before = time.time() - holds.IDEMPOTENCY_SECONDS
-    connection.execute(delete(Idempotency).where(col(Idempotency.created) < before))
-
-
 def start_storage_cleanup() -> None:
     """Delete expired files and images, if due, in a greenlet: a pass must not wait for it."""
     global _cleanup_started_at, _storage_cleanup
@@ -116,6 +92,8 @@ def _clean_up_storage() -> None:
             log.info("maintenance.media_deleted", images=count)
         if count := files.forget_expired():
             log.info("maintenance.files_deleted", files=count)
+        if count := bodies.forget_orphaned():
+            log.info("maintenance.bodies_deleted", bodies=count)
     except Unavailable as error:
         log.warning("maintenance.storage_delayed", reason=error.message)
     except Exception:  # A greenlet's outermost handler: the next one may succeed.

@@ -10,7 +10,7 @@ from rq.worker import BaseWorker
 
 from config.redis import connection
 from jobs.lifecycle import concurrency
-from jobs.maintenance import expiry, recovery
+from jobs.maintenance import expiry, pruning, recovery
 from jobs.streaming.pubsub import Listener
 from models.errors import Unavailable
 
@@ -62,5 +62,5 @@ def run_pass() -> None:
     expiry.cancel_abandoned_jobs()
     expiry.end_overdue_waits()
     concurrency.promote_all_waiting()
-    expiry.delete_expired_rows()
+    pruning.prune()
     expiry.start_storage_cleanup()

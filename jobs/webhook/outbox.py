@@ -6,61 +6,79 @@ its next try ahead; if the worker dies, the message is due again then.
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, cast
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, bindparam, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    bindparam,
+    exists,
+    func,
+    literal_column,
+    select,
+    update,
+)
 from sqlmodel import col
 
 import database
 from access.accounts import read_webhook_secret
 from database.clock import now
 from jobs.lifecycle import store, view
-from models.webhook import Webhook
+from models.webhook import EXPIRY_SECONDS, Webhook
 
 #: A try that was not recorded after this is taken for lost: longer than any try takes.
 CLAIM_SECONDS = 60
 #: What one worker sends at a time: in all, for one account, and to one receiver. A slow receiver
 #: delays only its own webhooks, and an account with many slow receivers only its own.
 MAX_SENDING, MAX_PER_ACCOUNT, MAX_PER_RECEIVER = 200, 3, 2
-#: Due messages that are read to choose from.
-PAGE_SIZE = 1000
+#: Due messages that are read to choose from, and of each account if there are more than that.
+PAGE_SIZE, ACCOUNT_PAGE_SIZE = 500, 20
+#: Accounts that are read then, the next time the ones after them.
+ACCOUNTS_AT_A_TIME = 70
+#: Accounts that are looked at for that: of most, nothing may be due.
+MAX_PASSED_ACCOUNTS = 500
 
-_DUE_OF_EACH_RECEIVER = (
-    select(
-        col(Webhook.id),
-        col(Webhook.account_id),
-        col(Webhook.host),
-        col(Webhook.next_at),
-        func.row_number()
-        .over(
-            partition_by=(col(Webhook.account_id), col(Webhook.host)), order_by=col(Webhook.next_at)
-        )
-        .label("position"),
-    )
-    .where(col(Webhook.next_at) <= now())
-    .subquery()
-)
-# Each account has its turn, so that one with many receivers does not delay others.
-_DUE_OF_EACH_ACCOUNT = (
-    select(
-        _DUE_OF_EACH_RECEIVER,
-        func.row_number()
-        .over(
-            partition_by=_DUE_OF_EACH_RECEIVER.c.account_id,
-            order_by=(_DUE_OF_EACH_RECEIVER.c.position, _DUE_OF_EACH_RECEIVER.c.next_at),
-        )
-        .label("turn"),
-    )
-    .where(_DUE_OF_EACH_RECEIVER.c.position <= MAX_PER_RECEIVER)
-    .subquery()
-)
-_DUE = (
-    select(_DUE_OF_EACH_ACCOUNT)
-    .order_by(_DUE_OF_EACH_ACCOUNT.c.turn, _DUE_OF_EACH_ACCOUNT.c.next_at)
-    .limit(PAGE_SIZE)
-)
+
+class _Due:
+    """The columns of a due message by which it is chosen."""
+
+    id: str
+    account_id: int
+    host: str
+    next_at: float
+
+
+_IS_WAITING = col(Webhook.next_at).is_not(None)
+_ALL_DUE = select(
+    col(Webhook.id), col(Webhook.account_id), col(Webhook.host), col(Webhook.next_at)
+).where(col(Webhook.next_at) <= now())
+_OLDEST_DUE = _ALL_DUE.order_by(col(Webhook.next_at)).limit(PAGE_SIZE)
+_DUE_OF_ACCOUNT = _ALL_DUE.where(col(Webhook.account_id) == bindparam("account"))
+_OLDEST_OF_ACCOUNT = _DUE_OF_ACCOUNT.order_by(col(Webhook.next_at)).limit(ACCOUNT_PAGE_SIZE)
+_NEWEST_OF_ACCOUNT = _DUE_OF_ACCOUNT.order_by(col(Webhook.next_at).desc()).limit(ACCOUNT_PAGE_SIZE)
+
+
+def _next_account(after: Any) -> Any:
+    query = select(func.min(col(Webhook.account_id)).label("account_id"))
+    return query.where(_IS_WAITING, col(Webhook.account_id) > after)
+
+
+def _accounts() -> Any:
+    """Return the query for the next accounts with waiting messages, by one look-up for each."""
+    number: Any = literal_column("1")
+    walk = _next_account(bindparam("after")).add_columns(number.label("number"))
+    walk = walk.cte("walk", recursive=True)
+    account, count = walk.c.account_id, walk.c.number
+    further = select(_next_account(account).scalar_subquery(), count + 1)
+    walk = walk.union_all(further.where(account.is_not(None), count < MAX_PASSED_ACCOUNTS))
+    account = walk.c.account_id
+    is_due = exists().where(col(Webhook.account_id) == account, col(Webhook.next_at) <= now())
+    return select(account, is_due.label("is_due")).where(account.is_not(None))
+
+
+_ACCOUNTS = _accounts()
 _CLAIM = (
     update(Webhook)
     # If two workers choose the same message, the later one finds that it is not due any more.
@@ -70,24 +88,68 @@ _CLAIM = (
 )
 
 
-class _Due:
-    """The columns of a due message by which it is chosen."""
+class _Account:
+    """An account with waiting messages, and whether one of them is due."""
 
-    id: str
     account_id: int
-    host: str
+    is_due: bool
+
+
+#: The account at which the last look at the accounts ended; the next begins after it.
+_last_account = 0
 
 
 def claim(sending: Collection[Webhook]) -> list[Webhook]:
     """Claim due messages, each for one try, beside those that this worker is `sending`."""
 
     def claim_due(connection: Connection) -> list[Webhook]:
-        chosen = choose(database.all(_DUE, _Due, connection), sending)
+        due = database.all(_OLDEST_DUE, _Due, connection)
+        if len(due) == PAGE_SIZE:
+            # There may be more, so that one account's hide those of others.
+            due = _due_by_account(connection)
+        chosen = choose(in_turns(due), sending)
         if not chosen:
             return []
         return cast("list[Webhook]", connection.execute(_CLAIM, {"ids": chosen}).all())
 
     return database.run(claim_due)
+
+
+def _due_by_account(connection: Connection) -> list[_Due]:
+    """Return due messages of the next accounts: of each the oldest and the newest."""
+    global _last_account
+    found = connection.execute(_ACCOUNTS, {"after": _last_account}).all()
+    due: dict[str, _Due] = {}
+    visited = 0
+    for account in cast("list[_Account]", found):
+        if visited == ACCOUNTS_AT_A_TIME:
+            return list(due.values())
+        if account.is_due:
+            # The newest as well: a receiver that is down must not hide the account's others.
+            for query in (_OLDEST_OF_ACCOUNT, _NEWEST_OF_ACCOUNT):
+                rows = connection.execute(query, {"account": account.account_id}).all()
+                due |= {row.id: row for row in cast("list[_Due]", rows)}
+            visited += 1
+        _last_account = account.account_id
+    if len(found) < MAX_PASSED_ACCOUNTS:
+        _last_account = 0
+    return list(due.values())
+
+
+def in_turns(due: Iterable[_Due]) -> list[_Due]:
+    """Return messages so that each account has its turn, and in it each of its receivers."""
+    oldest_first = sorted(due, key=lambda message: message.next_at)
+    by_receiver = _ranked(oldest_first, lambda message: (message.account_id, message.host))
+    return _ranked(by_receiver, lambda message: message.account_id)
+
+
+def _ranked(messages: Iterable[_Due], group: Callable[[_Due], Any]) -> list[_Due]:
+    """Return the first message of each group, then the second of each, and so on."""
+    ranks, counts = list[tuple[int, _Due]](), Counter[Any]()
+    for message in messages:
+        counts[group(message)] += 1
+        ranks.append((counts[group(message)], message))
+    return [message for _, message in sorted(ranks, key=lambda ranked: ranked[0])]
 
 
 def choose(due: Iterable[_Due], sending: Collection[Webhook]) -> list[str]:
@@ -197,5 +259,11 @@ def redeliver(message_id: str) -> bool:
     It is tried again for as long as a new one would be.
     """
     query = update(Webhook).where(col(Webhook.id) == message_id)
-    due = query.values(next_at=now(), tries=0, delivered_at=None, gave_up_at=None)
+    due = query.values(
+        next_at=now(),
+        expires_at=time.time() + EXPIRY_SECONDS,
+        tries=0,
+        delivered_at=None,
+        gave_up_at=None,
+    )
     return bool(database.execute(due))

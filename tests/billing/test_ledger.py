@@ -1,6 +1,5 @@
 """Hold, settle, release: whatever happens in whatever order, the books are right."""
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from typing import Any
@@ -15,7 +14,6 @@ from billing import holds, ledger, pricing, settlement
 from billing.holds import Hold
 from billing.outcomes import ChatOutcome, ClaimedJob, UpstreamAttribution
 from config.catalog.model import ChatPrice
-from config.settings import settings
 from jobs.lifecycle import store
 from models import credit
 from models.account import Account
@@ -25,7 +23,6 @@ from models.errors import (
     CreditsHeld,
     InsufficientCredits,
     JobCancelled,
-    Overloaded,
     ProviderFailed,
     Unavailable,
 )
@@ -271,29 +268,6 @@ def test_the_held_credits_are_the_sum_of_the_unfinished_jobs() -> None:
     held = database.run(lambda connection: list(connection.execute(unfinished).scalars()))
 
     assert sum(held) == standing(account)[1] == 12
-
-
-@pytest.mark.parametrize(("body_bytes", "limit"), [(100, 250), (100_000, 250_000), (2**20, 2**26)])
-def test_bodies_held_side_by_side_do_not_pass_the_queues_limit(
-    body_bytes: int, limit: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(settings, "max_queue_bytes", limit)
-    account_id = make_account(1000)
-    callers = limit // body_bytes + 8
-    together = threading.Barrier(callers)
-
-    def call(_: int) -> bool:
-        together.wait()
-        try:
-            hold(account_id, body_bytes=body_bytes)
-        except Overloaded:
-            return False
-        return True
-
-    with ThreadPoolExecutor(callers) as threads:
-        held = sum(threads.map(call, range(callers)))
-
-    assert held == limit // body_bytes
 
 
 def test_holds_by_name_and_without_never_wait_for_each_other_in_a_circle() -> None:

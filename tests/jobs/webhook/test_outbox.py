@@ -124,7 +124,7 @@ def test_a_job_without_a_webhook_costs_no_statement_more() -> None:
         settlement.settle(with_one, ANSWER)
 
     assert settled is not None and not settled.has_webhook
-    assert len(more) == len(fewer) + 1
+    assert len(more) == len(fewer) + 2
     assert not any("webhooks" in statement for statement in fewer)
 
 

@@ -64,37 +64,36 @@ def test_calls_that_were_queued_when_redis_forgot_end_free_of_charge(
     nothing_is_left_behind(fresh_stack, account, replies)
 
 
-def test_a_full_queue_is_a_503_that_is_worth_a_retry(
+def test_an_account_that_fills_its_share_of_the_queue_is_told_so_and_nobody_else_is(
     fresh_stack: Stack, upstream: Upstream
 ) -> None:
-    web = fresh_stack.web(max_queue_depth=3)
-    account = fresh_stack.account()
-    callers = Callers()
-
-    callers.call(web, account.key, times=10)
-    wait_until(lambda: sum(call.done() for call in callers.calls) == 7, "seven are refused")
-    fresh_stack.worker()
-    replies = callers.replies()
-
-    assert Counter(status for status, _, _ in replies) == {200: 3, 503: 7}
-    refused = [(headers, json.loads(body)) for status, headers, body in replies if status == 503]
-    assert {body["error"]["code"] for _, body in refused} == {"overloaded"}
-    assert all(headers["retry-after"] for headers, _ in refused)
-    assert account.standing() == (997, 0)
-
-
-def test_the_bytes_that_wait_are_bounded_too(fresh_stack: Stack, upstream: Upstream) -> None:
-    web = fresh_stack.web(max_queue_bytes=250_000)
-    account = fresh_stack.account()
+    web = fresh_stack.web(max_queue_depth=8, max_queue_bytes=500_000)
+    greedy = [fresh_stack.account() for _ in range(4)]
     large = HELLO | {"messages": [{"role": "user", "content": "x" * 100_000}]}
     callers = Callers()
 
-    callers.call(web, account.key, times=5, body=large)
-    wait_until(lambda: sum(call.done() for call in callers.calls) == 3, "three are refused")
+    for number, account in enumerate(greedy):
+        callers.call(web, account.key, times=5, body=HELLO if number else large)
+    wait_until(lambda: sum(call.done() for call in callers.calls) == 13, "thirteen are refused")
+    other = fresh_stack.account()
+    callers.call(web, other.key)
+    wait_until(lambda: len(other.jobs()) == 1, "a fifth account's call is let in")
+    refused = fetch(f"{web}/v1/chat/completions", HELLO, key=other.key)
     fresh_stack.worker()
     replies = callers.replies()
 
-    assert Counter(status for status, _, _ in replies) == {200: 2, 503: 3}
+    # Of large bodies a share is one, of others two.
+    assert Counter(status for status, _, _ in replies[:5]) == {200: 1, 503: 4}
+    assert Counter(status for status, _, _ in replies[5:20]) == {200: 6, 503: 9}
+    assert replies[20][0] == 200
+    overloads = [json.loads(body)["error"] for status, _, body in replies if status == 503]
+    assert {error["code"] for error in overloads} == {"overloaded"}
+    assert all(error["message"].startswith("Your account") for error in overloads)
+    assert all(headers["retry-after"] for status, headers, _ in replies if status == 503)
+    status, _, body = refused
+    assert (status, json.loads(body)["error"]["code"]) == (503, "overloaded")
+    assert "account" not in json.loads(body)["error"]["message"]
+    assert greedy[1].standing() == (998, 0)
 
 
 @ONE_DATABASE
