@@ -10,7 +10,7 @@ from api.response import events, images
 from api.response.listening import listening
 from billing import ledger, pricing
 from jobs.kinds import KINDS
-from jobs.lifecycle import cancel, store, view
+from jobs.lifecycle import cancel, listing, store, view
 from jobs.lifecycle.view import as_json
 from models.errors import InvalidRequest, JobAlreadyFinished, JobCancelled, NotFound
 from models.job import FINAL, Job, Status
@@ -30,7 +30,7 @@ def list_jobs() -> Response:
     """List the caller's jobs, the newest first; each one's result is `null` here."""
     account_id = admission.caller().account_id
     limit = pagination.limit(DEFAULT_LIMIT, MAX_LIMIT)
-    rows = store.listing(
+    rows = listing.newest(
         limit + 1,
         account_id,
         pagination.one_of("status", Status),

@@ -22,7 +22,7 @@ from access import accounts, keys, quota
 from billing import ledger, queue_limits
 from config.settings import settings
 from database import engine
-from jobs.lifecycle import bodies, concurrency, store
+from jobs.lifecycle import bodies, concurrency, listing
 from jobs.maintenance import expiry, pruning, recovery
 from jobs.webhook import outbox
 from storage import files, media
@@ -119,7 +119,7 @@ def fill(jobs: int, webhooks: int) -> None:
 
 
 def _listing(**filters: Any) -> Callable[[], object]:
-    return lambda: store.listing(20, **filters)
+    return lambda: listing.newest(20, **filters)
 
 
 def _counting(action: Callable[[sqlalchemy.Connection], object]) -> Callable[[], object]:

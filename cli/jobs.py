@@ -39,13 +39,13 @@ def list_(
 ) -> None:
     """List jobs, newest first, without their results."""
     from access import listings
-    from jobs.lifecycle import store, view
+    from jobs.lifecycle import listing, view
 
     account_id = listings.account(account).id if account is not None else None
     names = {row.id: row.name for row in listings.accounts()}
     jobs = [
         {"account": names.get(row.account_id)} | view.as_json(row)
-        for row in store.listing(limit, account_id, status, kind)
+        for row in listing.newest(limit, account_id, status, kind)
     ]
     columns = ("id", "account", "kind", "status", "model", "provider", "attempts", "created")
     show_all(jobs, (*columns, "credits_held", "credits_consumed"), as_json)

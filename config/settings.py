@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Protocol, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -18,7 +17,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from config import networks, providers
+from config import networks, providers, setting_checks
 from config.providers import key_variable
 
 #: Platforms whose machines have a disk each, by a variable that each platform sets.
@@ -37,21 +36,8 @@ class InvalidSettings(SystemExit):
     """The environment is invalid; the message says what to change."""
 
 
-def _address(url: str) -> str:
-    if url and not url.startswith(("http://", "https://")):
-        raise ValueError("must begin with http:// or https://")
-    return url.rstrip("/")
-
-
-def _keys(keys: str) -> str:
-    # Keys are sent in a header.
-    if not (keys.isascii() and keys.isprintable()):
-        raise ValueError("holds a character that no key has, such as the … of an example")
-    return keys
-
-
-Address = Annotated[str, AfterValidator(_address)]
-Keys = Annotated[str, AfterValidator(_keys)]
+Address = Annotated[str, AfterValidator(setting_checks.address)]
+Keys = Annotated[str, AfterValidator(setting_checks.keys)]
 
 
 class ProviderTable(Protocol):
@@ -171,7 +157,7 @@ class Settings(Environment):
         if url and not url.startswith(("postgresql+psycopg://", "sqlite:///")):
             raise ValueError("must begin with postgresql:// or sqlite:///")
         if url:
-            _check_sql_url(url)
+            setting_checks.sql_url(url)
         return url
 
     @field_validator("redis_url")
@@ -179,7 +165,7 @@ class Settings(Environment):
     def _check_redis_url(cls, url: str) -> str:
         if not url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must begin with redis://, rediss:// or unix://")
-        _check_redis_path(url)
+        setting_checks.redis_path(url)
         return url
 
     @field_validator("log_level")
@@ -247,57 +233,9 @@ def _platform() -> str | None:
     return next(names, None)
 
 
-def _check_sql_url(url: str) -> None:
-    from sqlalchemy import exc, make_url  # Loaded only if DATABASE_URL is set.
-
-    try:
-        make_url(url)
-    except (exc.ArgumentError, ValueError):
-        raise ValueError("is not a URL that can be read") from None
-
-
-def _check_redis_path(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        number = parts.path.strip("/")
-        readable = parts.port is None or parts.port > 0
-    except ValueError:
-        raise ValueError("is not a URL that can be read") from None
-    # redis-py uses database 0 if the path is not a number.
-    is_number = not number or number.isdecimal() or parts.scheme == "unix"
-    if not (readable and is_number):
-        raise ValueError("must end with a port and the number of a database, as in :6379/0")
-
-
 def environment() -> dict[str, str]:
     """Return a copy of the environment, to start a child process with."""
     return dict(os.environ)
-
-
-def _explain(error: ValidationError, secrets: Collection[str]) -> str:
-    lines = [_explain_one(problem, secrets) for problem in error.errors()]
-    return "likedo: the environment cannot be used:\n" + "\n".join(f"  {line}" for line in lines)
-
-
-def _explain_one(problem: Any, secrets: Collection[str]) -> str:
-    name = str(problem["loc"][0]).upper() if problem["loc"] else "?"
-    text = problem["msg"].removeprefix("Value error, ")
-    problem_text = f"{name}: {text[0].lower()}{text[1:]}"
-    if name in secrets:
-        return problem_text
-    return f"{problem_text} (it is {_shown(str(problem['input']))!r})"
-
-
-def _shown(value: str) -> str:
-    """Return the beginning of `value` for logs, without the password of a URL."""
-    scheme, slashes, rest = value.partition("://")
-    credentials, at, host = rest.rpartition("@")
-    if at:
-        value = f"{scheme}{slashes}{credentials.partition(':')[0]}:***@{host}"
-    elif not slashes:
-        # Without a scheme any part before the @ may be a password.
-        value = value.rpartition("@")[2]
-    return value[:80]
 
 
 def _with_providers() -> type[Settings]:
@@ -339,7 +277,7 @@ def _read(environment: type[E], secrets: Collection[str]) -> E:
     try:
         return environment()
     except ValidationError as error:
-        raise InvalidSettings(_explain(error, secrets)) from None
+        raise InvalidSettings(setting_checks.explain(error, secrets)) from None
     except UnicodeDecodeError:
         raise InvalidSettings("likedo: .env cannot be read: save it as UTF-8.") from None
     except OSError as error:

@@ -7,7 +7,7 @@ import database
 from billing import holds, ledger
 from billing.holds import Hold
 from config.settings import settings
-from jobs.lifecycle import store
+from jobs.lifecycle import listing, store
 from models.errors import CreditsHeld, InsufficientCredits, Overloaded
 from models.job import BodyAt
 from tests.billing.test_ledger import hold
@@ -64,6 +64,6 @@ def test_batch_lines_do_not_count_towards_the_queues_limit(monkeypatch: pytest.M
     assert held.has_slot
     row = store.find(job_id)
     assert row is not None and store.position(row) == 1
-    assert [listed.id for listed in store.listing(10, account_id)] == [job_id]
+    assert [listed.id for listed in listing.newest(10, account_id)] == [job_id]
     with pytest.raises(Overloaded):
         hold(account_id)

@@ -144,6 +144,7 @@ def test_an_account_is_suspended_and_let_in_again(likedo: Likedo, hearing: Liste
         keys.identify(key)
 
     likedo("accounts", "suspend", "acme", "--undo")
+    keys.forget(ear.hear())  # As every web process is told.
 
     assert keys.identify(key).account_id == 1
 

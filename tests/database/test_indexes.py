@@ -12,7 +12,7 @@ from access import accounts, quota
 from billing import ledger, queue_limits, settlement
 from billing.outcomes import ChatOutcome, UpstreamAttribution
 from database import engine
-from jobs.lifecycle import bodies, concurrency, retries, store
+from jobs.lifecycle import bodies, concurrency, listing, retries, store
 from jobs.maintenance import expiry, leases, pruning, recovery
 from jobs.webhook import outbox
 from models.chat import Usage
@@ -157,7 +157,7 @@ def test_a_retry_finds_its_job_among_those_of_the_same_body(account: int) -> Non
         *(lambda: outbox.claim([]), lambda: database.run(outbox._due_by_account)),
         *(lambda: outbox.listing(20), lambda: media.listing(20)),
         *(
-            lambda status=status, kind=kind, account=account: store.listing(
+            lambda status=status, kind=kind, account=account: listing.newest(
                 20, account, status, kind
             )
             for status in (None, *map(str, Status))

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import insert
 
 import database
-from jobs.lifecycle import store
+from jobs.lifecycle import listing
 from models.job import FINAL, Job, Status
 from tests.job_rows import job_row, make_account
 
@@ -41,6 +41,6 @@ def test_a_listing_has_what_matches_newest_first_page_by_page() -> None:
             and kind in (None, row["kind"])
         ]
         listed: list[Job] = []
-        while page := store.listing(5, account, status, kind, listed[-1] if listed else None):
+        while page := listing.newest(5, account, status, kind, listed[-1] if listed else None):
             listed += page
         assert [job.id for job in listed] == wanted and wanted
