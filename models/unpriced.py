@@ -36,7 +36,7 @@ LEFT_OUT = _HARMLESS.keys() - {"service_tier"}
 _OF_IMAGES: dict[str, tuple[Any, ...]] = dict.fromkeys(
     (
         *("num_images", "num_outputs", "batch_size", "samples", "megapixels", "width", "height"),
-        *("steps", "num_inference_steps", "upscale", "image", "images", "mask", "input_fidelity"),
+        *("steps", "num_inference_steps", "upscale", "image", "images", "mask"),
         *("tools", "reasoning", "reasoning_effort"),
     ),
     (),
