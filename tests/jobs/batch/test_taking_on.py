@@ -13,6 +13,7 @@ from sqlmodel import col
 
 import database
 from access import accounts, keys
+from billing.outcomes import ClaimedJob
 from config.settings import settings
 from database import engine
 from jobs.batch import dispatch, ownership
@@ -170,9 +171,9 @@ def test_a_batch_that_a_worker_takes_on_twice_is_advanced_once(
 
 
 def test_a_job_that_begins_anew_here_is_not_forgotten_with_its_call_of_before() -> None:
-    state = WorkerState()
-    with state.calling("job") as first, ExitStack() as later:
-        second = later.enter_context(state.calling("job"))
+    state, job = WorkerState(), ClaimedJob("job", 1, 1, 1, "1+3")
+    with state.calling(job) as first, ExitStack() as later:
+        second = later.enter_context(state.calling(job))
         anew = later.pop_all()
         assert first is not second
 
