@@ -17,7 +17,7 @@ from jobs.webhook.sender import Sender
 from jobs.worker.greenlet_worker import GreenletWorker
 from jobs.worker.rq_record import Run
 from jobs.worker.services import Loop, Service
-from ops import logs, watchdog
+from ops import logs, memory, watchdog
 from providers import NAMES
 from routing import breakers
 
@@ -29,6 +29,7 @@ def main() -> None:
     startup.raise_open_files()
     startup.log_redis()
     watchdog.start()
+    memory.start()
     connection = redis_config.connection()
     capacity = settings.worker_concurrency
     GreenletWorker(_limits(), capacity, connection, _functions(), _services()).work()

@@ -23,7 +23,7 @@ from api.server.body import RequestBody, announcing_close
 from jobs.following import listener
 from jobs.following.wait import WaitInterrupted
 from models.errors import InternalError, InvalidRequest, LikeDoError, RequestTooLarge
-from ops import watchdog
+from ops import memory, watchdog
 
 log = structlog.get_logger()
 
@@ -49,6 +49,7 @@ class WebWorker(GeventWorker):
 
     def run(self) -> None:
         watchdog.start()
+        memory.start()
         super().run()
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:

@@ -53,7 +53,7 @@ def besiege(quiet_seconds: float, hostile_seconds: float, rate: float) -> dict[s
         "quiet": _summary(quiet),
         "besieged": _summary(besieged),
         "slowdown_of_p99": round(besieged.at(0.99) / quiet.at(0.99), 2),
-        "memory_mib": {"before": before["memory_mib"], "after": after["memory_mib"]},
+        "memory_mib": {"before": before["memory_of_each"], "after": after["memory_of_each"]},
         "holds": held,
         "problems": list(_problems(quiet, besieged, before, after)),
     }
@@ -92,8 +92,13 @@ def _attack(url: str, keys: list[str], seconds: float, rate: float) -> dict[str,
 def _state(made: Stack) -> dict[str, Any]:
     """Return the processes that serve, their memory, and the leases there are."""
     pids = [pid for process in (*made.webs, *made.workers) for pid in _family(process.pid)]
-    memory = round(sum(map(_memory_mib, pids)))
-    return {"pids": pids, "memory_mib": memory, "leases": sorted(made.live_workers())}
+    each = [round(_memory_mib(pid)) for pid in pids]
+    return {
+        "pids": pids,
+        "memory_mib": sum(each),
+        "memory_of_each": each,
+        "leases": sorted(made.live_workers()),
+    }
 
 
 def _recovered(made: Stack, before: dict[str, Any]) -> dict[str, Any]:
