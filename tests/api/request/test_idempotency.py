@@ -38,6 +38,22 @@ def test_another_body_under_the_same_key_is_refused(
 
     assert (status, body["error"]["code"]) == (422, "idempotency_key_reused")
     assert headers["x-ratelimit-remaining-requests"] == "1999"
+
+
+def test_the_same_body_at_another_endpoint_is_another_request(
+    server: Server, account: Account, upstream: Upstream
+) -> None:
+    ask(server.url, account, idempotency_key="order-9")
+
+    status, _, body = fetch(
+        f"{server.api}/images/generations",
+        HELLO,
+        key=account.key,
+        headers={"Idempotency-Key": "order-9"},
+    )
+
+    assert (status, json.loads(body)["error"]["code"]) == (422, "idempotency_key_reused")
+    assert len(upstream.calls()) == 1
     assert len(upstream.calls()) == 1
 
 

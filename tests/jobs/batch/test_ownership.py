@@ -18,7 +18,7 @@ from jobs.batch.store import MAX_ACTIVE_PER_ACCOUNT
 from jobs.maintenance import leases
 from jobs.worker.in_flight import this_worker
 from models import batch
-from models.batch import COMPLETION_WINDOW_SECONDS, Batch, BatchStatus
+from models.batch import COMPLETION_WINDOW_SECONDS, Batch, BatchLine, BatchStatus
 from models.errors import Unavailable
 from models.file import File, Purpose
 from models.lease import Lease
@@ -166,3 +166,20 @@ def test_a_file_that_the_storage_does_not_delete_is_gone_all_the_same(
 
     assert files.forget_expired() == 1
     assert not (folder / "files" / file_id).exists()
+
+
+def test_only_the_line_after_those_dispatched_is_the_next(
+    account_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases.open("ours", 10)
+    monkeypatch.setattr(this_worker, "lease", "ours")
+    owned = OwnedBatch(make_batch(account_id, worker="ours"), lambda: True)
+    in_progress = update(Batch).values(status=BatchStatus.IN_PROGRESS.value, fed=1)
+    database.execute(in_progress.where(col(Batch.id) == owned.id))
+
+    def is_next(number: int) -> bool:
+        line = BatchLine(batch_id=owned.id, number=number, custom_id="", start=0, length=0)
+        condition = dispatch._is_next(owned, line)
+        return database.run(lambda connection: ownership.lock_if(connection, condition)) is not None
+
+    assert [is_next(number) for number in (1, 2, 3)] == [False, True, False]
